@@ -1,0 +1,30 @@
+"""Exit codes of every wghsm program: one list, so that scripts and systemd units can rely on it.
+
+Codes 3 and 4 are final: trying again without an operator's change cannot help, and with a wrong PIN it
+would lock the token. The systemd unit lists them under RestartPreventExitStatus.
+"""
+
+from enum import IntEnum, unique
+
+__all__ = ["FINAL", "ExitCode"]
+
+
+@unique
+class ExitCode(IntEnum):
+    """What a wghsm program's exit status says."""
+
+    OK = 0
+    FAILURE = 1
+    BAD_CONFIG = 2
+    PIN_REFUSED = 3
+    TOKEN_UNUSABLE = 4
+    ALREADY_RUNNING = 5
+    NOT_RUNNING = 6
+    NO_PRIVILEGE = 7
+    SYSTEM = 8
+    PROTOCOL = 70
+    INTERRUPTED = 130
+
+
+FINAL = frozenset({ExitCode.BAD_CONFIG, ExitCode.PIN_REFUSED, ExitCode.TOKEN_UNUSABLE})
+"""Codes after which a restart without an operator's change cannot help."""
