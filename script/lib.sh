@@ -1,0 +1,117 @@
+# shellcheck shell=bash
+# What script/test, script/demo and .ci/run share: the Debian packages, the virtual environment and the words on the way.
+#
+#   prepare "purpose"  ->  need_root  ->  install_packages  ->  make_environment
+#
+# Both preparations do nothing when nothing is missing, and hold a lock, so that several runs may start at once.
+
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+venv=$root/.venv
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+# What the gateway, its tests and the demo use from Debian; docs/dependencies.md has a line for each.
+packages=(
+    gcc
+    iperf3
+    iproute2
+    iputils-ping
+    libc6-dev
+    netcat-openbsd
+    procps
+    python3
+    python3-venv
+    softhsm2
+    wireguard-go
+    wireguard-tools
+)
+
+say() {
+    printf '==> %s\n' "$*"
+}
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+need_root() {
+    [[ $(id -u) -eq 0 ]] || die "$1 needs root (it makes network namespaces and TUN interfaces); run it as root"
+}
+
+# install_packages NAME...: those of the Debian packages that are not installed yet
+install_packages() (
+    exec 9>/run/lock/wghsm-packages.lock
+    flock 9
+    missing=()
+    for package in "$@"; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+    done
+    [[ ${#missing[@]} -gt 0 ]] || exit 0
+    command -v apt-get >/dev/null || die "missing Debian packages, and no apt-get to install them: ${missing[*]}"
+    say "installing Debian packages: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q -o Acquire::Retries=3 </dev/null 9>&-
+    apt-get install -q -y --no-install-recommends -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600 "${missing[@]}" </dev/null 9>&-
+)
+
+# find_python: the first Python that is new enough; Debian's own first, since every user may read it
+find_python() {
+    local candidate
+    for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# make_environment: .venv with the locked dependencies and the package itself, editable
+make_environment() (
+    umask 022
+    stamp=$venv/.wghsm-stamp
+    exec 9<"$root/script/lib.sh"
+    flock 9
+    wanted=$(cd "$root" && printf '%s\n' "$root" && sha256sum requirements.txt pyproject.toml)
+    if [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && "$venv/bin/python" -c 'import wghsm' 2>/dev/null 9<&-; then
+        exit 0
+    fi
+    if ! "$venv/bin/python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        python=$(find_python) || die "no Python 3.11 or newer with venv found"
+        say "making .venv with $python"
+        "$python" -m venv --clear "$venv"
+    fi
+    rm -f "$stamp"
+    say "installing the locked dependencies into .venv"
+    pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input install --quiet)
+    "${pip[@]}" --require-hashes -r "$root/requirements.txt" 9<&-
+    "${pip[@]}" --no-deps --no-build-isolation -e "$root" 9<&-
+    printf '%s\n' "$wanted" >"$stamp"
+)
+
+# prepare WHAT [PACKAGE...]: everything that WHAT needs on a fresh Debian 12
+prepare() {
+    need_root "$1"
+    say "checking the Debian packages"
+    install_packages "${packages[@]}" "${@:2}"
+    say "checking the virtual environment"
+    make_environment
+}
+
+# check_lock FILE...: lock files name neither an index nor an address, and pin every line with a hash
+check_lock() {
+    local file bad=0
+    for file in "$@"; do
+        if grep -nE '://|@ |^[[:space:]]*-(i|f|e)|--(extra-)?index|--find-links|--trusted-host|[a-z0-9-]+\.(org|com|net|io)\b' "$file"; then
+            printf 'error: %s names an index, a host or an address\n' "$file" >&2
+            bad=1
+        fi
+        if grep -nE '^[A-Za-z0-9]' "$file" | grep -vE '^[0-9]+:[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+ .*\\$'; then
+            printf 'error: %s has a line without version and hash\n' "$file" >&2
+            bad=1
+        fi
+    done
+    return "$bad"
+}
