@@ -1,0 +1,60 @@
+"""The `wghsm` command: one group whose sub-commands are imported only when they are asked for.
+
+A command that provisions a token must not pay for (or load) what a gateway needs, and the other way round, so
+the table below names each command's module and its one-line help; nothing else here knows them.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from wghsm import __version__
+from wghsm.cli import _output
+
+__all__ = ["main"]
+
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "token": ("wghsm.cli.token:token", "Make, list and show PKCS#11 tokens."),
+    "key": ("wghsm.cli.key:key", "Make, list, show and destroy X25519 keys in a token."),
+    "psk": ("wghsm.cli.psk:psk", "Make, store and hand out pre-shared keys."),
+    "check": ("wghsm.cli.check:check", "Check a gateway file without starting anything."),
+    "run": ("wghsm.cli.run:run", "Run a gateway in the foreground."),
+    "up": ("wghsm.cli.run:up", "Start a gateway in the background."),
+    "down": ("wghsm.cli.run:down", "End a gateway."),
+    "status": ("wghsm.cli.status:status", "Show running gateways and their peers."),
+    "rekey": ("wghsm.cli.status:rekey", "Start fresh handshakes at a running gateway."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A click group that imports a sub-command at its first use and ends through one error handler."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  (click's signature)
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{attribute} is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        invoke: Callable[..., Any] = super().main
+        if not standalone_mode:
+            return invoke(*args, standalone_mode=False, **extra)
+        return _output.run_command(lambda: invoke(*args, standalone_mode=False, **extra))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wghsm")
+def main() -> None:
+    """Run a WireGuard gateway whose long-term secrets stay in a PKCS#11 token."""
