@@ -1,0 +1,705 @@
+"""The typed messages between the processes of a gateway (SEAMS.md).
+
+Every message is a frozen msgspec struct with a number of its own; `table.py` says who may send which to
+whom. Conventions in all of them:
+
+- `peer` is the peer's slot in the statistics table (0..65535), given by the supervisor;
+- `session` is the number the custodian gave a keypair (u64, unique over restarts of the custodian);
+- `at`, `created`: CLOCK_BOOTTIME in nanoseconds; `*_unix`: wall clock in nanoseconds;
+- `request` and `change` are numbers of the sender that come back in the answer;
+- addresses are text, keys are raw bytes.
+
+A key travels in two messages only: InstallSend and InstallReceive; a PSK in PutPsk only. Their repr is redacted.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = [
+    "AcceptInitiation",
+    "AcceptResponse",
+    "Activate",
+    "Applied",
+    "Attach",
+    "AwaitSessions",
+    "ControlSettings",
+    "CreateInitiation",
+    "CustodianPeer",
+    "CustodianPeers",
+    "DataReceived",
+    "DataSent",
+    "Datagram",
+    "DeletePsk",
+    "DeviceChange",
+    "DeviceGet",
+    "DevicePart",
+    "DeviceSet",
+    "DeviceView",
+    "Endpoint",
+    "EndpointMoved",
+    "Fault",
+    "ForgetSessions",
+    "ForgetSource",
+    "HandshakePeer",
+    "HandshakePeers",
+    "HandshakeWanted",
+    "Hello",
+    "Identity",
+    "InitiationAccepted",
+    "InitiationCreated",
+    "InstallReceive",
+    "InstallSend",
+    "Installed",
+    "LinkState",
+    "Message",
+    "Mtu",
+    "PeerChange",
+    "PeerView",
+    "Prepared",
+    "ProcessView",
+    "PskDerived",
+    "PskNone",
+    "PskObject",
+    "PskResult",
+    "PskSource",
+    "PurgeStaged",
+    "PutPsk",
+    "Ready",
+    "Refused",
+    "Rekey",
+    "RekeyRequest",
+    "RequestResult",
+    "ResponseAccepted",
+    "Route",
+    "Routes",
+    "RoutesCommit",
+    "SendKeepalive",
+    "SessionConfirmed",
+    "SessionInfo",
+    "SessionSnapshot",
+    "Shutdown",
+    "Start",
+    "StatsTable",
+    "StatusGet",
+    "StatusPart",
+    "StopRequest",
+    "TokenSettings",
+    "TokenStatus",
+    "TunDevice",
+    "TunnelPeers",
+    "UdpSockets",
+]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """Base of every message and of the records inside them."""
+
+
+class Endpoint(Message, frozen=True, array_like=True):
+    """A UDP address of a peer, and the own address that it was last reached from.
+
+    `host` is an IPv4 or IPv6 address as text, `scope` the interface index of a link-local one (else 0).
+    `local` and `interface` are the cached source (sticky socket, PROTOCOL.md section 11); empty and 0 if none.
+    """
+
+    host: str
+    port: int
+    scope: int = 0
+    local: str = ""
+    interface: int = 0
+
+
+# Every channel.
+
+
+class Hello(Message, frozen=True, array_like=True, tag=1):
+    """First message in each direction on each channel; another version ends the process."""
+
+    version: int
+    role: str
+
+
+# Supervisor to every child, and back.
+
+
+class Start(Message, frozen=True, array_like=True, tag=2):
+    """Who a child is. `incarnation` counts the children of this gateway, so it never repeats."""
+
+    gateway: str
+    incarnation: int
+    uid: int
+    gid: int
+    parent: int
+    log_level: str = "info"
+
+
+class Attach(Message, frozen=True, array_like=True, tag=3):
+    """One end of a fresh socket pair, as the message's only descriptor; replaces an earlier one of its kind."""
+
+    kind: str
+    incarnation: int
+
+
+class StatsTable(Message, frozen=True, array_like=True, tag=4):
+    """The statistics memfd, as the message's only descriptor."""
+
+    slots: int
+
+
+class Shutdown(Message, frozen=True, array_like=True, tag=5):
+    """End in good order."""
+
+
+class Ready(Message, frozen=True, array_like=True, tag=6):
+    """The child has dropped its privileges and serves."""
+
+
+class Fault(Message, frozen=True, array_like=True, tag=7):
+    """Why the child is about to exit with `exit_code` (wghsm.exits), in one line for the operator."""
+
+    exit_code: int
+    text: str
+
+
+class Applied(Message, frozen=True, array_like=True, tag=8):
+    """The numbered change is in force here."""
+
+    change: int
+
+
+# Supervisor to custodian, and back.
+
+
+class TokenSettings(Message, frozen=True, array_like=True, tag=10):
+    """Where the keys are. One descriptor, a terminal, comes with it where `prompt` is true."""
+
+    uri: str
+    key: str
+    psk_root: str | None
+    sessions: int
+    cache_static_static: bool
+    runtime_psks: bool
+    state_directory: str
+    prompt: bool = False
+
+
+class PskNone(Message, frozen=True, array_like=True, tag=11):
+    """No pre-shared key: 32 zero bytes are mixed in."""
+
+
+class PskDerived(Message, frozen=True, array_like=True, tag=12):
+    """Derived in the token from the PSK root, for this epoch (u32)."""
+
+    epoch: int = 0
+
+
+class PskObject(Message, frozen=True, array_like=True, tag=13):
+    """A secret of its own in the token, by label."""
+
+    label: str
+
+
+PskSource = PskNone | PskDerived | PskObject
+
+
+class CustodianPeer(Message, frozen=True, array_like=True):
+    """A peer that the custodian may talk to."""
+
+    peer: int
+    public_key: bytes
+    psk: PskSource
+
+
+class CustodianPeers(Message, frozen=True, array_like=True, tag=14):
+    """Peers to add or change, and slots to forget. Answered with Applied."""
+
+    change: int
+    upsert: list[CustodianPeer]
+    remove: list[int]
+
+
+class Identity(Message, frozen=True, array_like=True, tag=15):
+    """The gateway's static public key, 32 bytes: custodian to supervisor and handshake, after login."""
+
+    public_key: bytes
+
+
+class TokenStatus(Message, frozen=True, array_like=True, tag=16):
+    """The token's state for status and log: ready, or away with the reason."""
+
+    state: Literal["ready", "away"]
+    since_unix: int
+    detail: str = ""
+    accepted: int = 0
+    created: int = 0
+    refused: int = 0
+
+
+# Supervisor to handshake, and back.
+
+
+class HandshakePeer(Message, frozen=True, array_like=True):
+    """A peer as the handshake process knows it. `endpoint` None leaves the known one as it is."""
+
+    peer: int
+    public_key: bytes
+    endpoint: Endpoint | None
+    persistent_keepalive: int
+
+
+class HandshakePeers(Message, frozen=True, array_like=True, tag=20):
+    """Peers to add or change, and slots to forget. Answered with Applied."""
+
+    change: int
+    upsert: list[HandshakePeer]
+    remove: list[int]
+
+
+class UdpSockets(Message, frozen=True, array_like=True, tag=21):
+    """The gateway's UDP sockets, one descriptor for each of `families` ("4", "6"). Answered with Applied.
+
+    Ingress reads them; egress and handshake only send.
+    """
+
+    change: int
+    port: int
+    families: list[Literal["4", "6"]]
+
+
+class LinkState(Message, frozen=True, array_like=True, tag=22):
+    """The interface went up or down. Timers run, and handshakes are made, only while it is up."""
+
+    up: bool
+
+
+class Rekey(Message, frozen=True, array_like=True, tag=23):
+    """Start a handshake with each of these peers now, as far as REKEY_TIMEOUT lets it."""
+
+    peers: list[int]
+
+
+# Supervisor to egress and ingress, and back.
+
+
+class TunnelPeers(Message, frozen=True, array_like=True, tag=30):
+    """Slots whose sessions may be installed, and slots to forget with all their sessions. Answered with Applied."""
+
+    change: int
+    add: list[int]
+    remove: list[int]
+
+
+class Route(Message, frozen=True, array_like=True):
+    """One allowed prefix: `address` is 4 or 16 bytes, `length` in bits; `peer` None removes it."""
+
+    address: bytes
+    length: int
+    peer: int | None
+
+
+class Routes(Message, frozen=True, array_like=True, tag=31):
+    """Changes to the allowed IPs, in order, prepared but not in force. The `last` part is answered with Prepared."""
+
+    change: int
+    routes: list[Route]
+    last: bool
+
+
+class Prepared(Message, frozen=True, array_like=True, tag=32):
+    """The numbered change of allowed IPs is ready to be committed."""
+
+    change: int
+
+
+class RoutesCommit(Message, frozen=True, array_like=True, tag=33):
+    """Put the prepared change in force: ingress first, then egress. Answered with Applied."""
+
+    change: int
+
+
+class TunDevice(Message, frozen=True, array_like=True, tag=34):
+    """The TUN device, as the message's only descriptor, and its MTU in bytes."""
+
+    mtu: int
+
+
+class Mtu(Message, frozen=True, array_like=True, tag=35):
+    """The TUN's MTU changed (bytes)."""
+
+    mtu: int
+
+
+# Handshake to custodian, and back (the handshake-level operations; no DH oracle).
+
+
+class AcceptInitiation(Message, frozen=True, array_like=True, tag=40):
+    """Message 1 of a stranger: prove it, answer it, derive its session (PROTOCOL.md 4.2, 4.3)."""
+
+    request: int
+    ephemeral: bytes
+    static: bytes
+    timestamp: bytes
+    local_index: int
+    remote_index: int
+
+
+class InitiationAccepted(Message, frozen=True, array_like=True, tag=41):
+    """The fields of message 2; it may leave once ingress has acknowledged `session`."""
+
+    request: int
+    peer: int
+    session: int
+    ephemeral: bytes
+    empty: bytes
+
+
+class CreateInitiation(Message, frozen=True, array_like=True, tag=42):
+    """Make message 1 for a peer (PROTOCOL.md 4.1). Replaces the peer's earlier handle."""
+
+    request: int
+    peer: int
+    local_index: int
+
+
+class InitiationCreated(Message, frozen=True, array_like=True, tag=43):
+    """The fields of message 1. `handle` stands for the handshake state kept in the custodian."""
+
+    request: int
+    peer: int
+    handle: int
+    ephemeral: bytes
+    static: bytes
+    timestamp: bytes
+
+
+class AcceptResponse(Message, frozen=True, array_like=True, tag=44):
+    """Message 2 for a handle (PROTOCOL.md 4.4)."""
+
+    request: int
+    handle: int
+    ephemeral: bytes
+    empty: bytes
+    remote_index: int
+
+
+class ResponseAccepted(Message, frozen=True, array_like=True, tag=45):
+    """The session is derived and its keys are on their way to ingress and egress."""
+
+    request: int
+    peer: int
+    session: int
+
+
+class Refused(Message, frozen=True, array_like=True, tag=46):
+    """No, whatever the cause; the custodian counts causes inside."""
+
+    request: int
+
+
+# Custodian to egress and ingress: the only messages that carry session keys.
+
+
+class InstallSend(Message, frozen=True, array_like=True, tag=50):
+    """A send key for egress. Not for sending before Activate has come for its session."""
+
+    session: int
+    peer: int
+    remote_index: int
+    initiator: bool
+    created: int
+    key: bytes
+
+    def __repr__(self) -> str:
+        return f"InstallSend(session={self.session}, peer={self.peer}, key=redacted)"
+
+
+class InstallReceive(Message, frozen=True, array_like=True, tag=51):
+    """A receive key for ingress, which answers to the handshake process with Installed."""
+
+    session: int
+    peer: int
+    local_index: int
+    initiator: bool
+    created: int
+    key: bytes
+
+    def __repr__(self) -> str:
+        return f"InstallReceive(session={self.session}, peer={self.peer}, key=redacted)"
+
+
+# Ingress to handshake.
+
+
+class Datagram(Message, frozen=True, array_like=True, tag=60):
+    """A UDP datagram of type 1 to 3, unchecked, with where it came from and when."""
+
+    source: Endpoint
+    at: int
+    data: bytes
+
+
+class Installed(Message, frozen=True, array_like=True, tag=61):
+    """Ingress receives on this session from now on. `accepted` false: it would not take it."""
+
+    session: int
+    accepted: bool = True
+
+
+class SessionConfirmed(Message, frozen=True, array_like=True, tag=62):
+    """First authenticated data on NEXT: the responder's handshake is complete (PROTOCOL.md section 5)."""
+
+    session: int
+    peer: int
+    at: int
+
+
+class DataReceived(Message, frozen=True, array_like=True, tag=63):
+    """First data (not a keepalive) received since the peer was last sent anything authenticated."""
+
+    peer: int
+    at: int
+
+
+# Egress to handshake.
+
+
+class DataSent(Message, frozen=True, array_like=True, tag=64):
+    """First data (not a keepalive) sent since anything authenticated was last received from the peer."""
+
+    peer: int
+    at: int
+
+
+# Egress and ingress to handshake.
+
+
+class HandshakeWanted(Message, frozen=True, array_like=True, tag=65):
+    """A new handshake is due: no usable session for a staged packet, or the current one is old (PROTOCOL.md 8.4)."""
+
+    peer: int
+    reason: Literal["no-session", "rekey-after-time", "rekey-after-messages", "last-minute"]
+
+
+class SessionInfo(Message, frozen=True, array_like=True):
+    """One session in a snapshot, without its key. `index` is the local one from ingress, the remote one from egress."""
+
+    session: int
+    peer: int
+    index: int
+    initiator: bool
+    created: int
+    slot: Literal["previous", "current", "next", "pending"]
+
+
+class SessionSnapshot(Message, frozen=True, array_like=True, tag=66):
+    """What a worker holds, in parts, sent when it is attached to a new handshake process."""
+
+    sessions: list[SessionInfo]
+    endpoints: list[EndpointMoved]
+    last: bool
+
+
+# Handshake and ingress to egress.
+
+
+class Activate(Message, frozen=True, array_like=True, tag=70):
+    """Send on this session from now on: staged packets first. `confirm`: a keepalive if nothing is staged."""
+
+    session: int
+    peer: int
+    confirm: bool = False
+
+
+class EndpointMoved(Message, frozen=True, array_like=True, tag=71):
+    """A peer's endpoint and when it was seen there; the newest wins, wherever it came from."""
+
+    peer: int
+    endpoint: Endpoint
+    at: int
+
+
+# Handshake to egress (and ingress where said).
+
+
+class SendKeepalive(Message, frozen=True, array_like=True, tag=72):
+    """Send an empty packet if nothing is staged, else send what is staged."""
+
+    peer: int
+
+
+class PurgeStaged(Message, frozen=True, array_like=True, tag=73):
+    """Drop the peer's staged packets: the handshake was given up."""
+
+    peer: int
+
+
+class ForgetSessions(Message, frozen=True, array_like=True, tag=74):
+    """Destroy all the peer's sessions (zero_key_material, rekey from scratch); to egress and ingress."""
+
+    peer: int
+
+
+class ForgetSource(Message, frozen=True, array_like=True, tag=75):
+    """Drop the peer's cached source address, keep its endpoint."""
+
+    peer: int
+
+
+class AwaitSessions(Message, frozen=True, array_like=True, tag=76):
+    """Asks a worker for a SessionSnapshot; sent by a handshake process when the worker is attached."""
+
+
+# Control.
+
+
+class ControlSettings(Message, frozen=True, array_like=True, tag=80):
+    """Two listening UNIX sockets come with it: the configuration protocol's (UAPI), then the admin one."""
+
+    runtime_psks: bool
+
+
+class PeerChange(Message, frozen=True, array_like=True):
+    """What a client of the control protocol wants of one peer. None: leave it. Order within: as in the fields."""
+
+    public_key: bytes
+    remove: bool = False
+    update_only: bool = False
+    psk: PskSource | None = None
+    endpoint: Endpoint | None = None
+    persistent_keepalive: int | None = None
+    replace_allowed_ips: bool = False
+    add_allowed_ips: list[str] = []
+    remove_allowed_ips: list[str] = []
+
+
+class DeviceChange(Message, frozen=True, array_like=True):
+    """One whole set operation: applied whole or not at all."""
+
+    listen_port: int | None = None
+    fwmark: int | None = None
+    replace_peers: bool = False
+    peers: list[PeerChange] = []
+
+
+class DeviceGet(Message, frozen=True, array_like=True, tag=81):
+    """Asks for DevicePart messages."""
+
+    request: int
+
+
+class PeerView(Message, frozen=True, array_like=True):
+    """One peer as wg(8) and status show it. Byte counts include handshakes."""
+
+    name: str
+    public_key: bytes
+    psk: Literal["none", "derived", "object"]
+    endpoint: Endpoint | None
+    persistent_keepalive: int
+    allowed_ips: list[str]
+    last_handshake_unix: int
+    rx_bytes: int
+    tx_bytes: int
+
+
+class DeviceView(Message, frozen=True, array_like=True):
+    """The device as wg(8) shows it; `public_key` is None until the custodian has logged in."""
+
+    name: str
+    public_key: bytes | None
+    listen_port: int
+    fwmark: int
+    up: bool
+
+
+class DevicePart(Message, frozen=True, array_like=True, tag=82):
+    """A part of the answer to DeviceGet; the first one carries the device."""
+
+    request: int
+    device: DeviceView | None
+    peers: list[PeerView]
+    last: bool
+
+
+class DeviceSet(Message, frozen=True, array_like=True, tag=83):
+    """Apply a change; answered with RequestResult."""
+
+    request: int
+    change: DeviceChange
+    last: bool = True
+
+
+class RequestResult(Message, frozen=True, array_like=True, tag=84):
+    """`errno` is 0 or a positive errno; `text` one line."""
+
+    request: int
+    errno: int
+    text: str = ""
+
+
+class StatusGet(Message, frozen=True, array_like=True, tag=85):
+    """Asks for a StatusPart (processes, token); peers come from DeviceGet."""
+
+    request: int
+
+
+class ProcessView(Message, frozen=True, array_like=True):
+    """One child process in status."""
+
+    role: str
+    pid: int
+    state: Literal["starting", "ready", "waiting"]
+    restarts: int
+    since_unix: int
+
+
+class StatusPart(Message, frozen=True, array_like=True, tag=86):
+    """The answer to StatusGet. `counters`: drops and events by process, then by reason, those above zero."""
+
+    request: int
+    started_unix: int
+    file: str
+    processes: list[ProcessView]
+    token: TokenStatus | None
+    counters: dict[str, dict[str, int]]
+
+
+class RekeyRequest(Message, frozen=True, array_like=True, tag=87):
+    """Start handshakes with these peers (public keys), or with all; answered with RequestResult."""
+
+    request: int
+    peers: list[bytes] | None
+
+
+class StopRequest(Message, frozen=True, array_like=True, tag=88):
+    """End the gateway; answered with RequestResult before it goes."""
+
+    request: int
+
+
+class PutPsk(Message, frozen=True, array_like=True, tag=90):
+    """A pre-shared key on its way into the token (authority: runtime only). 32 bytes, written under `label`."""
+
+    request: int
+    label: str
+    psk: bytes
+
+    def __repr__(self) -> str:
+        return f"PutPsk(request={self.request}, label={self.label!r}, psk=redacted)"
+
+
+class DeletePsk(Message, frozen=True, array_like=True, tag=91):
+    """Remove the PSK object that was written under `label`."""
+
+    request: int
+    label: str
+
+
+class PskResult(Message, frozen=True, array_like=True, tag=92):
+    """The answer to PutPsk and DeletePsk: 0 or a positive errno."""
+
+    request: int
+    errno: int
+    text: str = ""

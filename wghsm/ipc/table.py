@@ -1,0 +1,98 @@
+"""Who may send what to whom: the one table that every end of every channel is held to.
+
+A message that the table does not list for a channel and direction is fatal for the receiver
+(ProtocolError), as in OpenSSH's monitor: a process that was taken over can ask for nothing else.
+"""
+
+from . import messages as m
+from .roles import ChannelKind, Role
+
+__all__ = ["ACCEPTS", "accepted"]
+
+_TO_CHILD: tuple[type[m.Message], ...] = (m.Start, m.Attach, m.StatsTable, m.Shutdown)
+_FROM_CHILD: tuple[type[m.Message], ...] = (m.Ready, m.Fault)
+_TO_TUNNEL: tuple[type[m.Message], ...] = (
+    *_TO_CHILD,
+    m.TunnelPeers,
+    m.Routes,
+    m.RoutesCommit,
+    m.TunDevice,
+    m.Mtu,
+    m.UdpSockets,
+    m.LinkState,
+)
+_FROM_TUNNEL: tuple[type[m.Message], ...] = (*_FROM_CHILD, m.Applied, m.Prepared)
+
+ACCEPTS: dict[tuple[ChannelKind, Role], tuple[type[m.Message], ...]] = {
+    (ChannelKind.SUPERVISOR_CUSTODIAN, Role.CUSTODIAN): (*_TO_CHILD, m.TokenSettings, m.CustodianPeers),
+    (ChannelKind.SUPERVISOR_CUSTODIAN, Role.SUPERVISOR): (*_FROM_CHILD, m.Applied, m.Identity, m.TokenStatus),
+    (ChannelKind.SUPERVISOR_HANDSHAKE, Role.HANDSHAKE): (
+        *_TO_CHILD,
+        m.HandshakePeers,
+        m.UdpSockets,
+        m.LinkState,
+        m.Rekey,
+    ),
+    (ChannelKind.SUPERVISOR_HANDSHAKE, Role.SUPERVISOR): (*_FROM_CHILD, m.Applied, m.EndpointMoved),
+    (ChannelKind.SUPERVISOR_EGRESS, Role.EGRESS): _TO_TUNNEL,
+    (ChannelKind.SUPERVISOR_EGRESS, Role.SUPERVISOR): _FROM_TUNNEL,
+    (ChannelKind.SUPERVISOR_INGRESS, Role.INGRESS): _TO_TUNNEL,
+    (ChannelKind.SUPERVISOR_INGRESS, Role.SUPERVISOR): _FROM_TUNNEL,
+    (ChannelKind.SUPERVISOR_CONTROL, Role.CONTROL): (
+        *_TO_CHILD,
+        m.ControlSettings,
+        m.DevicePart,
+        m.StatusPart,
+        m.RequestResult,
+    ),
+    (ChannelKind.SUPERVISOR_CONTROL, Role.SUPERVISOR): (
+        *_FROM_CHILD,
+        m.DeviceGet,
+        m.DeviceSet,
+        m.StatusGet,
+        m.RekeyRequest,
+        m.StopRequest,
+    ),
+    (ChannelKind.HANDSHAKE_CUSTODIAN, Role.CUSTODIAN): (m.AcceptInitiation, m.CreateInitiation, m.AcceptResponse),
+    (ChannelKind.HANDSHAKE_CUSTODIAN, Role.HANDSHAKE): (
+        m.Identity,
+        m.InitiationAccepted,
+        m.InitiationCreated,
+        m.ResponseAccepted,
+        m.Refused,
+    ),
+    (ChannelKind.CUSTODIAN_EGRESS, Role.EGRESS): (m.InstallSend,),
+    (ChannelKind.CUSTODIAN_EGRESS, Role.CUSTODIAN): (),
+    (ChannelKind.CUSTODIAN_INGRESS, Role.INGRESS): (m.InstallReceive,),
+    (ChannelKind.CUSTODIAN_INGRESS, Role.CUSTODIAN): (),
+    (ChannelKind.HANDSHAKE_INGRESS, Role.HANDSHAKE): (
+        m.Datagram,
+        m.Installed,
+        m.SessionConfirmed,
+        m.DataReceived,
+        m.HandshakeWanted,
+        m.EndpointMoved,
+        m.SessionSnapshot,
+    ),
+    (ChannelKind.HANDSHAKE_INGRESS, Role.INGRESS): (m.ForgetSessions, m.AwaitSessions),
+    (ChannelKind.HANDSHAKE_EGRESS, Role.HANDSHAKE): (m.DataSent, m.HandshakeWanted, m.SessionSnapshot),
+    (ChannelKind.HANDSHAKE_EGRESS, Role.EGRESS): (
+        m.Activate,
+        m.EndpointMoved,
+        m.SendKeepalive,
+        m.PurgeStaged,
+        m.ForgetSessions,
+        m.ForgetSource,
+        m.AwaitSessions,
+    ),
+    (ChannelKind.INGRESS_EGRESS, Role.EGRESS): (m.Activate, m.EndpointMoved),
+    (ChannelKind.INGRESS_EGRESS, Role.INGRESS): (),
+    (ChannelKind.CONTROL_CUSTODIAN, Role.CUSTODIAN): (m.PutPsk, m.DeletePsk),
+    (ChannelKind.CONTROL_CUSTODIAN, Role.CONTROL): (m.PskResult,),
+}
+"""For each channel, what the named end accepts, besides the Hello that comes first."""
+
+
+def accepted(kind: ChannelKind, receiver: Role) -> tuple[type[m.Message], ...]:
+    """Message types that `receiver` accepts on a channel of `kind`; KeyError if it has no end there."""
+    return (m.Hello, *ACCEPTS[kind, receiver])
