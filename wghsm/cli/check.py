@@ -1,0 +1,64 @@
+"""`wghsm check FILE`: read a gateway file and say everything that is wrong with it; start nothing."""
+
+from typing import Any
+
+import click
+
+from wghsm.cli._output import json_option, print_json
+from wghsm.config import ConfigError, Gateway, Problem, load
+from wghsm.exits import ExitCode
+
+__all__ = ["check"]
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@json_option
+def check(file: str, as_json: bool) -> int:
+    """Check the gateway FILE. Exit status 0 if it can be used, 2 with one line for each problem if not."""
+    warnings: list[Problem] = []
+    try:
+        gateway = load(file, warn=warnings.append)
+    except ConfigError as error:
+        if as_json:
+            print_json(
+                {"file": file, "ok": False, "problems": _records(error.problems), "warnings": _records(warnings)}
+            )
+        _tell(warnings)
+        if not as_json:
+            for problem in error.problems:
+                click.echo(str(problem), err=True)
+        return int(error.exit_code)
+    if as_json:
+        print_json(
+            {
+                "file": file,
+                "ok": True,
+                "interface": gateway.interface.name,
+                "peers": [peer.name for peer in gateway.peers],
+                "warnings": _records(warnings),
+            }
+        )
+    else:
+        click.echo(f"{file}: ok, {_summary(gateway)}")
+    _tell(warnings)
+    return int(ExitCode.OK)
+
+
+def _summary(gateway: Gateway) -> str:
+    interface = gateway.interface
+    peers = len(gateway.peers)
+    port = f"port {interface.listen_port}" if interface.listen_port else "a port of the kernel's choice"
+    return f"{interface.name}, {port}, {peers} {'peer' if peers == 1 else 'peers'}, key {interface.key!r}"
+
+
+def _records(problems: tuple[Problem, ...] | list[Problem]) -> list[dict[str, Any]]:
+    return [
+        {"file": problem.file, "line": problem.line, "message": problem.message, "remedy": problem.remedy}
+        for problem in problems
+    ]
+
+
+def _tell(warnings: list[Problem]) -> None:
+    for problem in warnings:
+        click.echo(f"warning: {problem}", err=True)

@@ -1,0 +1,148 @@
+"""Rules between the values of a gateway file. They look at whatever values are good, so that a bad one
+elsewhere in the file hides nothing.
+
+Called by `_load`. In: the tree and its lines. Out: (line, message, remedy) of each fault.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from typing import TypeVar
+
+from pydantic_core import PydanticCustomError
+
+from wghsm.config import _values as v
+from wghsm.config._model import Users
+from wghsm.config._yaml import Document, Path, Raw, Scalar
+
+__all__ = ["conflicts"]
+
+_T = TypeVar("_T")
+_Fault = tuple[int, str, str]
+
+
+def conflicts(document: Document) -> Iterator[_Fault]:
+    """Every fault between two values of the file."""
+    root = document.root
+    peers = [_entries(peer) for peer in _items(_entries(root).get("peers"))]
+    yield from _twice(document, peers, "name", v.peer_name, "two peers with one name", "give each peer its own name")
+    yield from _twice(
+        document,
+        peers,
+        "public_key",
+        v.public_key,
+        "two peers with one public key",
+        "make a key pair for each peer, or keep one entry",
+    )
+    yield from _prefixes(document, peers)
+    yield from _derived(document, peers)
+    yield from _addresses(document)
+    yield from _small_mtu(document)
+    yield from _shared_users(document)
+
+
+def _twice(
+    document: Document,
+    peers: list[dict[str, Raw]],
+    key: str,
+    reader: Callable[[object], Hashable],
+    message: str,
+    remedy: str,
+) -> Iterator[_Fault]:
+    seen: dict[Hashable, Path] = {}
+    for index, peer in enumerate(peers):
+        value = _good(reader, peer.get(key))
+        if value is None:
+            continue
+        path: Path = ("peers", index, key)
+        first = seen.setdefault(value, path)
+        if first != path:
+            yield document.line(path), f"{message}; the other is on line {document.line(first)}", remedy
+
+
+def _prefixes(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
+    owners: dict[v.IPNetwork, Path] = {}
+    for index, peer in enumerate(peers):
+        for place, raw in enumerate(_items(peer.get("allowed_ips"))):
+            prefix = _good(v.allowed_ip, raw)
+            if prefix is None:
+                continue
+            path: Path = ("peers", index, "allowed_ips", place)
+            first = owners.setdefault(prefix, path)
+            if first == path:
+                continue
+            masked = "" if isinstance(raw, Scalar) and raw.text == str(prefix) else " (host bits cleared)"
+            under = "listed twice for one peer" if first[1] == index else "under two peers"
+            yield (
+                document.line(path),
+                f"the prefix {prefix}{masked} is {under}; the other is on line {document.line(first)}",
+                "keep it once; a longer prefix inside it may go to another peer",
+            )
+
+
+def _derived(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
+    token = _entries(document.root).get("token")
+    if "psk_root" in _entries(token):
+        return
+    for index, peer in enumerate(peers):
+        if isinstance(_good(v.psk, peer.get("preshared_key")), v.PskDerived):
+            yield (
+                document.line(("peers", index, "preshared_key")),
+                "preshared_key: derived needs token.psk_root, which is not set",
+                "make a root with `wghsm psk derive-root LABEL` and write psk_root: LABEL under token:",
+            )
+
+
+def _addresses(document: Document) -> Iterator[_Fault]:
+    seen: dict[object, Path] = {}
+    for place, raw in enumerate(_items(_entries(_entries(document.root).get("interface")).get("addresses"))):
+        address = _good(v.address, raw)
+        path: Path = ("interface", "addresses", place)
+        if address is not None and seen.setdefault(address.ip, path) != path:
+            first = document.line(seen[address.ip])
+            yield document.line(path), f"the address {address.ip} stands twice; first on line {first}", "keep it once"
+
+
+def _small_mtu(document: Document) -> Iterator[_Fault]:
+    interface = _entries(_entries(document.root).get("interface"))
+    mtu = _good(v.mtu, interface.get("mtu"))
+    if mtu is None or mtu >= 1280:
+        return
+    for raw in _items(interface.get("addresses")):
+        address = _good(v.address, raw)
+        if address is not None and address.version == 6:
+            message = f"mtu {mtu} is too small for the IPv6 address {address}"
+            yield document.line(("interface", "mtu")), message, "write 1280 or more, or use IPv4 addresses only"
+            return
+
+
+def _shared_users(document: Document) -> Iterator[_Fault]:
+    written = _entries(_entries(document.root).get("users"))
+    if not written:
+        return
+    owners: dict[int | str, str] = {}
+    # Rooms left out come first, so that the complaint falls on a line that was written.
+    for room in sorted(Users.model_fields, key=lambda name: name in written):
+        user = _good(v.user, written[room]) if room in written else Users.model_fields[room].default
+        if user is not None and owners.setdefault(user, room) != room:
+            yield (
+                document.line(("users", room)),
+                f"{room} would run as the same user as {owners[user]}, and each could signal the other",
+                "give each room its own user",
+            )
+
+
+def _good(reader: Callable[[object], _T], raw: Raw | None) -> _T | None:
+    """The value, or None if it is missing or bad (which `_load` reports)."""
+    if raw is None:
+        return None
+    try:
+        return reader(raw)
+    except PydanticCustomError:
+        return None
+
+
+def _entries(raw: Raw | None) -> dict[str, Raw]:
+    return raw if isinstance(raw, dict) else {}
+
+
+def _items(raw: Raw | None) -> list[Raw]:
+    return raw if isinstance(raw, list) else []

@@ -1,0 +1,130 @@
+"""Read a gateway file: bytes -> text -> tree -> model, with every fault on the way told by line.
+
+Called through `wghsm.config` by the commands and the supervisor.
+"""
+
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from wghsm.config._conflicts import conflicts
+from wghsm.config._errors import ConfigError, Problem
+from wghsm.config._model import Gateway
+from wghsm.config._unknown import unknown_key
+from wghsm.config._yaml import Document, parse
+
+__all__ = ["load", "load_text"]
+
+MAX_BYTES = 16 * 2**20
+"""A gateway file is smaller; 10,000 peers need about 2 MB."""
+
+_log = logging.getLogger("wghsm.config")
+_Fault = tuple[int, str, str]
+
+
+def _log_warning(problem: Problem) -> None:
+    _log.warning("%s", problem)
+
+
+def load(path: str | os.PathLike[str], warn: Callable[[Problem], object] = _log_warning) -> Gateway:
+    """Read and check a gateway file.
+
+    `warn` gets each `Problem` that does not make the file unusable (a file that anybody may write); by
+    default it is logged. Raises ConfigError with every problem; nothing else for whatever the file holds.
+    """
+    name = os.fspath(path)
+    try:
+        # Non-blocking: a FIFO at this path must not hang the gateway.
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfigError([Problem(name, 0, "this is not a regular file", "name a YAML gateway file")])
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        remedy = "check the path, or start from an example in configs/"
+        raise ConfigError([Problem(name, 0, "there is no such file", remedy)]) from None
+    except PermissionError:
+        remedy = "run as root, or let this user read it"
+        raise ConfigError([Problem(name, 0, "the file may not be read by this user", remedy)]) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise ConfigError([Problem(name, 0, f"the file cannot be read ({reason})", "check the path")]) from None
+    if status.st_mode & stat.S_IWOTH:
+        remedy = "take the right away with chmod o-w"
+        warn(Problem(name, 0, "anybody may write this file, and so choose the peers", remedy))
+    if len(data) > MAX_BYTES:
+        raise ConfigError([Problem(name, 0, f"the file has more than {MAX_BYTES} bytes", "name a YAML gateway file")])
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Problem(name, line, "bytes that are not UTF-8", "save the file as UTF-8")]) from None
+    return load_text(text, name)
+
+
+def load_text(text: str, name: str = "<text>") -> Gateway:
+    """Check the text of a gateway file; `name` stands in the problems. Raises ConfigError, nothing else."""
+    document = parse(text)
+    gateway, faults = _validate(document)
+    if gateway is None or faults:
+        raise ConfigError(Problem(name, *fault) for fault in faults)
+    return gateway
+
+
+def _validate(document: Document) -> tuple[Gateway | None, list[_Fault]]:
+    faults = list(document.faults)
+    if document.root is None or not isinstance(document.root, dict):
+        if not faults:
+            faults.append((1, "the file holds no settings", "start from an example in configs/"))
+        return None, faults
+    gateway = None
+    try:
+        gateway = Gateway.model_validate(document.root)
+    except ValidationError as error:
+        faults += _field_faults(document, error)
+    faults += conflicts(document)
+    return gateway, faults
+
+
+def _field_faults(document: Document, error: ValidationError) -> Iterator[_Fault]:
+    for details in error.errors(include_url=False, include_input=False):
+        message, remedy = _words(details)
+        yield document.line(details["loc"]), message, remedy
+
+
+_MISSING = {
+    "version": "write version: 1 at the top",
+    "token": "write token: and under it uri: with the token's pkcs11: URI",
+    "interface": "write interface: and under it name: and key:",
+    "uri": "write uri: with the token's pkcs11: URI",
+    "key": "write key: with the label of the gateway's key in the token",
+    "name": "write name:",
+    "public_key": "write public_key: with the 44 characters of the peer's public key",
+    "preshared_key": "write preshared_key: derived, object:LABEL or none",
+    "allowed_ips": "write allowed_ips: with a list of prefixes; [] for none",
+}
+
+
+def _words(details: ErrorDetails) -> tuple[str, str]:
+    """Message and remedy of one pydantic error, without its input."""
+    loc, kind = details["loc"], details["type"]
+    last = str(loc[-1]) if loc else ""
+    if kind == "wghsm":
+        context = details["ctx"]
+        return str(context["problem"]), str(context["remedy"])
+    if kind == "extra_forbidden":
+        return unknown_key(loc)
+    if kind == "missing":
+        where = {1: "at the top of the file", 2: f"under {loc[0]}:"}.get(len(loc), "in this peer")
+        return f"{last} is missing {where}", _MISSING[last]
+    if kind == "tuple_type":
+        example = "a list of peers, each beginning with - name:" if last == "peers" else "a list, such as [ONE, TWO]"
+        return f"{last} is not a list", f"write {example}"
+    if len(loc) == 2 and loc[0] == "peers":
+        return "a peer is not a group of settings", "write - name: NAME, and the peer's other keys below"
+    return f"{last} is not a group of settings", f"write {last}: and its keys below, indented"

@@ -1,0 +1,122 @@
+"""The gateway file's model: frozen, comparable and hashable pydantic models, one for each section.
+
+`_load` fills it from a file; tests and other rooms may make it in Python with finished values. The models
+hold the rules of single values; the rules between values (one prefix under two peers, `derived` without a
+root) are `_conflicts`'s and hold for every gateway that came from `load`.
+
+docs/configuration.md has an entry for each field here; a test compares the two.
+"""
+
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator, model_validator
+
+from wghsm.config import _values as v
+from wghsm.config._yaml import Scalar
+
+__all__ = ["STATE_ROOT", "Gateway", "Interface", "Peer", "Token", "Users"]
+
+STATE_ROOT = Path("/var/lib/wghsm")
+_UNSET = Path()
+_T = TypeVar("_T")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+
+def _list(value: object) -> object:
+    """An empty value is an empty list; an entry that stands twice in a list of names counts once."""
+    return () if isinstance(value, Scalar) and value.is_null else value
+
+
+def _once(values: tuple[_T, ...]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _whole(low: int, high: int, what: str, remedy: str) -> PlainValidator:
+    return PlainValidator(lambda value: v.number(value, low, high, what, remedy))
+
+
+def _choice(what: str, *options: str) -> PlainValidator:
+    return PlainValidator(lambda value: v.choice(value, options, what))
+
+
+_Uid = Annotated[int | str, PlainValidator(v.user)]
+
+
+class Token(_Section):
+    """The token and how the custodian uses it."""
+
+    uri: Annotated[str, PlainValidator(v.token_uri)]
+    psk_root: Annotated[
+        str | None, PlainValidator(lambda x: None if x is None else v.label(x, "the root of derived PSKs"))
+    ] = None
+    environment: Annotated[
+        tuple[Annotated[str, PlainValidator(v.variable)], ...], BeforeValidator(_list), AfterValidator(_once)
+    ] = ()
+    sessions: Annotated[int, _whole(1, 64, "sessions", "write a number of worker sessions from 1 to 64")] = 4
+    cache_static_static: Annotated[bool, PlainValidator(lambda x: v.flag(x, "cache_static_static"))] = True
+
+
+class Interface(_Section):
+    """The network interface and the gateway's own key."""
+
+    name: Annotated[str, PlainValidator(v.interface_name)]
+    key: Annotated[str, PlainValidator(lambda x: v.label(x, "the gateway's key"))]
+    listen_port: Annotated[int, _whole(0, 65535, "listen_port", "write a port up to 65535; 0 lets the kernel pick")] = 0
+    addresses: Annotated[
+        tuple[Annotated[IPv4Interface | IPv6Interface, PlainValidator(v.address)], ...], BeforeValidator(_list)
+    ] = ()
+    mtu: Annotated[int, PlainValidator(v.mtu)] = 1420
+    table: Annotated[Literal["auto", "off"] | int, PlainValidator(v.table)] = "auto"
+    authority: Annotated[Literal["file", "runtime"], _choice("authority", "file", "runtime")] = "file"
+    fwmark: Annotated[int, PlainValidator(v.fwmark)] = 0
+
+
+class Peer(_Section):
+    """One peer. `public_key` has 32 bytes; `persistent_keepalive` is in seconds, 0 for none."""
+
+    name: Annotated[str, PlainValidator(v.peer_name)]
+    public_key: Annotated[bytes, PlainValidator(v.public_key)]
+    preshared_key: Annotated[v.Psk, PlainValidator(v.psk)]
+    endpoint: Annotated[v.Endpoint | None, PlainValidator(lambda x: None if x is None else v.endpoint(x))] = None
+    allowed_ips: Annotated[
+        tuple[Annotated[IPv4Network | IPv6Network, PlainValidator(v.allowed_ip)], ...], BeforeValidator(_list)
+    ]
+    persistent_keepalive: Annotated[
+        int, _whole(0, 65535, "persistent_keepalive", "write seconds from 1 to 65535, such as 25; 0 turns it off")
+    ] = 0
+
+
+class Users(_Section):
+    """Who each room runs as: a uid or a user's name (not looked up here); each its own."""
+
+    custodian: _Uid = 61100
+    handshake: _Uid = 61101
+    egress: _Uid = 61102
+    ingress: _Uid = 61103
+    control: _Uid = 61104
+    resolver: _Uid = 61105
+
+
+class Gateway(_Section):
+    """A whole gateway file. `state_directory` is filled in from the interface's name when left out."""
+
+    version: Annotated[Literal[1], _whole(1, 1, "version", "write version: 1")]
+    token: Token
+    interface: Interface
+    peers: Annotated[tuple[Peer, ...], BeforeValidator(_list)] = ()
+    state_directory: Annotated[Path, PlainValidator(v.directory)] = _UNSET
+    users: Users = Users()
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], _choice("log_level", "debug", "info", "warning", "error")
+    ] = "info"
+
+    @model_validator(mode="after")
+    def _fill_state_directory(self) -> "Gateway":
+        if self.state_directory == _UNSET:
+            self.__dict__["state_directory"] = STATE_ROOT / self.interface.name
+        return self

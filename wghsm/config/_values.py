@@ -1,0 +1,392 @@
+"""One value of the gateway file each: text in, typed value out, or a fault with its remedy.
+
+Called by the fields of `_model`. Every reader also takes the finished value (so that models can be made in
+Python) and raises `PydanticCustomError` of type "wghsm" with `problem` and `remedy`. No reader repeats a
+value that may be a secret: see `shown`.
+"""
+
+import base64
+import binascii
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+from urllib.parse import unquote_to_bytes
+
+from pydantic_core import PydanticCustomError
+
+from wghsm.config._yaml import Scalar
+
+__all__ = ["Endpoint", "PskDerived", "PskNone", "PskObject"]
+
+IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class PskNone:
+    """No pre-shared key with this peer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PskDerived:
+    """The pre-shared key is derived in the token from `token.psk_root` (SEAMS.md, "The custodian's rules")."""
+
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PskObject:
+    """The pre-shared key is the token's object with this label."""
+
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a peer listens: an address or a host name (not resolved here) and a UDP port, 1 to 65535."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """As the gateway file writes it: an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Psk = PskNone | PskDerived | PskObject
+
+
+def fault(problem: str, remedy: str) -> NoReturn:
+    """Refuse the value at hand."""
+    raise PydanticCustomError("wghsm", "{problem}; {remedy}", {"problem": problem, "remedy": remedy})
+
+
+_KEYLIKE = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}|[0-9a-fA-F]{64}")
+
+
+def keylike(text: str) -> bool:
+    """True if the text looks like a 32-byte key, in base64 or hexadecimal."""
+    return bool(_KEYLIKE.search(text.strip()))
+
+
+def shown(text: str) -> str:
+    """The text in quotes for an error; only its length if it may be a secret (a key, a PIN's URI) or is long."""
+    if len(text) > 60 or keylike(text) or "pin" in text.lower():
+        return f"a value of {len(text)} characters (not shown)"
+    return ascii(text)
+
+
+def text_of(value: object, remedy: str) -> str:
+    """The text of a scalar; a list, a mapping or an empty value is a fault."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, Scalar):
+        fault("a single value belongs here", remedy)
+    if value.is_null:
+        fault("no value", f"{remedy}, or leave the key out if it is optional")
+    return value.text
+
+
+def number(value: object, low: int, high: int, what: str, remedy: str) -> int:
+    """A decimal whole number from low to high, both included."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        found, digits = value, str(value)
+    else:
+        digits = text_of(value, remedy)
+        if isinstance(value, Scalar) and not value.plain:
+            fault(f"{what} is in quotes", f"{remedy}, without quotes")
+        if not re.fullmatch(r"-?[0-9]{1,12}", digits, re.ASCII):
+            fault(f"{what} is not a whole number: {shown(digits)}", remedy)
+        found = int(digits)
+    if not low <= found <= high:
+        fault(f"{what} {found} is out of range", remedy)
+    return found
+
+
+def choice(value: object, options: tuple[str, ...], what: str) -> str:
+    """One word of a list."""
+    remedy = "write " + _either(options)
+    text = text_of(value, remedy)
+    if text not in options:
+        fault(f"{what} cannot be {shown(text)}", remedy)
+    return text
+
+
+def flag(value: object, what: str) -> bool:
+    """`true` or `false`, without quotes."""
+    if isinstance(value, bool):
+        return value
+    text = text_of(value, "write true or false")
+    if isinstance(value, Scalar) and value.plain and text.lower() in {"true", "false"}:
+        return text.lower() == "true"
+    fault(f"{what} cannot be {shown(text)}", "write true or false, without quotes")
+
+
+def label(value: object, what: str) -> str:
+    """A CKA_LABEL: 1 to 255 bytes of printable UTF-8. Text that looks like a key is refused, unseen."""
+    text = text_of(value, f"write the label of {what} in the token")
+    if keylike(text):
+        fault(f"a key stands where the label of {what} belongs", "keep keys in the token, and write the label here")
+    if not text or not text.isprintable() or len(text.encode()) > 255 or text != text.strip():
+        fault(f"the label of {what} is empty, too long or not printable", "write 1 to 255 printable characters")
+    return text
+
+
+def peer_name(value: object) -> str:
+    """A peer's name: 1 to 64 printable characters, not a key, no slash."""
+    text = text_of(value, "write a short name, such as alice")
+    if keylike(text):
+        fault("a key stands where the peer's name belongs", "write a short name, such as alice")
+    if not text or not text.isprintable() or len(text) > 64 or text != text.strip() or "/" in text:
+        fault(f"a peer cannot be named {shown(text)}", "write 1 to 64 printable characters, no slash")
+    return text
+
+
+def interface_name(value: object) -> str:
+    """An interface name that wg(8) and the kernel take: 1 to 15 of [a-zA-Z0-9_=+.-]."""
+    text = text_of(value, "write an interface name, such as wg0")
+    if text in {".", "..", "all", "default", "lo"}:
+        fault(f"the kernel keeps the interface name {text} for itself", "write another name, such as wg0")
+    if not re.fullmatch(r"[a-zA-Z0-9_=+.-]{1,15}", text):
+        fault(
+            f"the kernel or wg(8) would refuse the interface name {shown(text)}",
+            "write 1 to 15 letters, digits or _ = + . -, such as wg0",
+        )
+    return text
+
+
+_P = 2**255 - 19
+_LOW_ORDER = frozenset(
+    {
+        0,
+        1,
+        _P - 1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+    }
+)
+
+
+def public_key(value: object) -> bytes:
+    """A Curve25519 public key: 44 characters of base64 to 32 bytes. Points of low order are refused."""
+    remedy = "write the 44 characters that `wg pubkey` or `wghsm key public` prints"
+    if isinstance(value, bytes):
+        if len(value) != 32:
+            fault(f"a public key has 32 bytes, not {len(value)}", remedy)
+        return value
+    text = text_of(value, remedy)
+    for place, character in enumerate(text.rstrip("="), 1):
+        if not re.fullmatch(r"[A-Za-z0-9+/]", character):
+            fault(f"the public key has {character!a} at place {place}, which is not base64", remedy)
+    if len(text) != 44:
+        fault(f"the public key has {len(text)} characters, not 44", remedy)
+    try:
+        key = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != 32:
+        fault("the public key does not end in one = sign", remedy)
+    if base64.b64encode(key).decode() != text:
+        fault("the last characters of the public key are wrong", f"{remedy}; a character was lost or changed")
+    if (int.from_bytes(key, "little") & (2**255 - 1)) % _P in _LOW_ORDER:
+        fault("the public key is a point of low order, with which no handshake can succeed", remedy)
+    return key
+
+
+def psk(value: object) -> Psk:
+    """`derived`, `object:LABEL` or `none`. Anything else may be a key in clear and is not repeated."""
+    if isinstance(value, PskNone | PskDerived | PskObject):
+        return value
+    remedy = "write derived, object:LABEL or none"
+    text = text_of(value, remedy)
+    if text == "none":
+        return PskNone()
+    if text == "derived":
+        return PskDerived()
+    if text.startswith("object:"):
+        return PskObject(label(text.removeprefix("object:"), "the pre-shared key"))
+    if keylike(text):
+        fault(
+            "a key in clear has no place in this file",
+            "put it into the token with `wghsm psk put LABEL`, and write object:LABEL here; "
+            "count the key as seen by everybody who could read this file",
+        )
+    fault(f"{len(text)} characters that are none of derived, object:LABEL and none", remedy)
+
+
+def endpoint(value: object) -> Endpoint:
+    """HOST:PORT or [IPV6]:PORT. Addresses come out in their shortest form, host names in small letters."""
+    if isinstance(value, Endpoint):
+        return value
+    remedy = 'write ADDRESS:PORT, NAME:PORT or "[IPV6]:PORT", such as 192.0.2.7:51820'
+    text = text_of(value, remedy)
+    bracketed = re.fullmatch(r"\[([^\[\]]*)\]:(.*)", text)
+    host, colon, port_text = (bracketed[1], ":", bracketed[2]) if bracketed else text.rpartition(":")
+    if not bracketed and (":" in host or "[" in text):
+        fault(f"the IPv6 endpoint {shown(text)} is not in brackets with a port", 'write "[IPV6]:PORT", in quotes')
+    if not colon:
+        fault(f"the endpoint {shown(text)} has no port", remedy)
+    if not re.fullmatch(r"[0-9]{1,5}", port_text) or not 1 <= int(port_text) <= 65535:
+        fault(f"the endpoint's port is {shown(port_text)}", "write a port from 1 to 65535")
+    return Endpoint(_host(host, ipv6=bool(bracketed)), int(port_text))
+
+
+def _host(text: str, *, ipv6: bool) -> str:
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address | None
+    try:
+        address = ipaddress.IPv6Address(text) if ipv6 else ipaddress.IPv4Address(text)
+    except ValueError:
+        address = None
+    if address is not None:
+        scope = address.scope_id if isinstance(address, ipaddress.IPv6Address) else None
+        if address.is_unspecified or address.is_multicast:
+            fault(f"no peer can be reached at {address}", "write the peer's own address")
+        if scope is not None and not re.fullmatch(r"[a-zA-Z0-9_=+.-]{1,15}", scope):
+            fault(f"the endpoint's scope {shown(scope)} is no interface name", 'write "[fe80::1%eth0]:51820"')
+        return str(address)
+    if ipv6:
+        fault(f"{shown(text)} is no IPv6 address", 'write "[IPV6]:PORT", such as "[2001:db8::7]:51820"')
+    labels = text.removesuffix(".").split(".")
+    good = len(text) <= 253 and all(re.fullmatch(r"(?!-)[a-zA-Z0-9_-]{1,63}(?<!-)", part) for part in labels)
+    if not good or labels[-1].isdigit():
+        fault(
+            f"{shown(text)} is neither an IPv4 address nor a host name",
+            "write an address or a name in ASCII (xn-- for other letters), then :PORT",
+        )
+    return text.lower()
+
+
+def address(value: object) -> IPInterface:
+    """An address of the interface with its prefix length; a bare address gets /32 or /128."""
+    if isinstance(value, ipaddress.IPv4Interface | ipaddress.IPv6Interface):
+        return value
+    remedy = 'write ADDRESS/LENGTH, such as 10.8.0.1/24 or "fd08::1/64"'
+    text = text_of(value, remedy)
+    result = _prefix(text, remedy)
+    if result.ip.is_unspecified or result.ip.is_multicast:
+        fault(f"an interface cannot have the address {result.ip}", remedy)
+    return result
+
+
+def allowed_ip(value: object) -> IPNetwork:
+    """A prefix that a peer may use; host bits are cleared, as wg(8) does; a bare address is one host."""
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    remedy = 'write PREFIX/LENGTH, such as 10.8.0.2/32 or "fd08::2/128"'
+    return _prefix(text_of(value, remedy), remedy).network
+
+
+def _prefix(text: str, remedy: str) -> IPInterface:
+    host, slash, length = text.partition("/")
+    # ipaddress also takes net masks and host masks, which can be read two ways, and scopes, which mean nothing here.
+    if "%" in host or (slash and not re.fullmatch(r"[0-9]{1,3}", length)):
+        fault(f"{shown(text)} is not an address with a prefix length", remedy)
+    try:
+        result = ipaddress.ip_interface(text)
+    except ValueError:
+        fault(f"{shown(text)} is not an address with a prefix length", remedy)
+    return result
+
+
+def mtu(value: object) -> int:
+    """Bytes, 576 to 65455 (65535 less WireGuard's 80 outside)."""
+    return number(value, 576, 65455, "mtu", "write a number of bytes from 576 to 65455, such as 1420")
+
+
+def table(value: object) -> Literal["auto", "off"] | int:
+    """`auto`, `off`, or a routing table's number, 1 to 4294967295."""
+    remedy = "write auto, off or a table's number, 1 to 4294967295"
+    if isinstance(value, int):
+        return number(value, 1, 2**32 - 1, "table", remedy)
+    text = text_of(value, remedy)
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return "off"
+    return number(value, 1, 2**32 - 1, "table", remedy)
+
+
+def fwmark(value: object) -> int:
+    """0 or `off`, a number, or 0x and hexadecimal digits; at most 32 bits."""
+    remedy = "write off, a number up to 4294967295, or hexadecimal such as 0xca6c"
+    if not isinstance(value, int):
+        text = text_of(value, remedy)
+        if text == "off":
+            return 0
+        if re.fullmatch(r"0[xX][0-9a-fA-F]{1,8}", text):
+            return int(text, 16)
+    return number(value, 0, 2**32 - 1, "fwmark", remedy)
+
+
+def user(value: object) -> int | str:
+    """A numeric uid other than 0, or a user's name other than root."""
+    remedy = "write a uid from 1 to 4294967293 or a user's name; each room needs its own"
+    if isinstance(value, int):
+        return number(value, 1, 2**32 - 3, "the uid", remedy)
+    text = text_of(value, remedy)
+    if re.fullmatch(r"-?[0-9]+", text):
+        return number(Scalar(text, plain=True), 1, 2**32 - 3, "the uid", remedy)
+    if text == "root" or not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_.-]{0,31}", text):
+        fault(f"a room cannot run as {shown(text)}", remedy)
+    return text
+
+
+def variable(value: object) -> str:
+    """The name of an environment variable; the value stays in the environment."""
+    remedy = "write names only, such as SOFTHSM2_CONF"
+    text = text_of(value, remedy)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", text):
+        what = "a variable with a value" if "=" in text else "this"
+        fault(f"{what} is not the name of an environment variable", remedy)
+    return text
+
+
+def directory(value: object) -> Path:
+    """An absolute path without `..`."""
+    if isinstance(value, Path):
+        return value
+    remedy = "write an absolute path, such as /var/lib/wghsm/wg0"
+    text = text_of(value, remedy)
+    if not text.startswith("/") or not text.isprintable() or ".." in text.split("/") or len(text) > 200:
+        fault(f"{shown(text)} is not an absolute path of at most 200 characters", remedy)
+    return Path(text)
+
+
+def token_uri(value: object) -> str:
+    """A light check of a `pkcs11:` URI (RFC 7512); the token's room reads it for good. Never repeats the URI."""
+    example = '"pkcs11:token=gw?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/wghsm/pin"'
+    text = text_of(value, f"write {example}")
+    if not text.startswith("pkcs11:"):
+        fault("the token's URI does not begin with pkcs11:", f"write {example}")
+    path, _, query = text.removeprefix("pkcs11:").partition("?")
+    attributes: dict[str, str] = {}
+    for part in [*filter(None, path.split(";")), *filter(None, query.split("&"))]:
+        key, equals, written = part.partition("=")
+        if key.lower() == "pin-value":
+            fault(
+                "a PIN has no place in this file (pin-value)",
+                "write pin-source=file:PATH instead, and count the PIN as seen by everybody who could read this file",
+            )
+        if not re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", key) or not equals:
+            fault("the token's URI has a part that is not attribute=value", f"write {example}")
+        if key in attributes:
+            fault(f"the token's URI has {shown(key)} twice", "keep one of them")
+        if re.search(r"%(?![0-9a-fA-F]{2})", written):
+            fault(f"the value of {shown(key)} in the token's URI has a % without two hexadecimal digits", "write %25")
+        if not re.fullmatch(r"[!-~]*", written):
+            fault(
+                f"the value of {shown(key)} in the token's URI has a space or a special character", "write %20 for it"
+            )
+        attributes[key] = unquote_to_bytes(written).decode(errors="replace")
+    module = attributes.get("module-path")
+    if module is None or "module-path" not in {part.partition("=")[0] for part in query.split("&")}:
+        fault("the token's URI names no module", "add ?module-path=/PATH/TO/MODULE.so after the token's attributes")
+    if not module.startswith("/") or "\0" in module:
+        fault("module-path in the token's URI is not an absolute path", "write ?module-path=/PATH/TO/MODULE.so")
+    return text
+
+
+def _either(options: tuple[str, ...]) -> str:
+    return ", ".join(options[:-1]) + " or " + options[-1]
