@@ -105,7 +105,7 @@ class Users(_Section):
 class Gateway(_Section):
     """A whole gateway file. `state_directory` is filled in from the interface's name when left out."""
 
-    version: Annotated[Literal[1], _whole(1, 1, "version", "write version: 1")]
+    version: Annotated[Literal[1], PlainValidator(v.version)]
     token: Token
     interface: Interface
     peers: Annotated[tuple[Peer, ...], BeforeValidator(_list)] = ()

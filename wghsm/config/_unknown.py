@@ -50,14 +50,15 @@ def unknown_key(loc: tuple[str | int, ...]) -> tuple[str, str]:
     plain = _plain(key)
     by_plain = {_plain(name): name for name in fields}
     near = difflib.get_close_matches(plain, by_plain, n=1, cutoff=0.7)
+    if plain in _KNOWN_MISTAKES and plain not in by_plain:
+        return message, _KNOWN_MISTAKES[plain]
     if near:
         return message, f"write {by_plain[near[0]]}"
     for other, model in _SECTIONS.items():
-        if key in model.model_fields:
-            home = {"": "at the top of the file", "peers": "in a peer of peers:"}.get(other, f"under {other}:")
-            return message, f"move it: {key} belongs {home}"
-    if plain in _KNOWN_MISTAKES:
-        return message, _KNOWN_MISTAKES[plain]
+        for name in model.model_fields:
+            if _plain(name) == plain:
+                home = {"": "at the top of the file", "peers": "in a peer of peers:"}.get(other, f"under {other}:")
+                return message, f"move it: {name} belongs {home}"
     return message, "remove it; known here: " + ", ".join(fields)
 
 

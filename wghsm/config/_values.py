@@ -290,6 +290,14 @@ def _prefix(text: str, remedy: str) -> IPInterface:
     return result
 
 
+def version(value: object) -> Literal[1]:
+    """The schema's version, 1."""
+    remedy = "write version: 1, the only version there is"
+    if number(value, 0, 10**12, "version", remedy) != 1:
+        fault("this version of the gateway file is not known here", remedy)
+    return 1
+
+
 def mtu(value: object) -> int:
     """Bytes, 576 to 65455 (65535 less WireGuard's 80 outside)."""
     return number(value, 576, 65455, "mtu", "write a number of bytes from 576 to 65455, such as 1420")
