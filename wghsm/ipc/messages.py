@@ -222,7 +222,7 @@ class CustodianPeers(Message, frozen=True, array_like=True, tag=14):
 
 
 class Identity(Message, frozen=True, array_like=True, tag=15):
-    """The gateway's static public key, 32 bytes: custodian to supervisor and handshake, after login."""
+    """The gateway's static public key, 32 bytes: custodian to supervisor and handshake, supervisor to control."""
 
     public_key: bytes
 

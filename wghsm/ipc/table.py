@@ -41,6 +41,7 @@ ACCEPTS: dict[tuple[ChannelKind, Role], tuple[type[m.Message], ...]] = {
     (ChannelKind.SUPERVISOR_CONTROL, Role.CONTROL): (
         *_TO_CHILD,
         m.ControlSettings,
+        m.Identity,
         m.DevicePart,
         m.StatusPart,
         m.RequestResult,

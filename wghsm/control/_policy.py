@@ -1,0 +1,40 @@
+"""What a client of the configuration protocol may do with keys (SEAMS.md "Control protocol").
+
+The private key is in the token: a zero key keeps it, the same key changes nothing, another one is refused.
+A PSK in clear is refused, unless `authority: runtime` lets it go into the token; a zero PSK never clears one.
+Pure; called by `_service` with each parsed Set.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+if TYPE_CHECKING:
+    from .uapi import Set
+
+__all__ = ["psk_label", "refusal"]
+
+_ZERO = bytes(32)
+
+
+def refusal(operation: Set, own_public_key: bytes | None, runtime_psks: bool) -> str | None:
+    """Why the keys in `operation` are refused (with EPERM), in one line for the log, or None."""
+    private_key = operation.private_key
+    if private_key is not None and not hmac.compare_digest(private_key, _ZERO):
+        # Clamping happens on use, so keys that differ only there have one public key.
+        public = X25519PrivateKey.from_private_bytes(private_key).public_key()
+        if own_public_key != public.public_bytes(Encoding.Raw, PublicFormat.Raw):
+            return "a private key in clear was refused: this gateway's key stays in the token"
+    if not runtime_psks and any(not hmac.compare_digest(psk, _ZERO) for psk in operation.preshared_keys.values()):
+        return "a preshared key in clear was refused: put it into the token, or set authority: runtime"
+    return None
+
+
+def psk_label(public_key: bytes) -> str:
+    """Label of the token object that holds the PSK of the peer with this public key (32 bytes)."""
+    return "wghsm-psk-" + base64.urlsafe_b64encode(public_key).decode().rstrip("=")

@@ -1,0 +1,272 @@
+"""The control process at work: two servers, one policy, and the requests behind them.
+
+    set: parsed -> policy -> PSKs into the token -> change to the supervisor -> errno to the client
+    get: device and peers from the supervisor -> text to the client
+
+Sets are done one after the other, each whole or not at all. Called by `__main__`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import errno
+import hmac
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from wghsm.ipc import admin
+from wghsm.ipc import messages as m
+
+from ._policy import psk_label, refusal
+from .uapi import Get, Malformed, Set, format_device, format_endpoint, next_operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._server import Connection
+    from ._supervisor import Requests
+
+__all__ = ["Service"]
+
+_log = logging.getLogger(__name__)
+
+_ZERO = bytes(32)
+_MAX_LINE = 16 * 1024 * 1024
+
+
+class Service:
+    """Answers the clients of both sockets."""
+
+    def __init__(self, requests: Requests, runtime_psks: bool) -> None:
+        self.own_public_key: bytes | None = None
+        self._requests = requests
+        self._runtime_psks = runtime_psks
+        self._sets: deque[tuple[Connection, Set]] = deque()
+        self._setting = False
+
+    def feed_uapi(self, connection: Connection) -> None:
+        """Take the next operation of a client of the configuration protocol, if it is whole."""
+        operation = next_operation(connection.received, connection.at_end)
+        match operation:
+            case None:
+                return
+            case Get():
+                connection.busy = True
+                self._requests.device(lambda device, peers: connection.reply(format_device(device, peers)))
+            case Malformed():
+                connection.busy = True
+                connection.reply(_errno(operation.errno), last=operation.close)
+            case Set():
+                connection.busy = True
+                self._sets.append((connection, operation))
+                self._next_set()
+
+    def feed_admin(self, connection: Connection) -> None:
+        """Take the next request of the `wghsm` command."""
+        line, newline, _ = connection.received.partition(b"\n")
+        if not newline:
+            if len(connection.received) > _MAX_LINE:
+                connection.close()
+            return
+        del connection.received[: len(line) + 1]
+        connection.busy = True
+
+        def answer(reply: admin.AdminReply) -> None:
+            connection.reply(msgspec.json.encode(reply) + b"\n")
+
+        try:
+            request = msgspec.json.decode(line, type=admin.AdminRequest)
+            peers = None if request.peers is None else [_public_key(peer) for peer in request.peers]
+        except (msgspec.MsgspecError, binascii.Error, ValueError):
+            answer(admin.AdminReply(errno=errno.EINVAL, text="the request makes no sense to this version"))
+            return
+        match request.verb:
+            case "status":
+                self._status(answer)
+            case "rekey":
+                self._requests.rekey(peers, lambda code, text: answer(admin.AdminReply(errno=code, text=text)))
+            case "stop":
+                _log.info("uid %d (pid %d) stops the gateway", connection.credentials.uid, connection.credentials.pid)
+                self._requests.stop(lambda code, text: answer(admin.AdminReply(errno=code, text=text)))
+
+    def _status(self, answer: Callable[[admin.AdminReply], None]) -> None:
+        def with_device(device: m.DeviceView, peers: list[m.PeerView]) -> None:
+            self._requests.status(lambda part: answer(admin.AdminReply(status=_status(device, peers, part))))
+
+        self._requests.device(with_device)
+
+    def _next_set(self) -> None:
+        if self._setting or not self._sets:
+            return
+        self._setting = True
+        connection, operation = self._sets.popleft()
+        who = f"uid {connection.credentials.uid} (pid {connection.credentials.pid})"
+
+        def done(code: int, text: str) -> None:
+            _wipe(operation)
+            if code:
+                _log.warning("a change by %s was refused: %s", who, text or errno.errorcode.get(code, str(code)))
+            else:
+                _log.info("unattested change by %s: %d peers named", who, len(operation.change.peers))
+            self._setting = False
+            connection.reply(_errno(code), last=code != 0)
+            self._next_set()
+
+        if reason := refusal(operation, self.own_public_key, self._runtime_psks):
+            done(errno.EPERM, reason)
+        elif self._runtime_psks:
+            _RuntimeSet(self._requests, self._without_self(operation.change), operation.preshared_keys, done).start()
+        else:
+            self._requests.change(self._without_self(operation.change), done)
+
+    def _without_self(self, change: m.DeviceChange) -> m.DeviceChange:
+        """The change without a peer of our own key: accepted and ignored (PROTOCOL.md 14.4)."""
+        peers = [peer for peer in change.peers if peer.public_key != self.own_public_key]
+        return msgspec.structs.replace(change, peers=peers)
+
+
+class _RuntimeSet:
+    """A set under `authority: runtime`: PSKs first go into the token, those of removed peers leave it at the end.
+
+    A step that fails takes back the PSKs of peers that had none before.
+    """
+
+    def __init__(
+        self,
+        requests: Requests,
+        change: m.DeviceChange,
+        preshared_keys: dict[bytes, bytearray],
+        done: Callable[[int, str], None],
+    ) -> None:
+        self._requests = requests
+        self._psks = [(key, psk) for key, psk in preshared_keys.items() if not hmac.compare_digest(psk, _ZERO)]
+        stored = {key for key, _ in self._psks}
+        self._change = msgspec.structs.replace(
+            change,
+            peers=[
+                msgspec.structs.replace(peer, psk=m.PskObject(psk_label(peer.public_key)))
+                if peer.public_key in stored and not peer.remove
+                else peer
+                for peer in change.peers
+            ],
+        )
+        self._done = done
+        self._before: dict[bytes, str] = {}
+        self._written: list[bytes] = []
+
+    def start(self) -> None:
+        self._requests.device(self._with_device)
+
+    def _with_device(self, _device: m.DeviceView, peers: list[m.PeerView]) -> None:
+        self._before = {peer.public_key: peer.psk for peer in peers}
+        self._put_next()
+
+    def _put_next(self) -> None:
+        if not self._psks:
+            self._requests.change(self._change, self._changed)
+            return
+        key, psk = self._psks.pop()
+
+        def put(code: int, text: str) -> None:
+            if code:
+                self._changed(code, text)
+                return
+            self._written.append(key)
+            self._put_next()
+
+        self._requests.put_psk(psk_label(key), psk, put)
+
+    def _changed(self, code: int, text: str) -> None:
+        if code:
+            gone = {key for key in self._written if self._before.get(key) != "object"}
+        else:
+            kept = {peer.public_key for peer in self._change.peers if not peer.remove}
+            removed = {peer.public_key for peer in self._change.peers if peer.remove}
+            if self._change.replace_peers:
+                removed |= self._before.keys() - kept
+            gone = {key for key in removed if self._before.get(key) == "object"}
+        for key in gone:
+            self._requests.delete_psk(psk_label(key), _log_deletion)
+        self._done(code, text)
+
+
+def _log_deletion(code: int, text: str) -> None:
+    if code not in (0, errno.ENOENT):
+        _log.warning("a preshared key of a removed peer is still in the token: %s", text)
+
+
+def _errno(code: int) -> bytes:
+    # Negative, because wg(8) prints strerror of the negated number.
+    return b"errno=%d\n\n" % -code
+
+
+def _wipe(operation: Set) -> None:
+    for key in (operation.private_key, *operation.preshared_keys.values()):
+        if key is not None:
+            key[:] = bytes(len(key))
+
+
+def _public_key(text: str) -> bytes:
+    key = base64.b64decode(text, validate=True)
+    if len(key) != 32:
+        raise ValueError("a public key has 32 bytes")
+    return key
+
+
+def _status(device: m.DeviceView, peers: list[m.PeerView], part: m.StatusPart) -> admin.Status:
+    return admin.Status(
+        name=device.name,
+        file=part.file,
+        public_key=None if device.public_key is None else base64.b64encode(device.public_key).decode(),
+        listen_port=device.listen_port,
+        fwmark=device.fwmark,
+        up=device.up,
+        started=part.started_unix / 1e9,
+        token=None if part.token is None else _token(part.token),
+        processes=[
+            admin.ProcessStatus(role=p.role, pid=p.pid, state=p.state, restarts=p.restarts, since=p.since_unix / 1e9)
+            for p in part.processes
+        ],
+        peers=[_peer(peer) for peer in _merged(peers)],
+        counters=part.counters,
+    )
+
+
+def _token(token: m.TokenStatus) -> admin.TokenState:
+    return admin.TokenState(
+        state=token.state,
+        since=token.since_unix / 1e9,
+        detail=token.detail,
+        accepted=token.accepted,
+        created=token.created,
+        refused=token.refused,
+    )
+
+
+def _merged(peers: list[m.PeerView]) -> list[m.PeerView]:
+    """Peers whose prefixes came in several parts, made one again."""
+    merged: list[m.PeerView] = []
+    for peer in peers:
+        if merged and merged[-1].public_key == peer.public_key:
+            merged[-1].allowed_ips.extend(peer.allowed_ips)
+        else:
+            merged.append(peer)
+    return merged
+
+
+def _peer(peer: m.PeerView) -> admin.PeerStatus:
+    return admin.PeerStatus(
+        name=peer.name,
+        public_key=base64.b64encode(peer.public_key).decode(),
+        preshared_key=peer.psk,
+        endpoint=None if peer.endpoint is None else format_endpoint(peer.endpoint),
+        allowed_ips=peer.allowed_ips,
+        persistent_keepalive=peer.persistent_keepalive,
+        latest_handshake=peer.last_handshake_unix / 1e9 if peer.last_handshake_unix else None,
+        rx_bytes=peer.rx_bytes,
+        tx_bytes=peer.tx_bytes,
+    )

@@ -1,0 +1,94 @@
+"""What the `wghsm` command and a gateway's control process say over the admin socket: JSON lines.
+
+One request on a line, one reply on a line, any number of them on a connection. Callers: wghsm.control answers,
+wghsm.cli asks. Public keys are base64, times are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+__all__ = [
+    "AdminReply",
+    "AdminRequest",
+    "PeerStatus",
+    "ProcessStatus",
+    "Status",
+    "TokenState",
+    "admin_socket_path",
+]
+
+
+def admin_socket_path(gateway: str) -> Path:
+    """Where the admin socket of the gateway of this name stands."""
+    return Path("/run/wghsm") / gateway / "admin.sock"
+
+
+class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """`peers`, for rekey only: base64 public keys, or null for all."""
+
+    version: Literal[1] = 1
+    verb: Literal["status", "rekey", "stop"]
+    peers: list[str] | None = None
+
+
+class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One process of the gateway."""
+
+    role: str
+    pid: int
+    state: str
+    restarts: int
+    since: float
+
+
+class TokenState(msgspec.Struct, frozen=True, kw_only=True):
+    """The token as the custodian sees it; counts are since its start."""
+
+    state: str
+    since: float
+    detail: str
+    accepted: int
+    created: int
+    refused: int
+
+
+class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One peer. `latest_handshake` is null if there was none."""
+
+    name: str
+    public_key: str
+    preshared_key: str
+    endpoint: str | None
+    allowed_ips: list[str]
+    persistent_keepalive: int
+    latest_handshake: float | None
+    rx_bytes: int
+    tx_bytes: int
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway, whole."""
+
+    name: str
+    file: str
+    public_key: str | None
+    listen_port: int
+    fwmark: int
+    up: bool
+    started: float
+    token: TokenState | None
+    processes: list[ProcessStatus]
+    peers: list[PeerStatus]
+    counters: dict[str, dict[str, int]]
+
+
+class AdminReply(msgspec.Struct, frozen=True, kw_only=True):
+    """`errno` 0 and the status where one was asked for, or an errno and a line for the operator."""
+
+    errno: int = 0
+    text: str = ""
+    status: Status | None = None
