@@ -5,7 +5,6 @@ the table below names each command's module and its one-line help; nothing else 
 """
 
 import importlib
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -48,7 +47,7 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        invoke: Callable[..., Any] = super().main
+        invoke: Any = super().main
         if not standalone_mode:
             return invoke(*args, standalone_mode=False, **extra)
         return _output.run_command(lambda: invoke(*args, standalone_mode=False, **extra))

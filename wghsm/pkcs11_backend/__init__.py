@@ -1,0 +1,73 @@
+"""The token: loading a PKCS#11 module, `pkcs11:` URIs, PINs, the session pool, provisioning.
+
+URIs, PINs and errors are cheap to import; the pool and provisioning load python-pkcs11 and come on first use.
+Import `TokenPool` before dropping privileges: the code may not be readable afterwards. The vendor's module itself
+is loaded by `TokenPool.open`, never by an import.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from wghsm.pkcs11_backend.errors import (
+    AmbiguousKey,
+    AmbiguousToken,
+    CurveUnsupported,
+    KeyNotFound,
+    KeyUnfit,
+    LabelTaken,
+    ModuleMissing,
+    PinLocked,
+    PinRefused,
+    PinUnavailable,
+    PointRefused,
+    TokenError,
+    TokenFault,
+    TokenNotFound,
+    UriError,
+)
+from wghsm.pkcs11_backend.pin import PinSource, open_pin
+from wghsm.pkcs11_backend.uri import TokenUri
+
+if TYPE_CHECKING:
+    from wghsm.pkcs11_backend._objects import PrivateKey, RootSecret, StoredPsk
+    from wghsm.pkcs11_backend.pool import TokenPool, WorkerSession
+
+__all__ = [
+    "AmbiguousKey",
+    "AmbiguousToken",
+    "CurveUnsupported",
+    "KeyNotFound",
+    "KeyUnfit",
+    "LabelTaken",
+    "ModuleMissing",
+    "PinLocked",
+    "PinRefused",
+    "PinSource",
+    "PinUnavailable",
+    "PointRefused",
+    "PrivateKey",
+    "RootSecret",
+    "StoredPsk",
+    "TokenError",
+    "TokenFault",
+    "TokenNotFound",
+    "TokenPool",
+    "TokenUri",
+    "UriError",
+    "WorkerSession",
+    "open_pin",
+]
+
+_LATER = {
+    "PrivateKey": "_objects",
+    "RootSecret": "_objects",
+    "StoredPsk": "_objects",
+    "TokenPool": "pool",
+    "WorkerSession": "pool",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

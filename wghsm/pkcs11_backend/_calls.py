@@ -1,0 +1,280 @@
+"""The C calls on one session, by ctypes with buffers made once: no immutable copy of a secret is ever made.
+
+Used by `pool` and `provision`. One `Calls` belongs to one session and, at a time, to one thread; ctypes releases
+the GIL around each call. A derive is three C calls, the least that Cryptoki allows:
+
+    C_DeriveKey -> C_GetAttributeValue(CKA_VALUE) -> C_DestroyObject
+
+Every internal buffer that held a secret is zero when a call returns, also when it raises.
+"""
+
+import ctypes
+import hmac
+from collections.abc import Sequence
+from ctypes import byref, c_ubyte, c_ulong
+
+from wghsm.pkcs11_backend._ckr import CKR_OK
+from wghsm.pkcs11_backend._cryptoki import UNAVAILABLE, Attribute, Ecdh1Params, FunctionList, Mechanism
+from wghsm.pkcs11_backend.dialect import CKM_ECDH1_DERIVE, Dialect
+from wghsm.pkcs11_backend.errors import KeyUnfit, PointRefused, TokenFault
+
+__all__ = ["Calls", "Template", "check_point"]
+
+Template = Sequence[tuple[int, bool | int | bytes | bytearray]]
+"""Attribute types (CKA_) with their values; ints become CK_ULONG, bools CK_BBOOL."""
+
+_CKA_VALUE = 0x011
+_CKM_SHA256_HMAC = 0x251
+_CKD_NULL = 1
+_ZERO = bytes(32)
+_CKR_UNREADABLE = frozenset({0x011, 0x012})  # CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_TYPE_INVALID
+
+_P = 2**255 - 19
+_LOW_ORDER = frozenset(
+    {
+        0,
+        1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+        _P - 1,
+        _P,
+        _P + 1,
+    }
+)
+
+
+def check_point(public: bytes) -> None:
+    """Refuse a public key (32 bytes) that no honest peer has: wrong length or low order, before a token sees it.
+
+    SoftHSM answers such a point with CKR_GENERAL_ERROR, which would look like a fault of the token. Raises
+    PointRefused.
+    """
+    if len(public) != 32:
+        raise PointRefused(f"a public key has 32 bytes, this one {len(public)}")
+    if int.from_bytes(public, "little") & (2**255 - 1) in _LOW_ORDER:
+        raise PointRefused("the public key is a point of low order")
+
+
+class Calls:
+    """The calls on the session with CK_SESSION_HANDLE `session`."""
+
+    def __init__(self, functions: FunctionList, session: int) -> None:
+        self.session = session
+        self._functions = functions
+        self._public = (c_ubyte * 32)()
+        self._secret = (c_ubyte * 32)()
+        self._secret_view = memoryview(self._secret).cast("B")
+        self._params = Ecdh1Params(
+            kdf=_CKD_NULL, shared_length=0, shared=None, public_length=32, public=ctypes.addressof(self._public)
+        )
+        self._ecdh = Mechanism(
+            mechanism=CKM_ECDH1_DERIVE, parameter=ctypes.addressof(self._params), length=ctypes.sizeof(self._params)
+        )
+        self._hmac = Mechanism(mechanism=_CKM_SHA256_HMAC, parameter=None, length=0)
+        self._value = Attribute(type=_CKA_VALUE, value=ctypes.addressof(self._secret), length=32)
+        self._handle = c_ulong()
+        self._length = c_ulong()
+        self._templates: dict[str, _Packed] = {}
+
+    def derive(self, key: int, public: bytes, dialect: Dialect) -> bytearray:
+        """Return X25519(key, public) as 32 bytes; `public` is 32 raw bytes.
+
+        Raises PointRefused for a low-order point or an all-zero result, TokenFault for the token's own errors.
+        """
+        check_point(public)
+        template = self._templates.get(dialect.name)
+        if template is None:
+            template = self._templates[dialect.name] = _Packed(dialect.derived)
+        ctypes.memmove(self._public, bytes(public), 32)
+        functions = self._functions
+        ckr = functions.derive_key(
+            self.session, byref(self._ecdh), key, template.array, template.count, byref(self._handle)
+        )
+        if ckr != CKR_OK:
+            raise TokenFault(ckr, "C_DeriveKey")
+        handle = self._handle.value
+        try:
+            secret = self._read32(handle, "the derived secret")
+        finally:
+            ckr = functions.destroy_object(self.session, handle)
+        if ckr != CKR_OK:
+            secret[:] = _ZERO
+            raise TokenFault(ckr, "C_DestroyObject")
+        if hmac.compare_digest(secret, _ZERO):
+            raise PointRefused("the shared secret is all zeros")
+        return secret
+
+    def hmac_sha256(self, root: int, data: bytes) -> bytearray:
+        """Return HMAC-SHA256 of `data` under the token's secret key `root`: 32 bytes. Raises TokenFault."""
+        ckr = self._functions.sign_init(self.session, byref(self._hmac), root)
+        if ckr != CKR_OK:
+            raise TokenFault(ckr, "C_SignInit")
+        try:
+            self._length.value = 32
+            ckr = self._functions.sign(self.session, data, len(data), self._value.value, byref(self._length))
+            if ckr != CKR_OK:
+                raise TokenFault(ckr, "C_Sign")
+            if self._length.value != 32:
+                raise TokenFault(0x005, f"C_Sign gave {self._length.value} bytes instead of 32;")
+            return bytearray(self._secret_view)
+        finally:
+            ctypes.memset(self._secret, 0, 32)
+
+    def read_secret(self, handle: int) -> bytearray:
+        """Return the 32 bytes of CKA_VALUE; raises KeyUnfit when there are not 32, TokenFault when it is refused."""
+        return self._read32(handle, "the secret")
+
+    def find(self, template: Template, limit: int = 4096) -> list[int]:
+        """Return the handles of up to `limit` objects that match `template`. Raises TokenFault."""
+        packed = _Packed(template)
+        functions = self._functions
+        ckr = functions.find_objects_init(self.session, packed.array, packed.count)
+        if ckr != CKR_OK:
+            raise TokenFault(ckr, "C_FindObjectsInit")
+        found: list[int] = []
+        batch = (c_ulong * 64)()
+        count = c_ulong()
+        try:
+            while len(found) < limit:
+                ckr = functions.find_objects(self.session, batch, 64, byref(count))
+                if ckr != CKR_OK:
+                    raise TokenFault(ckr, "C_FindObjects")
+                if count.value == 0:
+                    break
+                found.extend(batch[: count.value])
+        finally:
+            functions.find_objects_final(self.session)
+        return found[:limit]
+
+    def attribute(self, handle: int, kind: int) -> bytes | None:
+        """Return the raw value of a public attribute, None when the token will not give it. Raises TokenFault.
+
+        Not for secrets: `bytes` cannot be wiped reliably; `read_secret` is.
+        """
+        wanted = Attribute(type=kind, value=None, length=0)
+        ckr = self._functions.get_attribute_value(self.session, handle, byref(wanted), 1)
+        if ckr in _CKR_UNREADABLE or (ckr == CKR_OK and wanted.length == UNAVAILABLE):
+            return None
+        if ckr != CKR_OK:
+            raise TokenFault(ckr, "C_GetAttributeValue")
+        buffer = (c_ubyte * max(1, wanted.length))()
+        wanted.value = ctypes.addressof(buffer)
+        ckr = self._functions.get_attribute_value(self.session, handle, byref(wanted), 1)
+        if ckr in _CKR_UNREADABLE:
+            return None
+        if ckr != CKR_OK:
+            raise TokenFault(ckr, "C_GetAttributeValue")
+        return bytes(buffer[: wanted.length])
+
+    def gives_value(self, handle: int) -> bool:
+        """Ask whether the token would give CKA_VALUE, by its length only; the value itself is not read.
+
+        Raises TokenFault.
+        """
+        wanted = Attribute(type=_CKA_VALUE, value=None, length=0)
+        ckr = self._functions.get_attribute_value(self.session, handle, byref(wanted), 1)
+        if ckr in _CKR_UNREADABLE:
+            return False
+        self._check(ckr, "C_GetAttributeValue")
+        return bool(wanted.length != UNAVAILABLE)
+
+    def set_attributes(self, handle: int, template: Template) -> None:
+        """C_SetAttributeValue; raises TokenFault."""
+        packed = _Packed(template)
+        self._check(
+            self._functions.set_attribute_value(self.session, handle, packed.array, packed.count), "C_SetAttributeValue"
+        )
+
+    def create(self, template: Template) -> int:
+        """C_CreateObject: return the new handle; the packed copy of a secret value is wiped. Raises TokenFault."""
+        packed = _Packed(template)
+        new = c_ulong()
+        try:
+            ckr = self._functions.create_object(self.session, packed.array, packed.count, byref(new))
+        finally:
+            packed.wipe()
+        self._check(ckr, "C_CreateObject")
+        return new.value
+
+    def copy(self, handle: int, template: Template) -> int:
+        """C_CopyObject: return the copy's handle; raises TokenFault."""
+        packed = _Packed(template)
+        new = c_ulong()
+        ckr = self._functions.copy_object(self.session, handle, packed.array, packed.count, byref(new))
+        self._check(ckr, "C_CopyObject")
+        return new.value
+
+    def destroy(self, handle: int) -> None:
+        """C_DestroyObject; raises TokenFault."""
+        self._check(self._functions.destroy_object(self.session, handle), "C_DestroyObject")
+
+    def generate_key(self, mechanism: int, template: Template) -> int:
+        """C_GenerateKey without a mechanism parameter: return the handle. Raises TokenFault."""
+        packed = _Packed(template)
+        asked = Mechanism(mechanism=mechanism, parameter=None, length=0)
+        new = c_ulong()
+        ckr = self._functions.generate_key(self.session, byref(asked), packed.array, packed.count, byref(new))
+        self._check(ckr, "C_GenerateKey")
+        return new.value
+
+    def generate_pair(self, mechanism: int, public: Template, private: Template) -> tuple[int, int]:
+        """C_GenerateKeyPair without a mechanism parameter: return (public, private) handles. Raises TokenFault."""
+        one, two = _Packed(public), _Packed(private)
+        asked = Mechanism(mechanism=mechanism, parameter=None, length=0)
+        first, second = c_ulong(), c_ulong()
+        ckr = self._functions.generate_key_pair(
+            self.session, byref(asked), one.array, one.count, two.array, two.count, byref(first), byref(second)
+        )
+        self._check(ckr, "C_GenerateKeyPair")
+        return first.value, second.value
+
+    def _read32(self, handle: int, what: str) -> bytearray:
+        self._value.length = 32
+        try:
+            ckr = self._functions.get_attribute_value(self.session, handle, byref(self._value), 1)
+            # CKR_BUFFER_TOO_SMALL: longer than 32 bytes.
+            if ckr == 0x150 or (ckr == CKR_OK and self._value.length != 32):
+                raise KeyUnfit(f"token: {what} does not have 32 bytes")
+            if ckr != CKR_OK:
+                raise TokenFault(ckr, f"C_GetAttributeValue of {what}")
+            # The constructor copies straight into the new object; a slice assignment would leave a second copy.
+            return bytearray(self._secret_view)
+        finally:
+            ctypes.memset(self._secret, 0, 32)
+
+    @staticmethod
+    def _check(ckr: int, doing: str) -> None:
+        if ckr != CKR_OK:
+            raise TokenFault(ckr, doing)
+
+
+class _Packed:
+    """A template as an array of CK_ATTRIBUTE with the memory that it points to."""
+
+    def __init__(self, template: Template) -> None:
+        self.count = len(template)
+        self.array = (Attribute * max(1, self.count))()
+        self._values: list[ctypes.Array[c_ubyte]] = []
+        for place, (kind, value) in zip(self.array, template, strict=False):
+            memory = _pack(value)
+            self._values.append(memory)
+            place.type = kind
+            place.value = ctypes.addressof(memory)
+            place.length = len(value) if isinstance(value, bytes | bytearray) else len(memory)
+
+    def wipe(self) -> None:
+        for memory in self._values:
+            ctypes.memset(memory, 0, len(memory))
+
+
+def _pack(value: bool | int | bytes | bytearray) -> "ctypes.Array[c_ubyte]":
+    if isinstance(value, bool):
+        return (c_ubyte * 1)(value)
+    if isinstance(value, int):
+        number = c_ulong(value)
+        return (c_ubyte * ctypes.sizeof(number)).from_buffer_copy(number)
+    memory = (c_ubyte * max(1, len(value)))()
+    if value:
+        source = (c_ubyte * len(value)).from_buffer(value) if isinstance(value, bytearray) else value
+        ctypes.memmove(memory, source, len(value))
+    return memory

@@ -1,0 +1,89 @@
+"""Opening sessions and logging in: a PIN goes from its bytearray straight into C_Login, a refused one only once."""
+
+import ctypes
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from wghsm.pkcs11_backend._ckr import (
+    CKR_OK,
+    CKR_PIN_EXPIRED,
+    CKR_PIN_INCORRECT,
+    CKR_PIN_INVALID,
+    CKR_PIN_LEN_RANGE,
+    CKR_PIN_LOCKED,
+    CKR_SESSION_COUNT,
+    CKR_USER_ALREADY_LOGGED_IN,
+    CKR_USER_PIN_NOT_INITIALIZED,
+    ckr_name,
+)
+from wghsm.pkcs11_backend.errors import PinLocked, PinRefused, TokenFault
+
+if TYPE_CHECKING:
+    from pkcs11.types import Token
+
+    from wghsm.pkcs11_backend._cryptoki import FunctionList
+
+__all__ = ["CKU_SO", "CKU_USER", "PIN_LOCKED_FLAG", "log_in", "open_session"]
+
+CKU_SO = 0
+CKU_USER = 1
+PIN_LOCKED_FLAG = 0x40000  # CKF_USER_PIN_LOCKED
+
+_REFUSED = frozenset({CKR_PIN_INCORRECT, CKR_PIN_INVALID, CKR_PIN_LEN_RANGE})
+_LOCKED = frozenset({CKR_PIN_LOCKED, CKR_PIN_EXPIRED, CKR_USER_PIN_NOT_INITIALIZED})
+
+# Keyed with a secret of this process, so that the set says nothing about a PIN.
+_latch_key = os.urandom(32)
+_latched: set[bytes] = set()
+
+
+def open_session(functions: "FunctionList", token: "Token", *, read_write: bool, which: str) -> int:
+    """Open a session without a PIN and return its CK_SESSION_HANDLE; raises TokenFault. `which` names it in errors."""
+    # CKF_SERIAL_SESSION, CKF_RW_SESSION.
+    flags = 0x4 | (0x2 if read_write else 0)
+    handle = ctypes.c_ulong()
+    ckr = functions.open_session(token.slot.slot_id, flags, None, None, ctypes.byref(handle))
+    if ckr != CKR_OK:
+        remedy = "ask for fewer worker sessions" if ckr == CKR_SESSION_COUNT else ""
+        raise TokenFault(ckr, f"opening {which}", remedy)
+    return handle.value
+
+
+def log_in(functions: "FunctionList", token: "Token", session: int, pin: bytearray, user: int = CKU_USER) -> None:
+    """Log in with `pin`, at most once in this process's life if the token refuses it.
+
+    Raises PinRefused or PinLocked (both final) and TokenFault.
+    """
+    name = f"token {token.label!r}"
+    whose = "PIN" if user == CKU_USER else "SO PIN"
+    latch = _latch(token, pin, user)
+    if latch in _latched:
+        raise PinRefused(f"{name} has refused this {whose} before; it is not sent again: correct it and start afresh")
+    if user == CKU_USER and token.flags & PIN_LOCKED_FLAG:
+        raise PinLocked(f"{name}: its PIN is locked; the security officer must set a new one")
+    if not pin:
+        raise PinRefused(f"{name}: the {whose} is empty; it was not sent")
+    memory = (ctypes.c_ubyte * len(pin)).from_buffer(pin)
+    ckr = functions.login(session, user, memory, len(pin))
+    if ckr == CKR_OK:
+        return
+    if ckr in _REFUSED:
+        _latched.add(latch)
+        raise PinRefused(
+            f"{name} refused the {whose} ({ckr_name(ckr)}); it was sent once and is not sent again: correct it"
+        )
+    if ckr in _LOCKED:
+        _latched.add(latch)
+        raise PinLocked(f"{name}: no login is possible ({ckr_name(ckr)}); the security officer must set a new PIN")
+    if ckr == CKR_USER_ALREADY_LOGGED_IN:
+        raise TokenFault(ckr, f"logging in to {name}", "it is open in this process already")
+    raise TokenFault(ckr, f"logging in to {name}")
+
+
+def _latch(token: "Token", pin: bytearray, user: int) -> bytes:
+    digest = hashlib.blake2b(key=_latch_key, digest_size=16)
+    for part in (token.serial, token.label.encode(), bytes((user,))):
+        digest.update(len(part).to_bytes(2, "big") + part)
+    digest.update(pin)
+    return digest.digest()

@@ -1,0 +1,337 @@
+"""The session pool: one session that carries the login, N worker sessions for N threads.
+
+Used by the custodian (derive, PSKs) and, through `provision`, by the commands.
+
+    TokenPool.open(uri, pin, sessions=4)
+      |  control session: C_Login once; closing it would log everybody out and make every handle stale
+      |  workers: opened without a PIN, they see the private objects because the login belongs to the process
+      v
+    key = pool.find_key("gateway")            with pool.session() as s: s.derive(key, public)
+
+A session is used by one thread at a time: `session()` lends one and takes it back. `recover` climbs the ladder of
+PKCS11.md section 3 and renews the handles inside the PrivateKey, RootSecret and StoredPsk values handed out before.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+from pkcs11 import PKCS11Error
+
+from wghsm.pkcs11_backend import _objects
+from wghsm.pkcs11_backend._calls import Calls
+from wghsm.pkcs11_backend._ckr import ckr_from_exception
+from wghsm.pkcs11_backend._login import log_in, open_session
+from wghsm.pkcs11_backend._objects import CKA, CKK_GENERIC_SECRET, CKO_SECRET_KEY, PrivateKey, RootSecret, StoredPsk
+from wghsm.pkcs11_backend.errors import KeyNotFound, KeyUnfit, LabelTaken, PinRefused, TokenFault, TokenNotFound
+from wghsm.pkcs11_backend.module import Module, load
+from wghsm.pkcs11_backend.uri import TokenUri
+from wghsm.wipe import wipe
+
+if TYPE_CHECKING:
+    from pkcs11.types import Token
+
+__all__ = ["TokenPool", "WorkerSession", "psk_message"]
+
+_PSK_CONTEXT = b"wghsm-psk-v1\x00"
+
+
+def psk_message(gateway_public: bytes, peer_public: bytes, epoch: int) -> bytes:
+    """Return what the root signs for a derived PSK (SEAMS.md); keys of 32 bytes, epoch as u32. Raises ValueError."""
+    if len(gateway_public) != 32 or len(peer_public) != 32:
+        raise ValueError("a public key has 32 bytes")
+    if not 0 <= epoch < 2**32:
+        raise ValueError("a PSK epoch is a u32")
+    return _PSK_CONTEXT + gateway_public + peer_public + epoch.to_bytes(4, "big")
+
+
+class WorkerSession:
+    """One session of the pool, lent to one thread by `TokenPool.session`."""
+
+    def __init__(self) -> None:
+        self._calls: Calls | None = None
+
+    def derive(self, key: PrivateKey, public: bytes) -> bytearray:
+        """Return X25519(key, public) as 32 bytes; `public` is 32 raw bytes. The caller wipes the result.
+
+        Raises PointRefused (the peer's fault: low order, or an all-zero result) and TokenFault.
+        """
+        return self._ready().derive(key.handle, public, key.dialect)
+
+    def derived_psk(self, root: RootSecret, gateway_public: bytes, peer_public: bytes, epoch: int) -> bytearray:
+        """Return the derived PSK of a peer, 32 bytes, which the caller wipes. Raises TokenFault, ValueError."""
+        return self._ready().hmac_sha256(root.handle, psk_message(gateway_public, peer_public, epoch))
+
+    def read_psk(self, psk: StoredPsk) -> bytearray:
+        """Return the 32 bytes of a PSK object, which the caller wipes. Raises KeyUnfit, TokenFault."""
+        return self._ready().read_secret(psk.handle)
+
+    def _ready(self) -> Calls:
+        if self._calls is None:
+            raise TokenFault(0x0B3, "using a session of a token that is down")
+        return self._calls
+
+
+class TokenPool:
+    """The sessions on one token of this process. Make it with `open`; close it, or use it as a context manager."""
+
+    def __init__(self, module: Module, uri: TokenUri, pin: bytearray, sessions: int, *, read_write: bool) -> None:
+        self.uri = uri
+        self.read_write = read_write
+        self.generation = 0
+        self._module = module
+        self._pin = bytearray(pin)
+        self._workers = [WorkerSession() for _ in range(sessions)]
+        self._idle: queue.LifoQueue[WorkerSession] = queue.LifoQueue()
+        self._control: Calls | None = None
+        self._control_lock = threading.RLock()
+        self._recovering = threading.Lock()
+        self._token: Token | None = None
+        self._mechanisms: frozenset[int] = frozenset()
+        self._keys: dict[str, PrivateKey] = {}
+        self._roots: dict[str, RootSecret] = {}
+        self._psks: dict[str, StoredPsk] = {}
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        uri: TokenUri | str,
+        pin: bytearray,
+        sessions: int,
+        read_write: bool = False,
+        module_arguments: str | None = None,
+    ) -> "TokenPool":
+        """Load the module, find the token, log in once and open `sessions` worker sessions.
+
+        `pin` is copied (recovery needs it) and stays the caller's to wipe. Raises UriError, ModuleMissing,
+        TokenNotFound, AmbiguousToken, PinRefused, PinLocked, TokenFault; nothing stays open then.
+        """
+        if isinstance(uri, str):
+            uri = TokenUri.parse(uri)
+        module = load(uri.module_path, module_arguments)
+        module.acquire()
+        pool = cls(module, uri, pin, sessions, read_write=read_write)
+        try:
+            pool._start()
+        except BaseException:
+            pool.close()
+            raise
+        for worker in pool._workers:
+            pool._idle.put(worker)
+        return pool
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def token_name(self) -> str:
+        """The token as messages name it: `token 'gw'`."""
+        return f"token {self._token.label!r}" if self._token is not None else self.uri.describe_token()
+
+    @property
+    def mechanisms(self) -> frozenset[int]:
+        """The CKM_ values that the token lists."""
+        return self._mechanisms
+
+    def close(self) -> None:
+        """Log out, close every session, wipe the kept PIN. Idempotent; no session may be lent out."""
+        with self._control_lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._drop_sessions()
+            wipe(self._pin)
+            self._module.release()
+
+    @contextmanager
+    def session(self, timeout: float | None = None) -> Iterator[WorkerSession]:
+        """Lend a worker session; wait for a free one, at most `timeout` seconds (TokenFault then)."""
+        try:
+            worker = self._idle.get(timeout=timeout)
+        except queue.Empty:
+            raise TokenFault(0x0B1, "waiting for a free session") from None
+        try:
+            yield worker
+        finally:
+            self._idle.put(worker)
+
+    @contextmanager
+    def control(self) -> Iterator[Calls]:
+        """Lend the session that carries the login, for searching and writing (this room only)."""
+        with self._control_lock:
+            if self._control is None:
+                raise TokenFault(0x0B3, "using a token that is down")
+            yield self._control
+
+    def find_key(self, label: str) -> PrivateKey:
+        """Find the X25519 private key `label` and prove that it derives (base point, compared with CKA_EC_POINT).
+
+        Raises KeyNotFound, AmbiguousKey, CurveUnsupported, KeyUnfit (all final) and TokenFault.
+        """
+        with self.control() as calls:
+            found = _objects.find_private_key(calls, self.token_name, self._mechanisms, label)
+            known = self._keys.setdefault(label, found)
+            if known.public_key != found.public_key:
+                raise KeyUnfit(f"{self.token_name}: key {label!r} is another key than before; restart to use it")
+            known.handle, known.dialect = found.handle, found.dialect
+            return known
+
+    def find_root(self, label: str) -> RootSecret:
+        """Find the root of derived PSKs; raises as `find_key`."""
+        with self.control() as calls:
+            found = _objects.find_root(calls, self.token_name, label)
+            known = self._roots.setdefault(label, found)
+            known.handle = found.handle
+            return known
+
+    def find_psk(self, label: str) -> StoredPsk:
+        """Find the PSK object `label`; raises as `find_key`."""
+        with self.control() as calls:
+            found = _objects.find_psk(calls, self.token_name, label)
+            known = self._psks.setdefault(label, found)
+            known.handle = found.handle
+            return known
+
+    def put_psk(self, label: str, psk: bytearray) -> StoredPsk:
+        """Store 32 bytes as the PSK object `label`, in place of one that is there (needs read_write).
+
+        Raises LabelTaken when the label belongs to something else than a PSK object, ValueError, TokenFault.
+        """
+        if len(psk) != 32:
+            raise ValueError("a PSK has 32 bytes")
+        with self.control() as calls:
+            before = self._psk_handles(calls, label)
+            calls.create(
+                (
+                    (CKA["CLASS"], CKO_SECRET_KEY),
+                    (CKA["KEY_TYPE"], CKK_GENERIC_SECRET),
+                    (CKA["TOKEN"], True),
+                    (CKA["PRIVATE"], True),
+                    (CKA["SENSITIVE"], False),
+                    (CKA["EXTRACTABLE"], True),
+                    *((CKA[use], False) for use in _objects.SECRET_USES),
+                    (CKA["MODIFIABLE"], False),
+                    (CKA["LABEL"], label.encode()),
+                    (CKA["VALUE"], psk),
+                )
+            )
+            for handle in before:
+                calls.destroy(handle)
+            return self.find_psk(label)
+
+    def delete_psk(self, label: str) -> bool:
+        """Destroy the PSK object `label` (needs read_write); False when there is none. Raises as `put_psk`."""
+        with self.control() as calls:
+            handles = self._psk_handles(calls, label)
+            for handle in handles:
+                calls.destroy(handle)
+            known = self._psks.pop(label, None)
+            if known is not None:
+                known.handle = 0
+            return bool(handles)
+
+    def recover(self, level: int, generation: int | None = None, timeout: float = 30.0) -> None:
+        """Climb the recovery ladder: 1 reopens the sessions, logs in and finds the keys again; 2 first does
+        C_Finalize and C_Initialize.
+
+        Waits up to `timeout` seconds until every worker session is back, so never call it while holding one. With
+        `generation` (the value of `pool.generation` before the failed call) it returns at once when another thread
+        has recovered since. Raises PinRefused (final; the kept PIN is wiped), AmbiguousKey, KeyUnfit and TokenFault;
+        a token or key that is not there now is a TokenFault too, it may come back.
+        """
+        with self._recovering:
+            if generation is not None and generation != self.generation:
+                return
+            lent = self._collect(timeout)
+            try:
+                with self._control_lock:
+                    self._recover(level)
+                self.generation += 1
+            finally:
+                for worker in lent:
+                    self._idle.put(worker)
+
+    def _recover(self, level: int) -> None:
+        if self._closed:
+            raise TokenFault(0x190, "recovering a pool that is closed")
+        self._drop_sessions()
+        try:
+            if level >= 2:
+                self._module.reinitialize()
+            self._start()
+            self._renew()
+        except (TokenNotFound, KeyNotFound) as fault:
+            self._drop_sessions()
+            raise TokenFault(0x0E0, "recovering", str(fault)) from None
+        except PinRefused:
+            self._drop_sessions()
+            wipe(self._pin)
+            self._pin.clear()
+            raise
+        except BaseException:
+            self._drop_sessions()
+            raise
+
+    def _start(self) -> None:
+        token = self._token = self._module.find_token(self.uri)
+        try:
+            self._mechanisms = frozenset(int(mechanism) for mechanism in token.slot.get_mechanisms())
+        except PKCS11Error as fault:
+            raise TokenFault(ckr_from_exception(fault), "listing mechanisms") from None
+        functions = self._module.functions
+        session = open_session(functions, token, read_write=self.read_write, which="the session that logs in")
+        self._control = Calls(functions, session)
+        log_in(functions, token, session, self._pin)
+        for place, worker in enumerate(self._workers, 1):
+            which = f"worker session {place} of {len(self._workers)}"
+            worker._calls = Calls(functions, open_session(functions, token, read_write=self.read_write, which=which))
+
+    def _renew(self) -> None:
+        for label in self._keys:
+            self.find_key(label)
+        for label in self._roots:
+            self.find_root(label)
+        for label, psk in self._psks.items():
+            psk.handle = 0
+            try:
+                self.find_psk(label)
+            except KeyNotFound:
+                continue
+
+    def _drop_sessions(self) -> None:
+        """Close what is open, whatever the token says to it: afterwards nothing uses an old handle."""
+        calls = [worker._calls for worker in self._workers]
+        for worker in self._workers:
+            worker._calls = None
+        control, self._control = self._control, None
+        for one in calls:
+            if one is not None:
+                self._module.functions.close_session(one.session)
+        if control is not None:
+            self._module.functions.logout(control.session)
+            self._module.functions.close_session(control.session)
+
+    def _collect(self, timeout: float) -> list[WorkerSession]:
+        deadline = time.monotonic() + timeout
+        lent: list[WorkerSession] = []
+        try:
+            while len(lent) < len(self._workers):
+                lent.append(self._idle.get(timeout=max(0.0, deadline - time.monotonic())))
+        except queue.Empty:
+            for worker in lent:
+                self._idle.put(worker)
+            raise TokenFault(0x090, "recovering", "a session is still in use; the module may be stuck") from None
+        return lent
+
+    def _psk_handles(self, calls: Calls, label: str) -> list[int]:
+        handles = calls.find(((CKA["CLASS"], CKO_SECRET_KEY), (CKA["LABEL"], label.encode())))
+        if not all(_objects.is_readable_psk(calls, handle) for handle in handles):
+            raise LabelTaken(f"{self.token_name}: {label!r} is a secret but no PSK object; choose another label")
+        return handles

@@ -1,0 +1,358 @@
+"""Making and inspecting tokens, keys and PSKs: what the `wghsm token|key|psk` commands do.
+
+Keys are generated inside the token, may only derive and can never be read; what `show` reports is read back from
+the token, and an attribute that the token will not give is None, never a guess. Writing needs a pool opened with
+read_write=True.
+"""
+
+import ctypes
+import os
+from dataclasses import dataclass
+
+from wghsm.pkcs11_backend import _objects
+from wghsm.pkcs11_backend._calls import Calls
+from wghsm.pkcs11_backend._ckr import CKR_OK
+from wghsm.pkcs11_backend._login import CKU_SO, log_in, open_session
+from wghsm.pkcs11_backend._objects import (
+    CKA,
+    CKK_GENERIC_SECRET,
+    CKO_PRIVATE_KEY,
+    CKO_PUBLIC_KEY,
+    CKO_SECRET_KEY,
+    SECRET_USES,
+    PrivateKey,
+    StoredPsk,
+)
+from wghsm.pkcs11_backend.dialect import dialect_of_key, dialect_of_token
+from wghsm.pkcs11_backend.errors import (
+    AmbiguousKey,
+    CurveUnsupported,
+    KeyNotFound,
+    LabelTaken,
+    TokenFault,
+    TokenNotFound,
+    UriError,
+)
+from wghsm.pkcs11_backend.module import load
+from wghsm.pkcs11_backend.pool import TokenPool
+from wghsm.pkcs11_backend.uri import TokenUri
+
+__all__ = [
+    "KeyReport",
+    "SecretReport",
+    "TokenReport",
+    "derive_root",
+    "destroy_key",
+    "destroy_secret",
+    "generate_key",
+    "init_token",
+    "list_keys",
+    "list_secrets",
+    "list_tokens",
+    "put_psk",
+    "show_key",
+]
+
+_CKM_GENERIC_SECRET_KEY_GEN = 0x350
+_CKF_TOKEN_INITIALIZED = 0x400
+_PROOF = (
+    "SENSITIVE",
+    "ALWAYS_SENSITIVE",
+    "EXTRACTABLE",
+    "NEVER_EXTRACTABLE",
+    "LOCAL",
+    "PRIVATE",
+    "DERIVE",
+    "SIGN",
+    "DECRYPT",
+    "UNWRAP",
+    "MODIFIABLE",
+)
+_SECRET_PROOF = ("SENSITIVE", "ALWAYS_SENSITIVE", "EXTRACTABLE", "NEVER_EXTRACTABLE", "LOCAL", "PRIVATE", *SECRET_USES)
+
+
+@dataclass(frozen=True)
+class TokenReport:
+    """One token as the module describes it; `flags` are the CKF_ names that matter to an operator."""
+
+    slot_id: int
+    label: str
+    serial: str
+    manufacturer: str
+    model: str
+    initialised: bool
+    flags: tuple[str, ...]
+    x25519: str | None
+    uri: str
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """A private key as the token describes it; None means that the token does not state it.
+
+    `public_key` is 32 bytes; `value_readable` is the outcome of asking for CKA_VALUE's length.
+    """
+
+    label: str
+    id: str
+    key_type: int | None
+    dialect: str | None
+    public_key: bytes | None
+    public_key_checked: bool
+    attributes: dict[str, bool | None]
+    value_readable: bool
+
+
+@dataclass(frozen=True)
+class SecretReport:
+    """A secret object: `kind` is psk-root, psk or other, by what the token lets it do."""
+
+    label: str
+    id: str
+    kind: str
+    length: int | None
+    attributes: dict[str, bool | None]
+
+
+def list_tokens(uri: TokenUri, module_arguments: str | None = None) -> list[TokenReport]:
+    """Describe every token of the URI's module, without a login. Raises UriError, ModuleMissing, TokenFault."""
+    module = load(uri.module_path, module_arguments)
+    module.acquire()
+    try:
+        reports = []
+        for token in module.tokens():
+            serial = token.serial.decode("utf-8", "replace")
+            mechanisms = frozenset(int(mechanism) for mechanism in token.slot.get_mechanisms())
+            dialect = dialect_of_token(mechanisms)
+            named = TokenUri(
+                module_path=uri.module_path, token=token.label or None, serial=serial or None, pin_source=uri.pin_source
+            )
+            reports.append(
+                TokenReport(
+                    slot_id=int(token.slot.slot_id),
+                    label=token.label,
+                    serial=serial,
+                    manufacturer=token.manufacturer_id or "",
+                    model=token.model or "",
+                    initialised=bool(token.flags & _CKF_TOKEN_INITIALIZED),
+                    flags=tuple(sorted(str(flag.name) for flag in type(token.flags) if flag in token.flags)),
+                    x25519=None if dialect is None else dialect.name,
+                    uri=str(named),
+                )
+            )
+        return reports
+    finally:
+        module.release()
+
+
+def init_token(uri: TokenUri, so_pin: bytearray, pin: bytearray, module_arguments: str | None = None) -> None:
+    """Initialise an empty slot as the token `uri.token` (slot-id chooses among several) and set its user PIN.
+
+    A slot that holds a token already is never touched: C_InitToken would destroy its keys. Raises UriError,
+    LabelTaken, TokenNotFound, TokenFault.
+    """
+    if uri.token is None or len(uri.token.encode()) > 32:
+        raise UriError("token URI: name the new token with token=LABEL, at most 32 bytes")
+    module = load(uri.module_path, module_arguments)
+    module.acquire()
+    try:
+        tokens = module.tokens()
+        if any(token.label == uri.token and token.flags & _CKF_TOKEN_INITIALIZED for token in tokens):
+            raise LabelTaken(f"token {uri.token!r} exists already; nothing was changed: choose another label")
+        empty = [int(token.slot.slot_id) for token in tokens if not token.flags & _CKF_TOKEN_INITIALIZED]
+        slots = [slot for slot in empty if uri.slot_id in (None, slot)]
+        if not slots:
+            raise TokenNotFound(
+                f"no empty slot for a new token in {uri.module_path} (asked for: slot {uri.slot_id or 'any'}); "
+                f"empty slots: {', '.join(map(str, empty)) or 'none'}"
+            )
+        label = uri.token.encode().ljust(32)
+        memory = (ctypes.c_ubyte * len(so_pin)).from_buffer(so_pin)
+        ckr = module.functions.init_token(slots[0], memory, len(so_pin), label)
+        if ckr != CKR_OK:
+            raise TokenFault(ckr, "C_InitToken", "check the length of the SO PIN (often 4 to 255)")
+        module.reinitialize()
+        token = module.find_token(TokenUri(module_path=uri.module_path, token=uri.token))
+        session = open_session(module.functions, token, read_write=True, which="a session for the security officer")
+        try:
+            log_in(module.functions, token, session, so_pin, CKU_SO)
+            user = (ctypes.c_ubyte * len(pin)).from_buffer(pin)
+            ckr = module.functions.init_pin(session, user, len(pin))
+            if ckr != CKR_OK:
+                raise TokenFault(ckr, "C_InitPIN", "check the length of the PIN (often 4 to 255)")
+        finally:
+            module.functions.logout(session)
+            module.functions.close_session(session)
+    finally:
+        module.release()
+
+
+def generate_key(pool: TokenPool, label: str) -> PrivateKey:
+    """Generate an X25519 key pair in the token: non-extractable, derive-only; proved by a derive.
+
+    Raises LabelTaken, CurveUnsupported, TokenFault.
+    """
+    dialect = dialect_of_token(pool.mechanisms)
+    if dialect is None:
+        raise CurveUnsupported(
+            f"{pool.token_name} offers no X25519 key generation that wghsm knows; use another token "
+            "(SoftHSM 2 works, see the list of tokens in the documentation)"
+        )
+    with pool.control() as calls:
+        _refuse_taken(pool, calls, label)
+        identity = os.urandom(8)
+        common = ((CKA["TOKEN"], True), (CKA["LABEL"], label.encode()), (CKA["ID"], identity))
+        calls.generate_pair(
+            dialect.generate,
+            public=(
+                (CKA["CLASS"], CKO_PUBLIC_KEY),
+                (CKA["KEY_TYPE"], dialect.key_type),
+                (CKA["EC_PARAMS"], dialect.ec_params[0]),
+                *common,
+                *((CKA[name], False) for name in ("PRIVATE", "VERIFY", "ENCRYPT", "WRAP")),
+            ),
+            private=(
+                (CKA["CLASS"], CKO_PRIVATE_KEY),
+                (CKA["KEY_TYPE"], dialect.key_type),
+                *common,
+                *((CKA[name], True) for name in ("PRIVATE", "SENSITIVE", "DERIVE")),
+                *((CKA[name], False) for name in ("EXTRACTABLE", "SIGN", "DECRYPT", "UNWRAP", "MODIFIABLE")),
+            ),
+        )
+        return pool.find_key(label)
+
+
+def list_keys(pool: TokenPool) -> list[KeyReport]:
+    """Describe every private key of the token. Raises TokenFault."""
+    with pool.control() as calls:
+        return [_describe_key(calls, handle) for handle in calls.find(((CKA["CLASS"], CKO_PRIVATE_KEY),))]
+
+
+def show_key(pool: TokenPool, label: str) -> KeyReport:
+    """Describe the key `label` and prove its public key by a derive; raises as `TokenPool.find_key`."""
+    key = pool.find_key(label)
+    with pool.control() as calls:
+        return _describe_key(calls, key.handle, proved=key.public_key)
+
+
+def destroy_key(pool: TokenPool, label: str, identity: bytes | None = None) -> int:
+    """Destroy the key pair `label` (with CKA_ID `identity` where several share it); return the objects destroyed.
+
+    Raises KeyNotFound, AmbiguousKey, TokenFault.
+    """
+    with pool.control() as calls:
+        private = _labelled(calls, CKO_PRIVATE_KEY, label, identity)
+        public = _labelled(calls, CKO_PUBLIC_KEY, label, identity)
+        if not private and not public:
+            there = ", ".join(sorted({repr(report.label) for report in list_keys(pool)})) or "none"
+            raise KeyNotFound(f"{pool.token_name}: no key with the label {label!r}; there is: {there}")
+        if len(private) > 1:
+            ids = ", ".join((calls.attribute(handle, CKA["ID"]) or b"").hex() or "none" for handle in private)
+            raise AmbiguousKey(
+                f"{pool.token_name}: {len(private)} keys have the label {label!r}; add --id, one of {ids}"
+            )
+        for handle in private + public:
+            calls.destroy(handle)
+        return len(private) + len(public)
+
+
+def list_secrets(pool: TokenPool) -> list[SecretReport]:
+    """Describe every secret object of the token (roots of derived PSKs, PSK objects). Raises TokenFault."""
+    with pool.control() as calls:
+        return [_describe_secret(calls, handle) for handle in calls.find(((CKA["CLASS"], CKO_SECRET_KEY),))]
+
+
+def derive_root(pool: TokenPool, label: str) -> SecretReport:
+    """Generate the root of derived PSKs in the token: 32 bytes, non-extractable, may only sign.
+
+    Raises LabelTaken, TokenFault.
+    """
+    with pool.control() as calls:
+        _refuse_taken(pool, calls, label)
+        handle = calls.generate_key(
+            _CKM_GENERIC_SECRET_KEY_GEN,
+            (
+                (CKA["CLASS"], CKO_SECRET_KEY),
+                (CKA["KEY_TYPE"], CKK_GENERIC_SECRET),
+                (CKA["VALUE_LEN"], 32),
+                (CKA["TOKEN"], True),
+                (CKA["PRIVATE"], True),
+                (CKA["SENSITIVE"], True),
+                (CKA["EXTRACTABLE"], False),
+                *((CKA[use], use == "SIGN") for use in SECRET_USES),
+                (CKA["MODIFIABLE"], False),
+                (CKA["LABEL"], label.encode()),
+                (CKA["ID"], os.urandom(8)),
+            ),
+        )
+        pool.find_root(label)
+        return _describe_secret(calls, handle)
+
+
+def put_psk(pool: TokenPool, label: str, psk: bytearray, *, replace: bool = False) -> StoredPsk:
+    """Store 32 bytes as a PSK object; an object of that label is replaced only with `replace`.
+
+    Raises LabelTaken, ValueError, TokenFault.
+    """
+    with pool.control() as calls:
+        if not replace:
+            _refuse_taken(pool, calls, label)
+        return pool.put_psk(label, psk)
+
+
+def destroy_secret(pool: TokenPool, label: str) -> None:
+    """Destroy the one secret object `label`, root or PSK. Raises KeyNotFound, AmbiguousKey, TokenFault."""
+    with pool.control() as calls:
+        found = _labelled(calls, CKO_SECRET_KEY, label, None)
+        if not found:
+            there = ", ".join(sorted({repr(report.label) for report in list_secrets(pool)})) or "none"
+            raise KeyNotFound(f"{pool.token_name}: no secret with the label {label!r}; there is: {there}")
+        if len(found) > 1:
+            raise AmbiguousKey(f"{pool.token_name}: {len(found)} secrets have the label {label!r}")
+        calls.destroy(found[0])
+
+
+def _refuse_taken(pool: TokenPool, calls: Calls, label: str) -> None:
+    if not label or len(label.encode()) > 255 or not label.isprintable():
+        raise UriError("a label has 1 to 255 printable characters")
+    if calls.find(((CKA["LABEL"], label.encode()),), limit=1):
+        raise LabelTaken(f"{pool.token_name}: an object with the label {label!r} exists; nothing was changed")
+
+
+def _labelled(calls: Calls, kind: int, label: str, identity: bytes | None) -> list[int]:
+    wanted: list[tuple[int, bool | int | bytes | bytearray]] = [(CKA["CLASS"], kind), (CKA["LABEL"], label.encode())]
+    if identity is not None:
+        wanted.append((CKA["ID"], identity))
+    return calls.find(wanted)
+
+
+def _describe_key(calls: Calls, handle: int, proved: bytes | None = None) -> KeyReport:
+    key_type = _objects.number(calls, handle, "KEY_TYPE")
+    dialect = dialect_of_key(key_type, calls.attribute(handle, CKA["EC_PARAMS"]))
+    label = _objects.text(calls, handle, "LABEL") or ""
+    public = proved if proved is not None or dialect is None else _objects.stated_public(calls, handle, label)
+    return KeyReport(
+        label=label,
+        id=(calls.attribute(handle, CKA["ID"]) or b"").hex(),
+        key_type=key_type,
+        dialect=None if dialect is None else dialect.name,
+        public_key=public,
+        public_key_checked=proved is not None,
+        attributes={name: _objects.flag(calls, handle, name) for name in _PROOF},
+        value_readable=calls.gives_value(handle),
+    )
+
+
+def _describe_secret(calls: Calls, handle: int) -> SecretReport:
+    attributes = {name: _objects.flag(calls, handle, name) for name in _SECRET_PROOF}
+    if attributes["SIGN"] is True and attributes["EXTRACTABLE"] is False and attributes["SENSITIVE"] is True:
+        kind = "psk-root"
+    else:
+        kind = "psk" if _objects.is_readable_psk(calls, handle) else "other"
+    return SecretReport(
+        label=_objects.text(calls, handle, "LABEL") or "",
+        id=(calls.attribute(handle, CKA["ID"]) or b"").hex(),
+        kind=kind,
+        length=_objects.number(calls, handle, "VALUE_LEN"),
+        attributes=attributes,
+    )
