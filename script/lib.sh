@@ -85,7 +85,7 @@ make_environment() (
     fi
     rm -f "$stamp"
     say "installing the locked dependencies into .venv"
-    pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input install --quiet)
+    pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input install -qq)
     "${pip[@]}" --require-hashes -r "$root/requirements.txt" 9<&-
     "${pip[@]}" --no-deps --no-build-isolation -e "$root" 9<&-
     printf '%s\n' "$wanted" >"$stamp"

@@ -1,0 +1,1 @@
+"""The tests: unit, token, network and property tests."""

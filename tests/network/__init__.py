@@ -1,0 +1,1 @@
+"""Tests that carry real packets, between network namespaces of their own."""
