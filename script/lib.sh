@@ -19,10 +19,10 @@ packages=(
     iputils-ping
     libc6-dev
     netcat-openbsd
-    procps
     python3
     python3-venv
     softhsm2
+    util-linux
     wireguard-go
     wireguard-tools
 )
