@@ -28,7 +28,7 @@ from wghsm.noise.messages import (
 from wghsm.noise.ratelimiter import RateLimiter
 from wghsm.noise.replay import ReplayWindow
 from wghsm.noise.responder import Responder, ResponseFields
-from wghsm.noise.results import OutOfOrder, Reason, Rejected
+from wghsm.noise.results import OutOfOrderError, Reason, Rejected
 from wghsm.noise.session import SessionKeys
 
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
     "InitiationFields",
     "Initiator",
     "MessageType",
-    "OutOfOrder",
+    "OutOfOrderError",
     "RateLimiter",
     "Reason",
     "Rejected",

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from wghsm.noise._transcript import Transcript
 from wghsm.noise.constants import PUBLIC_KEY_LEN
-from wghsm.noise.results import OutOfOrder, Reason, Rejected
+from wghsm.noise.results import OutOfOrderError, Reason, Rejected
 
 __all__ = ["Handshake", "Stage"]
 
@@ -50,7 +50,7 @@ class Handshake:
     def _require(self, method: str) -> None:
         needed = self.ORDER[method][0]
         if self._stage is not needed:
-            raise OutOfOrder(f"{type(self).__name__}.{method} needs stage {needed.name}, this is {self._stage.name}")
+            raise OutOfOrderError(f"{type(self).__name__}.{method} at {self._stage.name}, it needs {needed.name}")
 
     @contextmanager
     def _working_copy(self) -> Iterator[Transcript]:

@@ -33,7 +33,7 @@ class InitiationFields:
 class Initiator(Handshake):
     """One outgoing handshake to the peer with the 32 bytes `peer_public`.
 
-    Methods out of order raise OutOfOrder. A context manager that wipes.
+    Methods out of order raise OutOfOrderError. A context manager that wipes.
     """
 
     ORDER: ClassVar = {

@@ -32,7 +32,7 @@ class ResponseFields:
 
 
 class Responder(Handshake):
-    """One incoming handshake. Methods out of order raise OutOfOrder. A context manager that wipes."""
+    """One incoming handshake. Methods out of order raise OutOfOrderError. A context manager that wipes."""
 
     ORDER: ClassVar = {
         "read_static": (Stage.NEW, Stage.STATIC_READ),

@@ -6,7 +6,7 @@ Exceptions are kept for faults of the caller (a wrong length of its own value, a
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["OutOfOrder", "Reason", "Rejected"]
+__all__ = ["OutOfOrderError", "Reason", "Rejected"]
 
 
 class Reason(StrEnum):
@@ -33,5 +33,5 @@ class Rejected:
     reason: Reason
 
 
-class OutOfOrder(RuntimeError):  # noqa: N818 - the fault is the order, the name says it
+class OutOfOrderError(RuntimeError):
     """A handshake's method was called when its stage does not allow it: a fault of the caller."""

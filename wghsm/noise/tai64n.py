@@ -18,7 +18,7 @@ WHITENING_STEP: Final = 2**24
 def from_unix_ns(unix_ns: int, *, whitened: bool = True) -> bytes:
     """Timestamp of `unix_ns` nanoseconds since 1970. Raises ValueError for a time that does not fit or is negative."""
     seconds, nanoseconds = divmod(unix_ns, NSEC_PER_SEC)
-    if not 0 <= seconds < 2**64 - _BASE:
+    if not 0 <= seconds < 2**63 - _BASE:
         raise ValueError(f"no TAI64N timestamp for {unix_ns} ns")
     if whitened:
         nanoseconds &= ~(WHITENING_STEP - 1)
