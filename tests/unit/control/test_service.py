@@ -1,0 +1,284 @@
+"""The control process whole, with its supervisor and custodian played by the test: policy, order, clients."""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from wghsm.control._policy import psk_label
+from wghsm.control._server import Connection
+from wghsm.control._service import Service
+from wghsm.ipc import messages as m
+from wghsm.process import Loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+OWN_PRIVATE = bytes([0x77] * 32)
+OWN = X25519PrivateKey.from_private_bytes(OWN_PRIVATE).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+PEER, OTHER = b"\x0a" * 32, b"\x0b" * 32
+PSK = "cd" * 32
+
+
+def peer_view(key: bytes, psk: str = "none") -> m.PeerView:
+    return m.PeerView("alice", key, psk, None, 0, ["10.0.0.2/32"], 0, 1, 2)  # type: ignore[arg-type]
+
+
+@dataclass
+class Processes:
+    """Stands for the supervisor and the custodian behind `Requests`."""
+
+    peers: list[m.PeerView] = field(default_factory=list)
+    said: list[tuple[str, object]] = field(default_factory=list)
+    answers: list[Callable[[], None]] = field(default_factory=list)
+    change_errno: int = 0
+    put_errno: int = 0
+
+    def device(self, answer: Callable[[m.DeviceView, list[m.PeerView]], None]) -> None:
+        self.answers.append(lambda: answer(m.DeviceView("wg0", OWN, 51820, 0, True), self.peers))
+
+    def status(self, answer: Callable[[m.StatusPart], None]) -> None:
+        token = m.TokenStatus("ready", 10**9, "", 3, 2, 1)
+        processes = [m.ProcessView("egress", 7, "ready", 1, 2 * 10**9)]
+        self.answers.append(lambda: answer(m.StatusPart(1, 10**9, "gw.yaml", processes, token, {"egress": {"x": 1}})))
+
+    def change(self, change: m.DeviceChange, answer: Callable[[int, str], None]) -> None:
+        self.said.append(("change", change))
+        self.answers.append(lambda: answer(self.change_errno, "why"))
+
+    def rekey(self, peers: list[bytes] | None, answer: Callable[[int, str], None]) -> None:
+        self.said.append(("rekey", peers))
+        self.answers.append(lambda: answer(0, "asked 1 peer"))
+
+    def stop(self, answer: Callable[[int, str], None]) -> None:
+        self.said.append(("stop", None))
+        self.answers.append(lambda: answer(0, ""))
+
+    def put_psk(self, label: str, psk: bytearray, answer: Callable[[int, str], None]) -> None:
+        self.said.append(("put", (label, bytes(psk))))
+        self.answers.append(lambda: answer(self.put_errno, "token says no"))
+
+    def delete_psk(self, label: str, answer: Callable[[int, str], None]) -> None:
+        self.said.append(("delete", label))
+        self.answers.append(lambda: answer(0, ""))
+
+    def run(self) -> None:
+        while self.answers:
+            self.answers.pop(0)()
+
+
+class Client:
+    """A client's socket on one side, a Connection of the service on the other."""
+
+    def __init__(self, loop: Loop, feed: Callable[[Connection], None]) -> None:
+        self.loop = loop
+        self.sock, other = socket.socketpair()
+        other.setblocking(False)
+        self.sock.setblocking(False)
+        self.closed = False
+        self.connection = Connection(loop, other, feed, self._closed)
+
+    def _closed(self, _connection: Connection) -> None:
+        self.closed = True
+
+    def send(self, text: str) -> None:
+        self.sock.sendall(text.encode())
+        self.loop.run_once(0)
+
+    def read(self) -> str:
+        self.loop.run_once(0)
+        try:
+            return self.sock.recv(1 << 20).decode()
+        except BlockingIOError:
+            return ""
+
+
+@dataclass
+class Setup:
+    loop: Loop
+    processes: Processes
+    service: Service
+
+    def uapi(self) -> Client:
+        return Client(self.loop, self.service.feed_uapi)
+
+    def ask(self, text: str) -> str:
+        client = self.uapi()
+        client.send(text)
+        self.processes.run()
+        return client.read()
+
+    @property
+    def said(self) -> list[tuple[str, object]]:
+        return self.processes.said
+
+
+def make(runtime: bool) -> Iterator[Setup]:
+    loop = Loop()
+    processes = Processes()
+    service = Service(processes, runtime)  # type: ignore[arg-type]
+    service.own_public_key = OWN
+    yield Setup(loop, processes, service)
+    loop.close()
+
+
+@pytest.fixture
+def file_authority() -> Iterator[Setup]:
+    yield from make(runtime=False)
+
+
+@pytest.fixture
+def runtime_authority() -> Iterator[Setup]:
+    yield from make(runtime=True)
+
+
+def test_get_answers_with_the_device(file_authority: Setup) -> None:
+    file_authority.processes.peers = [peer_view(PEER)]
+    answer = file_authority.ask("get=1\n\n")
+    assert f"public_key={PEER.hex()}\n" in answer
+    assert answer.endswith("errno=0\n\n")
+    assert "private_key" not in answer
+    assert "preshared_key" not in answer
+
+
+@pytest.mark.parametrize("key", [bytes(32), OWN_PRIVATE, bytes([OWN_PRIVATE[0] & 248, *OWN_PRIVATE[1:]])])
+def test_a_zero_or_the_same_private_key_changes_nothing(file_authority: Setup, key: bytes) -> None:
+    assert file_authority.ask(f"set=1\nprivate_key={key.hex()}\n\n") == "errno=0\n\n"
+    assert file_authority.said == [("change", m.DeviceChange())]
+
+
+@pytest.mark.parametrize("runtime", ["file_authority", "runtime_authority"])
+def test_another_private_key_is_refused(runtime: str, request: pytest.FixtureRequest) -> None:
+    setup: Setup = request.getfixturevalue(runtime)
+    assert setup.ask(f"set=1\nprivate_key={'11' * 32}\nfwmark=1\n\n") == f"errno=-{errno.EPERM}\n\n"
+    assert setup.said == []
+
+
+def test_a_psk_in_clear_is_refused_and_a_zero_one_clears_nothing(file_authority: Setup) -> None:
+    refused = file_authority.ask(f"set=1\npublic_key={PEER.hex()}\npreshared_key={PSK}\n\n")
+    assert refused == f"errno=-{errno.EPERM}\n\n"
+    assert file_authority.said == []
+    assert file_authority.ask(f"set=1\npublic_key={PEER.hex()}\npreshared_key={'00' * 32}\n\n") == "errno=0\n\n"
+    assert file_authority.said == [("change", m.DeviceChange(peers=[m.PeerChange(PEER)]))]
+
+
+def test_under_runtime_a_psk_goes_into_the_token_before_the_change(runtime_authority: Setup) -> None:
+    answer = runtime_authority.ask(f"set=1\npublic_key={PEER.hex()}\npreshared_key={PSK}\n\n")
+    assert answer == "errno=0\n\n"
+    label = psk_label(PEER)
+    change = m.DeviceChange(peers=[m.PeerChange(PEER, psk=m.PskObject(label))])
+    assert runtime_authority.said == [("put", (label, bytes.fromhex(PSK))), ("change", change)]
+
+
+def test_a_psk_that_the_token_refuses_changes_nothing(runtime_authority: Setup) -> None:
+    runtime_authority.processes.put_errno = errno.EIO
+    answer = runtime_authority.ask(f"set=1\npublic_key={PEER.hex()}\npreshared_key={PSK}\n\n")
+    assert answer == f"errno=-{errno.EIO}\n\n"
+    assert [verb for verb, _ in runtime_authority.said] == ["put"]
+
+
+def test_a_change_that_fails_takes_its_new_psk_back(runtime_authority: Setup) -> None:
+    runtime_authority.processes.change_errno = errno.EADDRINUSE
+    runtime_authority.ask(f"set=1\nlisten_port=1\npublic_key={PEER.hex()}\npreshared_key={PSK}\n\n")
+    assert [verb for verb, _ in runtime_authority.said] == ["put", "change", "delete"]
+
+
+def test_the_psk_of_a_removed_peer_leaves_the_token(runtime_authority: Setup) -> None:
+    runtime_authority.processes.peers = [peer_view(PEER, "object"), peer_view(OTHER, "none")]
+    runtime_authority.ask("set=1\nreplace_peers=true\n\n")
+    assert [said for said in runtime_authority.said if said[0] == "delete"] == [("delete", psk_label(PEER))]
+
+
+def test_a_peer_with_our_own_key_is_ignored(file_authority: Setup) -> None:
+    assert file_authority.ask(f"set=1\npublic_key={OWN.hex()}\nallowed_ip=10.0.0.0/8\n\n") == "errno=0\n\n"
+    assert file_authority.said == [("change", m.DeviceChange())]
+
+
+def test_the_supervisors_errno_reaches_the_client_and_closes(file_authority: Setup) -> None:
+    file_authority.processes.change_errno = errno.EADDRINUSE
+    client = file_authority.uapi()
+    client.send("set=1\nlisten_port=1\n\nset=1\nfwmark=1\n\n")
+    file_authority.processes.run()
+    assert client.read() == f"errno=-{errno.EADDRINUSE}\n\n"
+    assert client.closed
+    assert len(file_authority.said) == 1
+
+
+def test_sets_of_two_clients_go_one_after_the_other(file_authority: Setup) -> None:
+    first, second = file_authority.uapi(), file_authority.uapi()
+    first.send("set=1\nfwmark=1\n\n")
+    second.send("set=1\nfwmark=2\n\n")
+    assert len(file_authority.said) == 1
+    file_authority.processes.run()
+    assert [change for _, change in file_authority.said] == [m.DeviceChange(fwmark=1), m.DeviceChange(fwmark=2)]
+    assert (first.read(), second.read()) == ("errno=0\n\n", "errno=0\n\n")
+
+
+def test_a_client_that_left_does_not_stop_the_next_set(file_authority: Setup) -> None:
+    first, second = file_authority.uapi(), file_authority.uapi()
+    first.send("set=1\nfwmark=1\n\n")
+    first.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    first.sock.close()
+    file_authority.loop.run_once(0)
+    second.send("set=1\nfwmark=2\n\n")
+    file_authority.processes.run()
+    assert second.read() == "errno=0\n\n"
+
+
+def test_a_slow_reader_gets_the_whole_answer(file_authority: Setup) -> None:
+    file_authority.processes.peers = [peer_view(bytes([n % 251, n // 251] * 16)) for n in range(20_000)]
+    client = file_authority.uapi()
+    client.send("get=1\n\n")
+    file_authority.processes.run()
+    answer = bytearray()
+    while not answer.endswith(b"errno=0\n\n"):
+        file_authority.loop.run_once(0)
+        answer += client.sock.recv(50_000)
+    assert answer.count(b"\npublic_key=") == 20_000
+
+
+def test_one_byte_at_a_time(file_authority: Setup) -> None:
+    client = file_authority.uapi()
+    for letter in "set=1\nfwmark=3\n\n":
+        client.send(letter)
+    file_authority.processes.run()
+    assert client.read() == "errno=0\n\n"
+
+
+def admin(setup: Setup, request: str) -> dict[str, object]:
+    client = Client(setup.loop, setup.service.feed_admin)
+    client.send(request + "\n")
+    setup.processes.run()
+    answer: dict[str, object] = json.loads(client.read())
+    return answer
+
+
+def test_admin_status(file_authority: Setup) -> None:
+    file_authority.processes.peers = [peer_view(PEER), peer_view(PEER)]
+    answer = admin(file_authority, '{"verb": "status"}')
+    status = answer["status"]
+    assert isinstance(status, dict)
+    assert status["name"] == "wg0"
+    assert status["token"]["state"] == "ready"
+    assert [peer["name"] for peer in status["peers"]] == ["alice"]
+    assert status["peers"][0]["latest_handshake"] is None
+
+
+def test_admin_rekey_and_stop(file_authority: Setup) -> None:
+    assert admin(file_authority, '{"verb": "rekey"}')["text"] == "asked 1 peer"
+    assert admin(file_authority, '{"verb": "stop"}')["errno"] == 0
+    assert file_authority.said == [("rekey", None), ("stop", None)]
+
+
+@pytest.mark.parametrize("line", ["nonsense", '{"verb": "format"}', '{"verb": "rekey", "peers": ["!"]}', "[]"])
+def test_admin_refuses_what_it_does_not_know(file_authority: Setup, line: str) -> None:
+    assert admin(file_authority, line)["errno"] == errno.EINVAL
+    assert file_authority.said == []

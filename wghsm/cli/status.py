@@ -1,0 +1,139 @@
+"""`wghsm status` and `wghsm rekey`: looking at a running gateway, and asking it for fresh sessions.
+
+Both ask the gateway's control process over the admin socket.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from wghsm.exits import ExitCode
+from wghsm.ipc.admin import AdminRequest
+
+from ._admin import ask, running_gateways, status_of
+from ._output import CommandError, json_option, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wghsm.ipc.admin import PeerStatus, Status
+
+__all__ = ["rekey", "status"]
+
+
+@click.command(
+    epilog="Examples: `wghsm status`, `wghsm status wg0 --json | jq .[0].peers`. Exit code 6: no gateway is running."
+)
+@click.argument("name", required=False)
+@json_option
+def status(name: str | None, as_json: bool) -> None:
+    """Show the gateway NAME, or all running gateways: token, processes, peers, drops."""
+    names = [name] if name is not None else running_gateways()
+    if not names:
+        raise CommandError("no gateway is running; start one with: wghsm up FILE", ExitCode.NOT_RUNNING)
+    statuses = [status_of(each) for each in names]
+    if as_json:
+        print_json([msgspec.to_builtins(each) for each in statuses])
+        return
+    for position, each in enumerate(statuses):
+        if position:
+            click.echo()
+        for line in _describe(each, time.time()):
+            click.echo(line)
+
+
+@click.command(epilog="Examples: `wghsm rekey wg0`, `wghsm rekey wg0 alice`.")
+@click.argument("name")
+@click.argument("peer", required=False)
+@json_option
+def rekey(name: str, peer: str | None, as_json: bool) -> None:
+    """Start a fresh handshake with PEER (a name or public key) of the gateway NAME, or with all its peers.
+
+    A peer without a known endpoint, or with a handshake less than five seconds ago, is left as it is.
+    """
+    keys: list[str] | None = None
+    if peer is not None:
+        peers = status_of(name).peers
+        keys = [each.public_key for each in peers if peer in (each.name, each.public_key)]
+        if not keys:
+            known = ", ".join(each.name or each.public_key for each in peers[:20]) or "none"
+            raise CommandError(f"gateway {name!r} has no peer {peer!r}; its peers: {known}")
+    reply = ask(name, AdminRequest(verb="rekey", peers=keys))
+    if as_json:
+        print_json({"gateway": name, "peers": keys, "result": reply.text})
+    else:
+        click.echo(reply.text or "asked")
+
+
+def _describe(gateway: Status, now: float) -> Iterator[str]:
+    yield f"{click.style('gateway', fg='green', bold=True)}: {click.style(gateway.name, fg='green')}"
+    yield f"  {_bold('file')}: {gateway.file}"
+    yield f"  {_bold('public key')}: {gateway.public_key or 'not known yet: the token is not open'}"
+    yield f"  {_bold('listening port')}: {gateway.listen_port}"
+    if gateway.fwmark:
+        yield f"  {_bold('fwmark')}: {gateway.fwmark:#x}"
+    yield f"  {_bold('link')}: {'up' if gateway.up else 'down'}, for {_span(now - gateway.started)}"
+    yield f"  {_bold('token')}: {_token(gateway, now)}"
+    for process in gateway.processes:
+        restarts = f", restarted {process.restarts} times" if process.restarts else ""
+        since = _span(now - process.since)
+        yield f"  {_bold(process.role)}: {process.state}, pid {process.pid}, for {since}{restarts}"
+    for role, counters in gateway.counters.items():
+        yield f"  {_bold(role + ' counted')}: " + ", ".join(f"{count} {reason}" for reason, count in counters.items())
+    for peer in gateway.peers:
+        yield ""
+        yield from _describe_peer(peer, now)
+
+
+def _token(gateway: Status, now: float) -> str:
+    token = gateway.token
+    if token is None:
+        return "not open yet"
+    state = "ready" if token.state == "ready" else click.style(token.state, fg="red", bold=True)
+    detail = f" ({token.detail})" if token.detail else ""
+    uses = f"{token.accepted} initiations accepted, {token.created} created, {token.refused} refused"
+    return f"{state} for {_span(now - token.since)}{detail}; {uses}"
+
+
+def _describe_peer(peer: PeerStatus, now: float) -> Iterator[str]:
+    yield f"{click.style('peer', fg='yellow', bold=True)}: {click.style(peer.name or peer.public_key, fg='yellow')}"
+    if peer.name:
+        yield f"  {_bold('public key')}: {peer.public_key}"
+    yield f"  {_bold('preshared key')}: {peer.preshared_key}"
+    yield f"  {_bold('endpoint')}: {peer.endpoint or 'not known yet'}"
+    yield f"  {_bold('allowed ips')}: {', '.join(peer.allowed_ips) or '(none)'}"
+    if peer.latest_handshake is None:
+        yield f"  {_bold('latest handshake')}: never"
+    else:
+        yield f"  {_bold('latest handshake')}: {_span(now - peer.latest_handshake)} ago"
+    yield f"  {_bold('transfer')}: {_bytes(peer.rx_bytes)} received, {_bytes(peer.tx_bytes)} sent"
+    if peer.persistent_keepalive:
+        yield f"  {_bold('persistent keepalive')}: every {peer.persistent_keepalive} seconds"
+
+
+def _bold(text: str) -> str:
+    return click.style(text, bold=True)
+
+
+def _span(seconds: float) -> str:
+    left = max(0, int(seconds))
+    parts = []
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if left >= length:
+            count, left = divmod(left, length)
+            parts.append(f"{count} {unit}{'s' if count != 1 else ''}")
+    parts.append(f"{left} second{'s' if left != 1 else ''}")
+    return ", ".join(parts[:2])
+
+
+def _bytes(number: int) -> str:
+    value = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{number} B" if unit == "B" else f"{value:.2f} {unit}"
+        value /= 1024
+    return f"{value:.2f} TiB"
