@@ -33,7 +33,8 @@ def test_no_secret_outlives_a_wiped_handshake() -> None:
     try:
         assert child.stdout is not None
         inverted = {name: bytes.fromhex(value) for name, value in json.loads(child.stdout.readline()).items()}
-        secrets = {name: bytes(255 - octet for octet in value) for name, value in inverted.items()}
+        # Freeing a block overwrites its first bytes, so the whole secret would miss what was freed unwiped.
+        secrets = {name: bytes(255 - octet for octet in value[16:]) for name, value in inverted.items()}
         regions = writable_memory(child.pid)
         found = {name for name, secret in secrets.items() if any(secret in region for region in regions)}
     finally:
