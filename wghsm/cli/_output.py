@@ -14,7 +14,7 @@ import click
 
 from wghsm.exits import ExitCode
 
-__all__ = ["CommandError", "json_option", "print_json", "run_command"]
+__all__ = ["CommandError", "confirm", "json_option", "print_json", "run_command"]
 
 
 class CommandError(Exception):
@@ -28,6 +28,16 @@ class CommandError(Exception):
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --json to a click command; the function gets `as_json: bool`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
+
+
+def confirm(question: str, *, yes: bool, refused: str) -> None:
+    """Ask at the terminal unless `yes`; raises CommandError with `refused` on no, and without a terminal."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandError(f"{refused}: standard input is no terminal to ask at; add --yes", ExitCode.BAD_CONFIG)
+    if not click.confirm(question, err=True):
+        raise CommandError(refused)
 
 
 def print_json(value: object) -> None:
@@ -65,7 +75,11 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
         code = getattr(fault, "exit_code", None)
         if not isinstance(code, ExitCode):
             raise
-        _say(str(fault))
+        # A gateway file's problems are a line each and begin with file and line, as a compiler's do.
+        if hasattr(fault, "problems"):
+            click.echo(str(fault), err=True)
+        else:
+            _say(str(fault))
         sys.exit(code)
     sys.exit(result if isinstance(result, int) else ExitCode.OK)
 

@@ -1,0 +1,135 @@
+"""Doing token work as the owner of the token's store, for the `token`, `key` and `psk` commands.
+
+A SoftHSM store must belong to the uid that runs the custodian: what root writes into it is invisible to that uid.
+So where the store belongs to another uid and we are root, the work is done by a child that changes to the owner
+before the vendor's module is loaded; root itself never loads it.
+
+    parent: open and read the PIN -> fork -> child: drop, load the module, work, answer on a pipe
+    parent: read the answer -> print
+
+The answer is JSON plus, apart, one secret as raw bytes: nothing that the child says is executed.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from wghsm.cli._output import CommandError
+from wghsm.exits import ExitCode
+from wghsm.pkcs11_backend import TokenError, TokenPool, TokenUri, UriError, open_pin
+from wghsm.softhsm_setup import store_owner
+from wghsm.wipe import wipe
+
+__all__ = ["Answer", "as_owner", "on_token"]
+
+_ANSWER = b"A"
+_FAULT = b"F"
+
+
+@dataclass
+class Answer:
+    """What token work gives back: JSON values, and at most one secret, which the reader wipes."""
+
+    data: object = None
+    secret: bytearray = field(default_factory=bytearray, repr=False)
+
+
+def on_token(uri: TokenUri, work: Callable[[TokenPool], Answer], *, read_write: bool = False) -> Answer:
+    """Log in to the token and do `work` as its store's owner. Raises TokenError and CommandError."""
+    if uri.module_path is None:
+        raise UriError("token URI: no module-path; write ?module-path=/path/of/the/module.so")
+    with open_pin(uri.pin_source) as source:
+        pin = source.read(f"PIN of {uri.describe_token()}: ")
+
+    def logged_in() -> Answer:
+        with TokenPool.open(uri, pin, sessions=1, read_write=read_write) as pool:
+            return work(pool)
+
+    try:
+        return as_owner(uri, logged_in)
+    finally:
+        wipe(pin)
+
+
+def as_owner(uri: TokenUri, work: Callable[[], Answer]) -> Answer:
+    """Do `work` as the owner of the store that `uri` leads to. Raises TokenError and CommandError."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    owner = store_owner(uri.module_path, os.environ)
+    if owner is None or os.geteuid() != 0 or owner[0] == 0:
+        return work()
+    return _in_child(owner[0], owner[1], work)
+
+
+def _in_child(uid: int, gid: int, work: Callable[[], Answer]) -> Answer:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _child(writing, uid, gid, work)
+    os.close(writing)
+    message = bytearray()
+    try:
+        with os.fdopen(reading, "rb", buffering=0) as pipe:
+            while chunk := pipe.read(65536):
+                message += chunk
+                wipe(chunk)
+        _, status = os.waitpid(child, 0)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    try:
+        return _parse(message, os.waitstatus_to_exitcode(status))
+    finally:
+        wipe(message)
+
+
+def _child(writing: int, uid: int, gid: int, work: Callable[[], Answer]) -> None:
+    """Never returns: Python's exit handlers and the command's own belong to the parent."""
+    status = 1
+    try:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        try:
+            answer = work()
+        except TokenError as fault:
+            _send(writing, _FAULT, {"message": str(fault), "exit_code": int(fault.exit_code)}, bytearray())
+        except CommandError as fault:
+            _send(writing, _FAULT, {"message": str(fault), "exit_code": int(fault.exit_code)}, bytearray())
+        else:
+            _send(writing, _ANSWER, answer.data, answer.secret)
+            wipe(answer.secret)
+        status = 0
+    except KeyboardInterrupt:
+        status = ExitCode.INTERRUPTED
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def _send(writing: int, kind: bytes, data: object, secret: bytearray) -> None:
+    text = json.dumps(data).encode()
+    for part in (kind, len(text).to_bytes(4, "big"), text, secret):
+        view = memoryview(part)
+        while view:
+            view = view[os.write(writing, view) :]
+
+
+def _parse(message: bytearray, status: int) -> Answer:
+    if status == ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if status != 0 or len(message) < 5:
+        raise CommandError(f"the token work ended without an answer (status {status}); the module may have crashed")
+    end = 5 + int.from_bytes(message[1:5], "big")
+    data = json.loads(bytes(message[5:end]))
+    if message[:1] == _FAULT:
+        raise CommandError(str(data["message"]), ExitCode(int(data["exit_code"])))
+    return Answer(data, bytearray(memoryview(message)[end:]))

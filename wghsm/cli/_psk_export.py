@@ -1,0 +1,100 @@
+"""What `wghsm psk export` is asked for: a PSK object, or a PSK derived for one peer."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wghsm.cli._output import CommandError
+from wghsm.exits import ExitCode
+
+if TYPE_CHECKING:
+    from wghsm.cli._target import Target
+
+__all__ = ["Request", "request_of"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Either `stored` (a label) or `root`, `key` (labels), `peer` (32 bytes) and `epoch` (u32)."""
+
+    stored: str | None = None
+    root: str = ""
+    key: str = ""
+    peer: bytes = b""
+    epoch: int = 0
+    name: str | None = None
+
+    def describe(self) -> dict[str, object]:
+        """Return the public facts for --json."""
+        if self.stored is not None:
+            return {"peer": self.name, "object": self.stored}
+        peer = base64.b64encode(self.peer).decode("ascii")
+        return {"peer": self.name, "public_key": peer, "root": self.root, "key": self.key, "epoch": self.epoch}
+
+    def words(self) -> str:
+        """Name the PSK in a sentence."""
+        whom = f" of peer {self.name!r}" if self.name is not None else ""
+        return f"object {self.stored!r}{whom}" if self.stored is not None else f"for epoch {self.epoch}{whom}"
+
+
+def request_of(
+    target: "Target", *, peer: str | None, stored: str | None, root: str | None, key: str | None, epoch: int | None
+) -> Request:
+    """Turn the options into one request; raises CommandError (BAD_CONFIG) with what to write instead."""
+    if stored is not None:
+        if (peer, root, key, epoch) != (None, None, None, None):
+            raise _bad("--object names the PSK alone; leave out PEER, --root, --key and --epoch")
+        return Request(stored=stored)
+    if peer is None:
+        raise _bad("name the peer (with -c: its name; else its public key), or a PSK object with --object LABEL")
+    if target.gateway is None:
+        if root is None or key is None:
+            raise _bad("without a gateway file, say where the PSK comes from: --root LABEL and --key LABEL")
+        return Request(root=root, key=key, peer=_public_key(peer), epoch=epoch or 0)
+    return _from_file(target, peer, root, key, epoch)
+
+
+def _from_file(target: "Target", wanted: str, root: str | None, key: str | None, epoch: int | None) -> Request:
+    from wghsm.config import PskDerived, PskObject
+
+    gateway = target.gateway
+    if gateway is None:
+        raise _bad("no gateway file")
+    found = [peer for peer in gateway.peers if wanted in (peer.name, base64.b64encode(peer.public_key).decode("ascii"))]
+    if not found:
+        names = ", ".join(peer.name for peer in gateway.peers) or "none"
+        raise _bad(f"no peer {wanted!r} in the gateway file; there is: {names}")
+    peer = found[0]
+    if isinstance(peer.preshared_key, PskObject):
+        if (root, key, epoch) != (None, None, None):
+            raise _bad(
+                f"peer {peer.name!r} has the PSK object {peer.preshared_key.label!r}; leave out --root, --key, --epoch"
+            )
+        return Request(stored=peer.preshared_key.label, name=peer.name)
+    if not isinstance(peer.preshared_key, PskDerived):
+        raise _bad(f"peer {peer.name!r} has no PSK (preshared_key: none); write derived or object:LABEL there")
+    label = root or gateway.token.psk_root
+    if label is None:
+        raise _bad("the gateway file has no token.psk_root; name the root with --root LABEL")
+    return Request(
+        root=label,
+        key=key or gateway.interface.key,
+        peer=peer.public_key,
+        epoch=peer.preshared_key.epoch if epoch is None else epoch,
+        name=peer.name,
+    )
+
+
+def _public_key(text: str) -> bytes:
+    try:
+        value = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
+    except (binascii.Error, UnicodeEncodeError):
+        value = b""
+    if len(value) != 32 or len(text) != 44:
+        raise _bad(f"{text!r} is no public key: it takes 44 characters of base64")
+    return value
+
+
+def _bad(message: str) -> CommandError:
+    return CommandError(message, ExitCode.BAD_CONFIG)

@@ -1,0 +1,55 @@
+"""Which token a command means: `--token URI`, or the one that `-c GATEWAY.yaml` names."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wghsm.cli._output import CommandError
+from wghsm.exits import ExitCode
+from wghsm.pkcs11_backend import TokenUri
+
+if TYPE_CHECKING:
+    from wghsm.config import Gateway
+
+__all__ = ["Target", "label_of", "target_of", "token_options"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The token that a command works on, and the gateway file where one was given."""
+
+    uri: TokenUri
+    gateway: "Gateway | None"
+
+
+def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --token and -c/--config; the function gets `token: str | None` and `config: str | None`."""
+    command = click.option(
+        "-c", "--config", metavar="GATEWAY.yaml", help="Gateway file that names the token.", type=click.Path()
+    )(command)
+    return click.option("--token", metavar="URI", help="pkcs11: URI of the token (RFC 7512).")(command)
+
+
+def target_of(token: str | None, config: str | None) -> Target:
+    """Return what exactly one of the two options names. Raises CommandError, UriError, ConfigError."""
+    if (token is None) == (config is None):
+        raise CommandError("name the token: either --token URI or -c GATEWAY.yaml", ExitCode.BAD_CONFIG)
+    if token is not None:
+        return Target(TokenUri.parse(token), None)
+    from wghsm.config import load
+
+    gateway = load(str(config))
+    return Target(TokenUri.parse(gateway.token.uri), gateway)
+
+
+def label_of(target: Target, label: str | None) -> str:
+    """Return the key label meant: the argument, the URI's object, the gateway's key. Raises CommandError."""
+    if label is not None:
+        return label
+    if target.uri.object is not None:
+        return target.uri.object
+    if target.gateway is not None:
+        return target.gateway.interface.key
+    raise CommandError("name the key: give its LABEL", ExitCode.BAD_CONFIG)
