@@ -38,13 +38,13 @@ def load(path: str | os.PathLike[str], warn: Callable[[Problem], object] = _log_
     """
     name = os.fspath(path)
     try:
-        # Non-blocking: a FIFO at this path must not hang the gateway.
-        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
+        with open(name, "rb", opener=_open) as file:  # noqa: PTH123  (Path.open takes no opener)
+            status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ConfigError([Problem(name, 0, "this is not a regular file", "name a YAML gateway file")])
+                raise ConfigError([_not_a_file(name)])
             data = file.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise ConfigError([_not_a_file(name)]) from None
     except FileNotFoundError:
         remedy = "check the path, or start from an example in configs/"
         raise ConfigError([Problem(name, 0, "there is no such file", remedy)]) from None
@@ -65,6 +65,15 @@ def load(path: str | os.PathLike[str], warn: Callable[[Problem], object] = _log_
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem(name, line, "bytes that are not UTF-8", "save the file as UTF-8")]) from None
     return load_text(text, name)
+
+
+def _open(path: str, flags: int) -> int:
+    # Non-blocking: a FIFO at this path must not hang the gateway.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _not_a_file(name: str) -> Problem:
+    return Problem(name, 0, "this is not a regular file", "name a YAML gateway file")
 
 
 def load_text(text: str, name: str = "<text>") -> Gateway:
@@ -94,7 +103,8 @@ def _validate(document: Document) -> tuple[Gateway | None, list[_Fault]]:
 def _field_faults(document: Document, error: ValidationError) -> Iterator[_Fault]:
     for details in error.errors(include_url=False, include_input=False):
         message, remedy = _words(details)
-        yield document.line(details["loc"]), message, remedy
+        if details["loc"] not in document.told:
+            yield document.line(details["loc"]), message, remedy
 
 
 _MISSING = {

@@ -46,6 +46,8 @@ class Document:
     root: Raw | None = None
     lines: dict[Path, int] = field(default_factory=dict)
     faults: list[tuple[int, str, str]] = field(default_factory=list)
+    told: set[Path] = field(default_factory=set)
+    """Nodes without a usable value whose fault is already among the faults."""
 
     def line(self, path: Path) -> int:
         """Line of a node, or of the nearest node above it that exists; 1 if there is none."""
@@ -67,7 +69,9 @@ def parse(text: str) -> Document:
         document.root = None
     except MarkedYAMLError as error:
         document.root = None
-        mark = error.problem_mark or error.context_mark
+        # Of an open bracket or quote the beginning says more than the place where the parser gave up.
+        opened = re.search("flow|quoted", error.context or "") is not None
+        mark = (opened and error.context_mark) or error.problem_mark or error.context_mark
         document.faults.append(_syntax(mark.line + 1 if mark else 1, str(error.problem or error.context)))
     except ReaderError as error:
         document.root = None
@@ -75,7 +79,8 @@ def parse(text: str) -> Document:
         document.faults.append((line, "a character that YAML does not allow", "remove it, or retype the line"))
     except Exception:  # the parser answers some hostile texts with OverflowError, ValueError and the like
         document.root = None
-        document.faults.append((max(document.lines.values(), default=1), "not readable as YAML", _QUOTE))
+        line = max(document.lines.values(), default=1)
+        document.faults.append((line, "not readable as YAML, here or a little below", _QUOTE))
     return document
 
 
@@ -117,6 +122,7 @@ class _Builder:
             self._stop(event, "nested too deep", "see docs/configuration.md for the shape of the file")
         if kind == "AliasEvent":
             self._fault(event, "a YAML alias (*) has no place here", "write the value out, or put it in quotes")
+            self._document.told.add(path)
             return Scalar("", plain=True)
         if event.tag is not None:
             self._fault(event, "a YAML tag (!) has no place here", "remove it, or put the value in quotes")

@@ -1,0 +1,171 @@
+"""Any valid file comes back as it was meant; any text at all gives a gateway or a ConfigError."""
+
+import base64
+import json
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.unit.config.samples import GOOD, key
+from wghsm.config import ConfigError, Gateway, PskDerived, PskObject, load_text
+
+SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LABELS = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=30)
+HOSTS = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z]{2,5})?", fullmatch=True)
+V4 = st.ip_addresses(v=4).filter(lambda a: not (a.is_unspecified or a.is_multicast))
+V6 = st.ip_addresses(v=6).filter(lambda a: not (a.is_unspecified or a.is_multicast))
+PREFIXES = st.one_of(
+    st.builds(lambda a, n: str(IPv4Network((a, n), strict=False)), st.ip_addresses(v=4), st.integers(0, 32)),
+    st.builds(lambda a, n: str(IPv6Network((a, n), strict=False)), st.ip_addresses(v=6), st.integers(0, 128)),
+)
+ENDPOINTS = st.builds("{}:{}".format, st.one_of(HOSTS, V4.map(str), V6.map("[{}]".format)), st.integers(1, 65535))
+ADDRESSES = st.one_of(
+    st.builds("{}/{}".format, V4, st.integers(0, 32)), st.builds("{}/{}".format, V6, st.integers(0, 128))
+)
+UIDS = st.lists(st.integers(1, 2**32 - 3), min_size=6, max_size=6, unique=True)
+
+
+@st.composite
+def gateways(draw: st.DrawFn) -> dict[str, Any]:
+    names = draw(st.lists(LABELS, max_size=5, unique=True))
+    prefixes = iter(draw(st.lists(PREFIXES, max_size=12, unique=True)))
+    peers = []
+    for number, name in enumerate(names):
+        psk = draw(st.one_of(st.sampled_from(["derived", "none"]), LABELS.map("object:{}".format)))
+        count = draw(st.integers(0, 4))
+        peer: dict[str, Any] = {"name": name, "public_key": key(number), "preshared_key": psk}
+        peer["allowed_ips"] = [prefix for _, prefix in zip(range(count), prefixes, strict=False)]
+        if draw(st.booleans()):
+            peer["endpoint"] = draw(ENDPOINTS)
+        if draw(st.booleans()):
+            peer["persistent_keepalive"] = draw(st.integers(0, 65535))
+        peers.append(peer)
+    rooms = ("custodian", "handshake", "egress", "ingress", "control", "resolver")
+    return {
+        "version": 1,
+        "token": {
+            "uri": "pkcs11:token=gw?module-path=/m.so",
+            "psk_root": draw(LABELS),
+            "environment": draw(st.lists(st.from_regex(r"[A-Z_][A-Z0-9_]{0,9}", fullmatch=True), unique=True)),
+            "sessions": draw(st.integers(1, 64)),
+            "cache_static_static": draw(st.booleans()),
+        },
+        "interface": {
+            "name": draw(
+                st.from_regex(r"[a-zA-Z0-9_=+-][a-zA-Z0-9_=+.-]{3,14}", fullmatch=True).filter(
+                    lambda name: name != "default"
+                )
+            ),
+            "key": draw(LABELS),
+            "listen_port": draw(st.integers(0, 65535)),
+            "addresses": draw(st.lists(ADDRESSES, max_size=4, unique_by=lambda a: a.partition("/")[0])),
+            "mtu": draw(st.integers(1280, 65455)),
+            "table": draw(st.one_of(st.sampled_from(["auto", "off"]), st.integers(1, 2**32 - 1))),
+            "authority": draw(st.sampled_from(["file", "runtime"])),
+            "fwmark": draw(st.integers(0, 2**32 - 1)),
+        },
+        "peers": peers,
+        "users": dict(zip(rooms, draw(UIDS), strict=True)),
+        "state_directory": "/srv/" + draw(st.from_regex(r"[a-z]{1,9}", fullmatch=True)),
+        "log_level": draw(st.sampled_from(["debug", "info", "warning", "error"])),
+    }
+
+
+def written(gateway: Gateway) -> dict[str, Any]:
+    """The gateway as the file would write it: the other direction, for tests only."""
+    raw: dict[str, Any] = gateway.model_dump(exclude={"peers", "state_directory"})
+    raw["token"]["environment"] = list(gateway.token.environment)
+    raw["interface"]["addresses"] = [str(address) for address in gateway.interface.addresses]
+    raw["state_directory"] = str(gateway.state_directory)
+    raw["peers"] = []
+    for peer in gateway.peers:
+        psk = peer.preshared_key
+        entry: dict[str, Any] = {
+            "name": peer.name,
+            "public_key": base64.b64encode(peer.public_key).decode(),
+            "preshared_key": "derived"
+            if isinstance(psk, PskDerived)
+            else f"object:{psk.label}"
+            if isinstance(psk, PskObject)
+            else "none",
+            "allowed_ips": [str(prefix) for prefix in peer.allowed_ips],
+            "persistent_keepalive": peer.persistent_keepalive,
+        }
+        if peer.endpoint is not None:
+            entry["endpoint"] = str(peer.endpoint)
+        raw["peers"].append(entry)
+    return raw
+
+
+@SLOW
+@given(gateways())
+def test_a_valid_file_round_trips(raw: dict[str, Any]) -> None:
+    # JSON is YAML; ensure_ascii would write surrogate pairs, which YAML does not read.
+    gateway = load_text(json.dumps(raw, ensure_ascii=False))
+    for peer in raw["peers"]:
+        peer.setdefault("persistent_keepalive", 0)
+    assert written(gateway) == raw
+    again = load_text(json.dumps(written(gateway), ensure_ascii=False))
+    assert again == gateway
+    assert hash(again) == hash(gateway)
+
+
+def _try(text: str) -> None:
+    try:
+        load_text(text, "f")
+    except ConfigError as error:
+        assert error.problems
+        assert [problem.line for problem in error.problems] == sorted(problem.line for problem in error.problems)
+        for problem in error.problems:
+            assert 1 <= problem.line <= text.count("\n") + text.count("\r") + text.count("\x85") + 10_000
+            assert problem.message
+            assert problem.remedy
+            assert "\n" not in str(problem)
+
+
+EDITS = st.lists(
+    st.tuples(
+        st.integers(0, len(GOOD)), st.integers(0, 12), st.text("abz019:-[]{}#&*!|>'\"%@`\t\n \\\x00é/,.?=~", max_size=6)
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(SLOW, max_examples=300)
+@given(EDITS)
+def test_a_mutated_file_raises_nothing_but_config_errors(edits: list[tuple[int, int, str]]) -> None:
+    text = GOOD
+    for start, length, new in edits:
+        text = text[:start] + new + text[start + length :]
+    _try(text)
+
+
+@SLOW
+@given(st.text(max_size=200))
+def test_any_text_raises_nothing_but_config_errors(text: str) -> None:
+    _try(text)
+
+
+JSONISH = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.text(max_size=20), st.sampled_from(["derived", "10.0.0.0/8"])
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["token", "interface", "peers", "users", "name", "uri", "allowed_ips", "addresses", "<<"]),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=20,
+)
+
+
+@SLOW
+@given(st.dictionaries(st.sampled_from(["version", "token", "interface", "peers", "users"]), JSONISH))
+def test_any_shape_raises_nothing_but_config_errors(raw: dict[str, Any]) -> None:
+    _try(json.dumps(raw))
