@@ -30,17 +30,12 @@ _ZERO = bytes(32)
 _CKR_UNREADABLE = frozenset({0x011, 0x012})  # CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_TYPE_INVALID
 
 _P = 2**255 - 19
-_LOW_ORDER = frozenset(
-    {
-        0,
-        1,
-        325606250916557431795983626356110631294008115727848805560023387167927233504,
-        39382357235489614581723060781553021112529911719440698176882885853963445705823,
-        _P - 1,
-        _P,
-        _P + 1,
-    }
+# Little-endian, as on the wire; both have order 8.
+_ORDER_8 = (
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
 )
+_LOW_ORDER = frozenset({0, 1, _P - 1, _P, _P + 1, *(int.from_bytes(bytes.fromhex(x), "little") for x in _ORDER_8)})
 
 
 def check_point(public: bytes) -> None:

@@ -94,6 +94,8 @@ class TokenPool:
         self._keys: dict[str, PrivateKey] = {}
         self._roots: dict[str, RootSecret] = {}
         self._psks: dict[str, StoredPsk] = {}
+        self._logged_in = False
+        self._refused: PinRefused | None = None
         self._closed = False
 
     @classmethod
@@ -261,6 +263,8 @@ class TokenPool:
     def _recover(self, level: int) -> None:
         if self._closed:
             raise TokenFault(0x190, "recovering a pool that is closed")
+        if self._refused is not None:
+            raise self._refused
         self._drop_sessions()
         try:
             if level >= 2:
@@ -270,10 +274,10 @@ class TokenPool:
         except (TokenNotFound, KeyNotFound) as fault:
             self._drop_sessions()
             raise TokenFault(0x0E0, "recovering", str(fault)) from None
-        except PinRefused:
+        except PinRefused as fault:
             self._drop_sessions()
             wipe(self._pin)
-            self._pin.clear()
+            self._refused = fault
             raise
         except BaseException:
             self._drop_sessions()
@@ -289,6 +293,7 @@ class TokenPool:
         session = open_session(functions, token, read_write=self.read_write, which="the session that logs in")
         self._control = Calls(functions, session)
         log_in(functions, token, session, self._pin)
+        self._logged_in = True
         for place, worker in enumerate(self._workers, 1):
             which = f"worker session {place} of {len(self._workers)}"
             worker._calls = Calls(functions, open_session(functions, token, read_write=self.read_write, which=which))
@@ -315,8 +320,11 @@ class TokenPool:
             if one is not None:
                 self._module.functions.close_session(one.session)
         if control is not None:
-            self._module.functions.logout(control.session)
+            # A login that failed because another part of the process has one must not end that one.
+            if self._logged_in:
+                self._module.functions.logout(control.session)
             self._module.functions.close_session(control.session)
+        self._logged_in = False
 
     def _collect(self, timeout: float) -> list[WorkerSession]:
         deadline = time.monotonic() + timeout
