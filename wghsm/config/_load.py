@@ -38,7 +38,7 @@ def load(path: str | os.PathLike[str], warn: Callable[[Problem], object] = _log_
     """
     name = os.fspath(path)
     try:
-        with open(name, "rb", opener=_open) as file:  # noqa: PTH123  (Path.open takes no opener)
+        with open(name, "rb", opener=_open) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ConfigError([_not_a_file(name)])

@@ -63,12 +63,18 @@ def fault(problem: str, remedy: str) -> NoReturn:
     raise PydanticCustomError("wghsm", "{problem}; {remedy}", {"problem": problem, "remedy": remedy})
 
 
-_KEYLIKE = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}|[0-9a-fA-F]{64}")
+_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=?|[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]=|[0-9a-fA-F]{64}")
+_KEYLIKE = re.compile(r"[A-Za-z0-9+/_-]{40,}")
+
+
+def is_key(text: str) -> bool:
+    """True if the text has exactly the form of a 32-byte key, in base64 or hexadecimal."""
+    return bool(_KEY.fullmatch(text.strip()))
 
 
 def keylike(text: str) -> bool:
-    """True if the text looks like a 32-byte key, in base64 or hexadecimal."""
-    return bool(_KEYLIKE.search(text.strip()))
+    """True if some part of the text may be a 32-byte key, whole or cut: not to be repeated."""
+    return bool(_KEYLIKE.search(text))
 
 
 def shown(text: str) -> str:
@@ -127,7 +133,7 @@ def flag(value: object, what: str) -> bool:
 def label(value: object, what: str) -> str:
     """A CKA_LABEL: 1 to 255 bytes of printable UTF-8. Text that looks like a key is refused, unseen."""
     text = text_of(value, f"write the label of {what} in the token")
-    if keylike(text):
+    if is_key(text):
         fault(f"a key stands where the label of {what} belongs", "keep keys in the token, and write the label here")
     if not text or not text.isprintable() or len(text.encode()) > 255 or text != text.strip():
         fault(f"the label of {what} is empty, too long or not printable", "write 1 to 255 printable characters")
@@ -137,7 +143,7 @@ def label(value: object, what: str) -> str:
 def peer_name(value: object) -> str:
     """A peer's name: 1 to 64 printable characters, not a key, no slash."""
     text = text_of(value, "write a short name, such as alice")
-    if keylike(text):
+    if is_key(text):
         fault("a key stands where the peer's name belongs", "write a short name, such as alice")
     if not text or not text.isprintable() or len(text) > 64 or text != text.strip() or "/" in text:
         fault(f"a peer cannot be named {shown(text)}", "write 1 to 64 printable characters, no slash")

@@ -119,6 +119,11 @@ def test_psk_object() -> None:
     )
 
 
+def test_a_long_label_is_no_key() -> None:
+    label = "the-key-of-the-gateway-at-the-far-end-of-the-long-road"
+    assert load_text(broken("key: gateway", f"key: {label}")).interface.key == label
+
+
 def test_users_and_state_directory() -> None:
     gateway = load_text(GOOD + "users: {custodian: wghsm-custodian, control: 700}\nstate_directory: /srv/wghsm\n")
     assert (gateway.users.custodian, gateway.users.control, gateway.users.egress) == ("wghsm-custodian", 700, 61102)

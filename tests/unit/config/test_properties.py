@@ -119,7 +119,7 @@ def _try(text: str) -> None:
         assert error.problems
         assert [problem.line for problem in error.problems] == sorted(problem.line for problem in error.problems)
         for problem in error.problems:
-            assert 1 <= problem.line <= text.count("\n") + text.count("\r") + text.count("\x85") + 10_000
+            assert 1 <= problem.line <= 1 + sum(text.count(end) for end in "\n\r\x85\u2028\u2029")
             assert problem.message
             assert problem.remedy
             assert "\n" not in str(problem)
