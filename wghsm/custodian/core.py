@@ -1,0 +1,388 @@
+"""The custodian's three operations as a machine without I/O: rules and Noise, but no token, clock or channel.
+
+    AcceptInitiation   read_static* -> peer known? -> read_timestamp(*) -> judged, remembered
+                       -> write_response(*) -> Install
+    CreateInitiation   own timestamp -> write_initiation(*) -> handle, InitiationCreated
+    AcceptResponse     handle known? -> read_response* -> Install
+
+A step marked * needs the token: it leaves as a job for a worker thread, whose landing goes on on the main thread.
+(*): only with a PSK, or while the static-static secret is not cached; otherwise the step is done at once. What is
+to happen outside is returned as a list of `effects`. Whatever the cause, a refusal is the same Refused outside;
+inside the cause is counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from wghsm.ipc import Counter
+from wghsm.ipc import messages as m
+from wghsm.noise import Initiator, Rejected, Responder, is_low_order, tai64n
+from wghsm.noise.constants import AUTHTAG_LEN, PUBLIC_KEY_LEN, SYMMETRIC_KEY_LEN, TIMESTAMP_LEN
+from wghsm.noise.results import Reason
+from wghsm.pkcs11_backend import PointRefused, TokenError
+
+from .custody import TokenCustody, Vault
+from .effects import Answer, Effect, Install, Landing, Remember, RememberEpoch, RememberOwn, Report, Submit, Suspect
+from .rules import Handle, KnownPeer, Rules, WallClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wghsm.noise import InitiationFields, ResponseFields, SessionKeys
+
+__all__ = ["MAX_PENDING", "Core"]
+
+MAX_PENDING = 1024
+"""Requests at the token or waiting for it; more are refused, the handshake process answers with cookies first."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True, eq=False)
+class _Accepting:
+    """An initiation of a stranger in progress."""
+
+    message: m.AcceptInitiation
+    generation: int
+    custody: TokenCustody
+    responder: Responder
+    peer: KnownPeer | None = None
+    holds_place: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Creating:
+    """An own initiation in progress."""
+
+    message: m.CreateInitiation
+    generation: int
+    peer: KnownPeer
+    own_ns: int
+    custody: TokenCustody
+    initiator: Initiator
+
+
+class Core:
+    """One identity. Main thread only, but for the `work` of its jobs.
+
+    `entropy` returns that many fresh random bytes; `count` counts an event. `available` is cleared while the token
+    is away: everything is refused then.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        rules: Rules,
+        entropy: Callable[[int], bytearray],
+        count: Callable[[Counter], None],
+        *,
+        cache_static_static: bool,
+    ) -> None:
+        self.available = True
+        self.accepted = 0
+        self.created = 0
+        self.refused = 0
+        self.rules = rules
+        self._vault = vault
+        self._entropy = entropy
+        self._count = count
+        self._cache = cache_static_static
+        self._clock = WallClock(rules.times.clock_jump)
+        self._generation = 0
+        self._pending = 0
+
+    def update_peers(self, message: m.CustodianPeers) -> None:
+        """Take the supervisor's word for who may be talked to."""
+        self.rules.update(
+            (told for told in message.upsert if told.public_key != self._vault.public_key), message.remove
+        )
+
+    def new_handshake_process(self) -> None:
+        """Forget what the last handshake process had asked for: request numbers and handles were its own."""
+        self._generation += 1
+        self.rules.close_handles()
+
+    def accept_initiation(self, message: m.AcceptInitiation, _now: int) -> list[Effect]:
+        """Message 1 of a stranger."""
+        lengths = (len(message.ephemeral), len(message.static), len(message.timestamp))
+        if lengths != (PUBLIC_KEY_LEN, PUBLIC_KEY_LEN + AUTHTAG_LEN, TIMESTAMP_LEN + AUTHTAG_LEN):
+            return self._refuse(message.request, Counter.MALFORMED)
+        if is_low_order(message.ephemeral):
+            return self._refuse(message.request, Counter.LOW_ORDER_POINT)
+        if refused := self._unavailable():
+            return self._refuse(message.request, refused)
+        custody = TokenCustody(self._vault)
+        attempt = _Accepting(message, self._generation, custody, Responder(custody))
+        work = partial(attempt.responder.read_static, message.ephemeral, message.static)
+        return self._submit(work, partial(self._identified, attempt), partial(self._accept_failed, attempt))
+
+    def create_initiation(self, message: m.CreateInitiation, now: int, unix_ns: int) -> list[Effect]:
+        """Make message 1 for a peer; `unix_ns` is the wall clock."""
+        peer = self.rules.by_slot(message.peer)
+        if peer is None:
+            return self._refuse(message.request, Counter.UNKNOWN_PEER)
+        if refused := self._unavailable() or self.rules.may_create(peer, now) or self.rules.begin(peer):
+            return self._refuse(message.request, refused)
+        peer.created_at = now
+        effects = self._watch_clock(unix_ns, now)
+        timestamp = self.rules.own_timestamp(unix_ns)
+        custody = TokenCustody(self._vault)
+        custody.bind(peer)
+        initiator = Initiator(custody, peer.public_key)
+        own_ns = tai64n.to_unix_ns(timestamp)
+        attempt = _Creating(message, self._generation, peer, own_ns, custody, initiator)
+        work = partial(initiator.write_initiation, self._entropy(SYMMETRIC_KEY_LEN), timestamp)
+        if custody.has_static_static:
+            return effects + self._created(attempt, work(), now)
+        return effects + self._submit(work, partial(self._created, attempt), partial(self._create_failed, attempt))
+
+    def accept_response(self, message: m.AcceptResponse, now: int) -> list[Effect]:
+        """Message 2 for a handle."""
+        handle = self.rules.find_handle(message.handle, now)
+        if handle is None:
+            return self._refuse(message.request, Counter.UNKNOWN_HANDLE)
+        if (len(message.ephemeral), len(message.empty)) != (PUBLIC_KEY_LEN, AUTHTAG_LEN):
+            return self._refuse(message.request, Counter.MALFORMED)
+        if is_low_order(message.ephemeral):
+            return self._refuse(message.request, Counter.LOW_ORDER_POINT)
+        if refused := self._unavailable() or self.rules.begin(handle.peer):
+            return self._refuse(message.request, refused)
+        handle.in_use = True
+        work = partial(handle.initiator.read_response, message.ephemeral, message.empty)
+        return self._submit(
+            work, partial(self._responded, handle, message), partial(self._response_failed, handle, message)
+        )
+
+    def refuse(self, request: int) -> Answer:
+        """The answer to a request that failed for a reason outside this machine."""
+        self.refused += 1
+        return Answer(m.Refused(request))
+
+    # The steps of AcceptInitiation.
+
+    def _identified(self, attempt: _Accepting, static: bytes | Rejected, now: int) -> list[Effect]:
+        if isinstance(static, Rejected):
+            return self._end_accept(attempt, _cause(static, Counter.BAD_STATIC))
+        peer = attempt.peer = self.rules.by_key(static)
+        if peer is None or attempt.generation != self._generation:
+            return self._end_accept(attempt, Counter.UNKNOWN_PEER)
+        attempt.custody.bind(peer)
+        work = partial(attempt.responder.read_timestamp, attempt.message.timestamp)
+        if attempt.custody.has_static_static:
+            # Before the place is taken: whoever names a peer's key cannot keep the peer out without its secret.
+            return self._proven(attempt, work(), now)
+        if refused := self._take_place(attempt):
+            return self._end_accept(attempt, refused)
+        return self._submit(work, partial(self._proven, attempt), partial(self._accept_failed, attempt))
+
+    def _proven(self, attempt: _Accepting, timestamp: bytes | Rejected, now: int) -> list[Effect]:
+        peer = attempt.peer
+        if peer is None or not self.rules.is_current(peer):
+            return self._end_accept(attempt, Counter.UNKNOWN_PEER)
+        self._keep_static_static(peer, attempt.custody)
+        if isinstance(timestamp, Rejected):
+            return self._end_accept(attempt, _cause(timestamp, Counter.BAD_TIMESTAMP))
+        if refused := self.rules.judge(peer, timestamp, now) or self._take_place(attempt):
+            return self._end_accept(attempt, refused)
+        self.rules.consume(peer, timestamp, now)
+        remember: list[Effect] = [Remember(peer.public_key, timestamp)]
+        work = partial(_respond, attempt.responder, self._entropy(SYMMETRIC_KEY_LEN))
+        if isinstance(attempt.custody.psk_source, m.PskNone):
+            return remember + self._accepted(attempt, work(), now)
+        return remember + self._submit(work, partial(self._accepted, attempt), partial(self._accept_failed, attempt))
+
+    def _accepted(
+        self, attempt: _Accepting, result: tuple[ResponseFields, SessionKeys] | Rejected, now: int
+    ) -> list[Effect]:
+        if isinstance(result, Rejected):
+            return self._end_accept(attempt, _cause(result, Counter.LOW_ORDER_POINT))
+        fields, keys = result
+        peer, message = attempt.peer, attempt.message
+        if peer is None or not self.rules.is_current(peer) or attempt.generation != self._generation:
+            keys.wipe()
+            return self._end_accept(attempt, Counter.UNKNOWN_PEER)
+        self._release(attempt)
+        self.rules.close_handle(peer)
+        session = self.rules.next_number()
+        answer = m.InitiationAccepted(message.request, peer.slot, session, fields.ephemeral, fields.empty)
+        self.accepted += 1
+        return [
+            Install(
+                message.request,
+                peer.slot,
+                session,
+                message.local_index,
+                message.remote_index,
+                initiator=False,
+                created=now,
+                keys=keys,
+                answer=answer,
+            )
+        ]
+
+    def _accept_failed(self, attempt: _Accepting, error: TokenError, _now: int) -> list[Effect]:
+        return self._end_accept(attempt, _blame(error)) + _suspect(error)
+
+    def _take_place(self, attempt: _Accepting) -> Counter | None:
+        if attempt.holds_place or attempt.peer is None:
+            return None
+        refused = self.rules.begin(attempt.peer)
+        attempt.holds_place = refused is None
+        return refused
+
+    def _release(self, attempt: _Accepting) -> None:
+        attempt.responder.wipe()
+        attempt.custody.wipe()
+        if attempt.holds_place and attempt.peer is not None:
+            self.rules.end(attempt.peer)
+
+    def _end_accept(self, attempt: _Accepting, cause: Counter) -> list[Effect]:
+        self._release(attempt)
+        return self._refuse(attempt.message.request, cause, attempt.generation)
+
+    # The steps of CreateInitiation.
+
+    def _created(self, attempt: _Creating, fields: InitiationFields | Rejected, now: int) -> list[Effect]:
+        peer, message = attempt.peer, attempt.message
+        self.rules.end(peer)
+        current = self.rules.is_current(peer)
+        if current:
+            self._keep_static_static(peer, attempt.custody)
+        attempt.custody.wipe()
+        if isinstance(fields, Rejected) or not current or attempt.generation != self._generation:
+            attempt.initiator.wipe()
+            cause = _cause(fields, Counter.LOW_ORDER_POINT) if isinstance(fields, Rejected) else Counter.UNKNOWN_PEER
+            return self._refuse(message.request, cause, attempt.generation)
+        number = self.rules.next_number()
+        self.rules.open_handle(
+            Handle(number, peer, message.local_index, now, attempt.generation, attempt.initiator, attempt.custody)
+        )
+        self.created += 1
+        answer = m.InitiationCreated(
+            message.request, peer.slot, number, fields.ephemeral, fields.static, fields.timestamp
+        )
+        return [RememberOwn(attempt.own_ns), Answer(answer)]
+
+    def _create_failed(self, attempt: _Creating, error: TokenError, _now: int) -> list[Effect]:
+        self.rules.end(attempt.peer)
+        attempt.initiator.wipe()
+        attempt.custody.wipe()
+        return self._refuse(attempt.message.request, _blame(error), attempt.generation) + _suspect(error)
+
+    # The step of AcceptResponse.
+
+    def _responded(
+        self, handle: Handle, message: m.AcceptResponse, keys: SessionKeys | Rejected, now: int
+    ) -> list[Effect]:
+        self._give_back(handle)
+        if not self.rules.is_open(handle):
+            if not isinstance(keys, Rejected):
+                keys.wipe()
+            return self._refuse_late(message.request, handle)
+        if isinstance(keys, Rejected):
+            return self._refuse(message.request, _cause(keys, Counter.BAD_RESPONSE))
+        peer, psk = handle.peer, handle.custody.psk_source
+        self.rules.close_handle(peer)
+        session = self.rules.next_number()
+        self.accepted += 1
+        effects: list[Effect] = []
+        if isinstance(psk, m.PskDerived):
+            effects.append(RememberEpoch(peer.public_key, psk.epoch))
+        return [
+            *effects,
+            Install(
+                message.request,
+                peer.slot,
+                session,
+                handle.local_index,
+                message.remote_index,
+                initiator=True,
+                created=now,
+                keys=keys,
+                answer=m.ResponseAccepted(message.request, peer.slot, session),
+            ),
+        ]
+
+    def _response_failed(self, handle: Handle, message: m.AcceptResponse, error: TokenError, _now: int) -> list[Effect]:
+        self._give_back(handle)
+        if not self.rules.is_open(handle):
+            return self._refuse_late(message.request, handle) + _suspect(error)
+        return self._refuse(message.request, _blame(error)) + _suspect(error)
+
+    def _give_back(self, handle: Handle) -> None:
+        handle.in_use = False
+        self.rules.end(handle.peer)
+        if not self.rules.is_open(handle):
+            handle.drop()
+
+    def _refuse_late(self, request: int, handle: Handle) -> list[Effect]:
+        # A handle that was closed while a worker had it: its handshake process may be gone as well.
+        return self._refuse(request, Counter.UNKNOWN_HANDLE, handle.generation)
+
+    # What they share.
+
+    def _unavailable(self) -> Counter | None:
+        if not self.available:
+            return Counter.TOKEN_FAULT
+        return Counter.CUSTODIAN_BUSY if self._pending >= MAX_PENDING else None
+
+    def _submit(
+        self,
+        work: Callable[[], _T],
+        done: Callable[[_T, int], list[Effect]],
+        failed: Callable[[TokenError, int], list[Effect]],
+    ) -> list[Effect]:
+        self._pending += 1
+
+        def job() -> Landing:
+            try:
+                result = work()
+            except TokenError as error:
+                # Its frames hold values of the handshake.
+                fault = error.with_traceback(None)
+                return lambda now: self._land(failed, fault, now)
+            return lambda now: self._land(done, result, now)
+
+        return [Submit(job)]
+
+    def _land(self, then: Callable[[_T, int], list[Effect]], value: _T, now: int) -> list[Effect]:
+        self._pending -= 1
+        return then(value, now)
+
+    def _refuse(self, request: int, cause: Counter, generation: int | None = None) -> list[Effect]:
+        self._count(cause)
+        self.refused += 1
+        if generation is not None and generation != self._generation:
+            return []
+        return [Answer(m.Refused(request))]
+
+    def _keep_static_static(self, peer: KnownPeer, custody: TokenCustody) -> None:
+        if self._cache and custody.asked and peer.static_static is None:
+            peer.static_static = custody.take_static_static()
+
+    def _watch_clock(self, unix_ns: int, now: int) -> list[Effect]:
+        jump = self._clock.jump(unix_ns, now)
+        if jump is None:
+            return []
+        days = abs(jump) / 86_400e9
+        return [Report(f"the wall clock was moved {'forwards' if jump > 0 else 'backwards'} by {days:.1f} days")]
+
+
+def _respond(responder: Responder, ephemeral: bytearray) -> tuple[ResponseFields, SessionKeys] | Rejected:
+    fields = responder.write_response(ephemeral)
+    return fields if isinstance(fields, Rejected) else (fields, responder.session_keys())
+
+
+def _cause(rejected: Rejected, otherwise: Counter) -> Counter:
+    return Counter.LOW_ORDER_POINT if rejected.reason is Reason.ZERO_DH else otherwise
+
+
+def _blame(error: TokenError) -> Counter:
+    return Counter.LOW_ORDER_POINT if isinstance(error, PointRefused) else Counter.TOKEN_FAULT
+
+
+def _suspect(error: TokenError) -> list[Effect]:
+    return [] if isinstance(error, PointRefused) else [Suspect(error)]

@@ -1,0 +1,94 @@
+"""The token as the handshakes see it (wghsm.noise.Custody), one object for each handshake.
+
+`TokenCustody` is what binds a handshake to a peer and its PSK; `Vault` is what it asks, implemented over the token
+by `vault`. Its methods run on worker threads; between two steps of a handshake the main thread may bind it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from wghsm.ipc import messages as m
+from wghsm.noise.constants import SYMMETRIC_KEY_LEN
+from wghsm.wipe import wipe
+
+if TYPE_CHECKING:
+    from .rules import KnownPeer
+
+__all__ = ["TokenCustody", "Vault"]
+
+
+class Vault(Protocol):
+    """The gateway's key and PSKs. Each bytearray is the caller's to wipe.
+
+    Raises wghsm.pkcs11_backend.TokenError (PointRefused where the peer is to blame).
+    """
+
+    @property
+    def public_key(self) -> bytes:
+        """The gateway's static public key, 32 bytes."""
+
+    def derive(self, public: bytes) -> bytearray:
+        """X25519 of the gateway's key with 32 bytes `public`: 32 bytes."""
+
+    def psk(self, source: m.PskDerived | m.PskObject, peer_public: bytes) -> bytearray:
+        """The pre-shared key of a peer, 32 bytes."""
+
+
+class TokenCustody:
+    """The custody of one handshake; `bind` it as soon as the peer is known."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._psk: m.PskSource = m.PskNone()
+        self._static_static: bytearray | None = None
+        self.asked = False
+        """Whether the static-static secret was computed, not taken from the cache."""
+
+    def bind(self, peer: KnownPeer) -> None:
+        """Take over the peer's PSK source as it is now, and a copy of its static-static secret if there is one."""
+        self._psk = peer.psk
+        if peer.static_static is not None:
+            self._static_static = bytearray(peer.static_static)
+
+    @property
+    def public_key(self) -> bytes:
+        """The gateway's static public key, 32 bytes."""
+        return self._vault.public_key
+
+    @property
+    def psk_source(self) -> m.PskSource:
+        """The PSK source that the handshake is bound to."""
+        return self._psk
+
+    @property
+    def has_static_static(self) -> bool:
+        """Whether the static-static secret is here, so that no token is needed for it."""
+        return self._static_static is not None
+
+    def dh(self, public: bytes) -> bytearray:
+        """X25519 with 32 bytes `public`, by the token."""
+        return self._vault.derive(public)
+
+    def static_static(self, peer_public: bytes) -> bytearray:
+        """X25519 with the peer's static key, by the token unless it is here."""
+        if self._static_static is None:
+            self._static_static = self._vault.derive(peer_public)
+            self.asked = True
+        return bytearray(self._static_static)
+
+    def preshared_key(self, peer_public: bytes) -> bytearray:
+        """The peer's pre-shared key, or zeros."""
+        if isinstance(self._psk, m.PskNone):
+            return bytearray(SYMMETRIC_KEY_LEN)
+        return self._vault.psk(self._psk, peer_public)
+
+    def take_static_static(self) -> bytearray | None:
+        """Give the static-static secret away, to be kept or wiped by the caller."""
+        taken, self._static_static = self._static_static, None
+        return taken
+
+    def wipe(self) -> None:
+        """Overwrite what is secret here."""
+        wipe(self._static_static)
+        self._static_static = None

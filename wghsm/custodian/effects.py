@@ -1,0 +1,107 @@
+"""What the custodian's machine asks the outside to do, in the order of the list that a call returns.
+
+Made by `core`, carried out by `service`: what is to be remembered is on disk before any answer leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wghsm.ipc import messages as m
+    from wghsm.noise import SessionKeys
+    from wghsm.pkcs11_backend import TokenError
+
+__all__ = [
+    "Answer",
+    "Effect",
+    "Install",
+    "Job",
+    "Landing",
+    "Remember",
+    "RememberEpoch",
+    "RememberOwn",
+    "Report",
+    "Submit",
+    "Suspect",
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Submit:
+    """Have a worker thread run `job`, and call what it returns on the main thread."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Send to the handshake process."""
+
+    message: m.Message
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Install:
+    """A session is derived: its keys to ingress and egress, then `answer` to the handshake process; then wipe them.
+
+    Without both of the two: wipe, and refuse `request`. `created` is CLOCK_BOOTTIME in nanoseconds.
+    """
+
+    request: int
+    peer: int
+    session: int
+    local_index: int
+    remote_index: int
+    initiator: bool
+    created: int
+    keys: SessionKeys
+    answer: m.Message
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """The greatest timestamp (12 bytes) received of a peer (its public key, 32 bytes)."""
+
+    public_key: bytes
+    timestamp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RememberOwn:
+    """The last own timestamp, in Unix nanoseconds."""
+
+    unix_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RememberEpoch:
+    """The peer has proven that it has the derived PSK of this epoch."""
+
+    public_key: bytes
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """The token failed on data that a peer may have chosen: try it with data known to be good."""
+
+    error: TokenError
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One line that the operator should read."""
+
+    text: str
+
+
+Effect = Submit | Answer | Install | Remember | RememberOwn | RememberEpoch | Suspect | Report
+
+Landing = Callable[[int], list[Effect]]
+"""The main thread's half of a job, called with CLOCK_BOOTTIME in nanoseconds."""
+
+Job = Callable[[], Landing]
+"""A worker's half of a job: it may ask the token, and touches nothing but its own handshake."""

@@ -1,0 +1,326 @@
+"""The custodian at work: channels, workers, token and state around the machine of `core`.
+
+    supervisor  --- CustodianPeers ------------> core.rules
+    handshake   --- AcceptInitiation, ... -----> core ---> jobs for workers ---> landings ---> core
+                                                   |
+                                   effects, gathered for one turn of the loop
+                                                   v
+                   state written and synced ---> keys to ingress and egress ---> answer to handshake
+    control     --- PutPsk, DeletePsk ---------> workers ---> PskResult
+
+Main thread only. Session keys are wiped as soon as the channels have taken them.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import time
+from typing import TYPE_CHECKING
+
+from wghsm.exits import ExitCode
+from wghsm.ipc import ChannelKind, Counter
+from wghsm.ipc import messages as m
+from wghsm.noise.constants import NSEC_PER_SEC
+from wghsm.pkcs11_backend import PinLocked, PinRefused, TokenError
+from wghsm.process import ChildFault, boottime
+from wghsm.wipe import wipe
+
+from . import psks
+from .core import MAX_PENDING, Core
+from .effects import Answer, Effect, Install, Landing, Remember, RememberEpoch, RememberOwn, Report, Submit, Suspect
+from .health import Action, Event, Health
+from .health import State as HealthState
+from .rules import Rules, Times
+from .state import Batch, State, StateFault
+from .workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wghsm.process import Child
+
+    from .effects import Job
+    from .vault import TokenVault
+
+__all__ = ["Service"]
+
+_log = logging.getLogger(__name__)
+
+_HANDSHAKE = ChannelKind.HANDSHAKE_CUSTODIAN
+_CONTROL = ChannelKind.CONTROL_CUSTODIAN
+_TICK = 10 * NSEC_PER_SEC
+_STUCK = 60 * NSEC_PER_SEC
+_SPARE_JOBS = 256
+_STOP_TIMEOUT = 2.0
+
+
+class Service:
+    """One custodian with its token open. `pin_refused` is called if the token refuses the PIN later on."""
+
+    def __init__(
+        self,
+        child: Child,
+        settings: m.TokenSettings,
+        vault: TokenVault,
+        state: State,
+        times: Times,
+        pin_refused: Callable[[], None],
+    ) -> None:
+        self._child = child
+        self._settings = settings
+        self._vault = vault
+        self._state = state
+        self._pin_refused = pin_refused
+        rules = Rules(child.start.incarnation, state.greatest(), state.last_own(), times)
+        self._core = Core(vault, rules, _entropy, self._count, cache_static_static=settings.cache_static_static)
+        self._health = Health()
+        self._outbox: list[Effect] = []
+        self._flush_due = False
+        self._refusals: collections.Counter[Counter] = collections.Counter()
+        self._status = m.TokenStatus("ready", time.time_ns())
+        self._workers = Workers(settings.sessions, MAX_PENDING + _SPARE_JOBS)
+
+    def run(self) -> None:
+        """Serve until the supervisor ends it. Raises ChildFault and ProtocolError."""
+        child = self._child
+        child.on(child.home, m.TokenSettings, self._on_settings)
+        child.on(child.home, m.CustodianPeers, self._on_peers)
+        child.on(_HANDSHAKE, m.AcceptInitiation, self._on_accept_initiation)
+        child.on(_HANDSHAKE, m.CreateInitiation, self._on_create_initiation)
+        child.on(_HANDSHAKE, m.AcceptResponse, self._on_accept_response)
+        child.on(_CONTROL, m.PutPsk, self._on_put_psk)
+        child.on(_CONTROL, m.DeletePsk, self._on_delete_psk)
+        child.on_attach(_HANDSHAKE, self._on_handshake_process)
+        child.loop.add_reader(self._workers, self._on_landings)
+        child.loop.call_later(_TICK, self._tick)
+        child.report(m.Identity(self._vault.public_key))
+        child.report(self._status)
+        child.report(m.Ready())
+        try:
+            child.serve()
+        finally:
+            self._end()
+
+    # What comes in.
+
+    def _on_settings(self, message: m.TokenSettings, fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+        if message != self._settings:
+            _log.warning("changed token settings take effect when the custodian starts again")
+
+    def _on_peers(self, message: m.CustodianPeers, _fds: list[int]) -> None:
+        self._core.update_peers(message)
+        self._child.report(m.Applied(message.change))
+
+    def _on_handshake_process(self, _incarnation: int) -> None:
+        self._core.new_handshake_process()
+        self._child.send(_HANDSHAKE, m.Identity(self._vault.public_key))
+
+    def _on_accept_initiation(self, message: m.AcceptInitiation, _fds: list[int]) -> None:
+        self._perform(self._core.accept_initiation(message, boottime()))
+
+    def _on_create_initiation(self, message: m.CreateInitiation, _fds: list[int]) -> None:
+        self._perform(self._core.create_initiation(message, boottime(), time.time_ns()))
+
+    def _on_accept_response(self, message: m.AcceptResponse, _fds: list[int]) -> None:
+        self._perform(self._core.accept_response(message, boottime()))
+
+    def _on_put_psk(self, message: m.PutPsk, _fds: list[int]) -> None:
+        refused = psks.refusal(message, allowed=self._settings.runtime_psks)
+        self._answer_control(refused, lambda: psks.put_job(self._vault, message, self._tell_control))
+
+    def _on_delete_psk(self, message: m.DeletePsk, _fds: list[int]) -> None:
+        refused = psks.refusal(message, allowed=self._settings.runtime_psks)
+        self._answer_control(refused, lambda: psks.delete_job(self._vault, message, self._tell_control))
+
+    def _answer_control(self, refused: m.PskResult | None, make_job: Callable[[], Job]) -> None:
+        if refused is not None:
+            self._tell_control(refused)
+        else:
+            self._workers.submit(make_job())
+
+    def _tell_control(self, result: m.PskResult) -> None:
+        _log.info("a PSK was to be changed at run time: %s", result.text or "done")
+        self._child.send(_CONTROL, result)
+
+    def _on_landings(self) -> None:
+        for landing in self._workers.landings():
+            self._perform(landing(boottime()))
+        for use, number in self._vault.take_uses().items():
+            if number:
+                self._child.stats.count(use, number)
+
+    # What goes out.
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Submit):
+                self._workers.submit(effect.job)
+            else:
+                self._outbox.append(effect)
+        if self._outbox and not self._flush_due:
+            # After all that is ready in this turn of the loop: one batch, one sync.
+            self._flush_due = True
+            self._child.loop.call_later(0, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        effects, self._outbox = self._outbox, []
+        if batch := _batch(effects):
+            try:
+                self._state.write(batch)
+            except StateFault as fault:
+                raise ChildFault(ExitCode.SYSTEM, str(fault)) from None
+        for effect in effects:
+            match effect:
+                case Answer(message):
+                    self._child.send(_HANDSHAKE, message)
+                case Install():
+                    self._install(effect)
+                case Suspect(error):
+                    self._suspect(error)
+                case Report(text):
+                    _log.warning("%s", text)
+                    self._tell_status(detail=text)
+
+    def _install(self, install: Install) -> None:
+        with install.keys as keys:
+            receive = m.InstallReceive(
+                install.session,
+                install.peer,
+                install.local_index,
+                install.initiator,
+                install.created,
+                bytes(keys.receive),
+            )
+            send = m.InstallSend(
+                install.session,
+                install.peer,
+                install.remote_index,
+                install.initiator,
+                install.created,
+                bytes(keys.send),
+            )
+        child = self._child
+        taken = child.has(ChannelKind.CUSTODIAN_INGRESS) and child.has(ChannelKind.CUSTODIAN_EGRESS)
+        taken = taken and child.send(ChannelKind.CUSTODIAN_INGRESS, receive)
+        taken = taken and child.send(ChannelKind.CUSTODIAN_EGRESS, send)
+        wipe(receive.key)
+        wipe(send.key)
+        child.send(_HANDSHAKE, install.answer if taken else self._core.refuse(install.request).message)
+
+    def _count(self, counter: Counter) -> None:
+        self._child.stats.count(counter)
+        self._refusals[counter] += 1
+
+    # The token's health.
+
+    def _suspect(self, error: TokenError) -> None:
+        action = self._health.on(Event.SUSPECT)
+        if action is not Action.NOTHING:
+            _log.warning("a request failed at the token: %s", error)
+        self._act(action, str(error))
+
+    def _act(self, action: Action, why: str = "") -> None:
+        health = self._health
+        self._core.available = health.available
+        match action:
+            case Action.CHECK:
+                self._try_token(self._vault.check)
+            case Action.REPAIR:
+                self._try_token(lambda: self._vault.repair(all_steps=True))
+            case Action.REPAIR_AGAIN:
+                self._try_token(lambda: self._vault.repair(all_steps=False))
+            case Action.TELL_BACK:
+                _log.warning("the token is back")
+                self._tell_status("ready")
+            case Action.TELL_AWAY:
+                _log.error("the token is away: %s; trying again until it is back", why)
+                self._tell_status("away", why)
+                self._wait()
+            case Action.WAIT:
+                self._wait()
+
+    def _wait(self) -> None:
+        self._child.loop.call_later(self._health.pause, lambda: self._act(self._health.on(Event.DUE)))
+
+    def _try_token(self, attempt: Callable[[], None]) -> None:
+        def job() -> Landing:
+            try:
+                attempt()
+            except TokenError as error:
+                fault = error.with_traceback(None)
+                return lambda _now: self._token_tried(fault)
+            return lambda _now: self._token_tried(None)
+
+        self._workers.submit(job)
+
+    def _token_tried(self, error: TokenError | None) -> list[Effect]:
+        if error is None:
+            self._act(self._health.on(Event.GOOD))
+            return []
+        if error.final and self._health.state is not HealthState.CHECKING:
+            if isinstance(error, PinRefused) and not isinstance(error, PinLocked):
+                self._pin_refused()
+            raise ChildFault(error.exit_code, str(error))
+        self._act(self._health.on(Event.BAD), str(error))
+        return []
+
+    def _tell_status(self, state: str | None = None, detail: str | None = None) -> None:
+        core, before = self._core, self._status
+        now = m.TokenStatus(
+            "ready" if (state or before.state) == "ready" else "away",
+            time.time_ns() if state else before.since_unix,
+            detail if detail is not None else "" if state else before.detail,
+            core.accepted,
+            core.created,
+            core.refused,
+        )
+        if now != before:
+            self._status = now
+            self._child.report(now)
+
+    # Now and then.
+
+    def _tick(self) -> None:
+        self._child.loop.call_later(_TICK, self._tick)
+        self._core.rules.expire(boottime())
+        self._tell_status()
+        if self._refusals:
+            _log.info("refused: %s", ", ".join(f"{number} {cause}" for cause, number in self._refusals.most_common()))
+            self._refusals.clear()
+        if self._workers.longest_running() > _STUCK:
+            raise ChildFault(ExitCode.FAILURE, f"the token's module has not answered for {_STUCK // NSEC_PER_SEC} s")
+
+    def _end(self) -> None:
+        self._core.rules.forget_all()
+        for effect in self._outbox:
+            if isinstance(effect, Install):
+                effect.keys.wipe()
+        self._state.close()
+        # A module that is stuck is not to be called again; the end of the process logs out as well.
+        if self._workers.stop(_STOP_TIMEOUT):
+            self._vault.close()
+
+
+def _batch(effects: list[Effect]) -> Batch:
+    batch = Batch()
+    for effect in effects:
+        match effect:
+            case Remember(public_key, timestamp):
+                batch.greatest[public_key] = max(timestamp, batch.greatest.get(public_key, b""))
+            case RememberEpoch(public_key, epoch):
+                batch.epochs[public_key] = epoch
+            case RememberOwn(unix_ns):
+                batch.own = max(unix_ns, batch.own or 0)
+    return batch
+
+
+def _entropy(length: int) -> bytearray:
+    drawn = os.urandom(length)
+    taken = bytearray(drawn)
+    wipe(drawn)
+    return taken

@@ -1,0 +1,192 @@
+"""What the custodian must not forget: a small SQLite file, `<state_directory>/custodian/state.sqlite`.
+
+    peer    greatest timestamp received of each public key, and the epoch of the derived PSK that it has proven
+    own     the last own timestamp
+
+No secret is in it. Without it an old initiation could be replayed after a restart, and an own initiation could be
+refused as old. A batch is on disk when `write` returns; answers leave after that. A file that is damaged, emptied
+or of another version is a StateFault and is never replaced: the operator decides whether replays are to be risked.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from wghsm.noise.constants import PUBLIC_KEY_LEN, TIMESTAMP_LEN
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Batch", "State", "StateFault", "make_folder"]
+
+_APPLICATION = 0x77676873
+_VERSION = 1
+_SCHEMA = f"""
+BEGIN;
+CREATE TABLE peer (
+    public_key BLOB PRIMARY KEY NOT NULL CHECK (length(public_key) = {PUBLIC_KEY_LEN}),
+    timestamp BLOB CHECK (length(timestamp) = {TIMESTAMP_LEN}),
+    psk_epoch INTEGER
+) WITHOUT ROWID;
+CREATE TABLE own (id INTEGER PRIMARY KEY CHECK (id = 1), unix_ns INTEGER NOT NULL);
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_VERSION};
+COMMIT;
+"""
+
+
+class StateFault(Exception):  # noqa: N818
+    """The state cannot be used; `str()` is one line for the operator."""
+
+
+@dataclass
+class Batch:
+    """What is to be written at once: timestamps of 12 bytes and epochs by public key, Unix nanoseconds."""
+
+    greatest: dict[bytes, bytes] = field(default_factory=dict)
+    epochs: dict[bytes, int] = field(default_factory=dict)
+    own: int | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.greatest or self.epochs or self.own is not None)
+
+
+def make_folder(state_directory: Path, uid: int, gid: int) -> Path:
+    """Make the custodian's own folder, 0700, for `uid` and `gid`; called as root, before privileges are dropped.
+
+    Returns its path. Raises StateFault.
+    """
+    folder = state_directory / "custodian"
+    try:
+        state_directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchown(descriptor, uid, gid)
+            os.fchmod(descriptor, 0o700)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StateFault(
+            f"state folder {folder}: {error.strerror}; it must be a folder that root can make and give away"
+        ) from None
+    return folder
+
+
+class State:
+    """The open file. One process at a time; not for threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open `state.sqlite` in `folder`, or make it if there is none. Raises StateFault."""
+        self.path = folder / "state.sqlite"
+        self.is_new = False
+        try:
+            if not self.path.exists():
+                self._create()
+            elif self.path.stat().st_size == 0:
+                raise self._damaged("it is empty")
+            self._database = self._connect(self.path)
+            self._check()
+        except sqlite3.Error as error:
+            raise self._fault(error) from None
+        except OSError as error:
+            raise StateFault(f"state file {self.path}: {error.strerror}; it belongs to the custodian's user") from None
+
+    def greatest(self) -> dict[bytes, bytes]:
+        """The greatest timestamp, 12 bytes, of each public key that has sent one. Raises StateFault."""
+        rows = self._rows("SELECT public_key, timestamp FROM peer WHERE timestamp IS NOT NULL")
+        return {bytes(public_key): bytes(timestamp) for public_key, timestamp in rows}
+
+    def epochs(self) -> dict[bytes, int]:
+        """The PSK epoch that each public key has proven. Raises StateFault."""
+        rows = self._rows("SELECT public_key, psk_epoch FROM peer WHERE psk_epoch IS NOT NULL")
+        return {bytes(public_key): int(epoch) for public_key, epoch in rows}
+
+    def last_own(self) -> int | None:
+        """The last own timestamp in Unix nanoseconds, None before the first. Raises StateFault."""
+        return next((int(row[0]) for row in self._rows("SELECT unix_ns FROM own")), None)
+
+    def write(self, batch: Batch) -> None:
+        """Have `batch` on disk when this returns; no timestamp ever goes back. Raises StateFault."""
+        database = self._database
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany(
+                "INSERT INTO peer (public_key, timestamp) VALUES (?, ?) ON CONFLICT (public_key) DO UPDATE "
+                "SET timestamp = max(coalesce(timestamp, x''), excluded.timestamp)",
+                batch.greatest.items(),
+            )
+            database.executemany(
+                "INSERT INTO peer (public_key, psk_epoch) VALUES (?, ?) ON CONFLICT (public_key) DO UPDATE "
+                "SET psk_epoch = excluded.psk_epoch",
+                batch.epochs.items(),
+            )
+            if batch.own is not None:
+                database.execute(
+                    "INSERT INTO own VALUES (1, ?) ON CONFLICT (id) DO UPDATE "
+                    "SET unix_ns = max(unix_ns, excluded.unix_ns)",
+                    (batch.own,),
+                )
+            database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._fault(error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def _create(self) -> None:
+        # Under another name until it is whole: an empty state.sqlite is then always damage.
+        unfinished = self.path.with_suffix(".new")
+        unfinished.unlink(missing_ok=True)
+        os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        database = self._connect(unfinished)
+        database.executescript(_SCHEMA)
+        database.close()
+        unfinished.rename(self.path)
+        self.is_new = True
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
+        database = sqlite3.connect(path, timeout=5, isolation_level=None)
+        # One user only: no shared memory file, and a second custodian is kept out.
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        return database
+
+    def _check(self) -> None:
+        verdict = self._one("PRAGMA quick_check(1)")
+        if verdict != "ok":
+            raise self._damaged(str(verdict))
+        if self._one("PRAGMA application_id") != _APPLICATION:
+            raise self._damaged("it is another program's")
+        version = self._one("PRAGMA user_version")
+        if version != _VERSION:
+            raise StateFault(
+                f"state file {self.path}: it has version {version}, this wghsm knows {_VERSION}; use the newer wghsm"
+            )
+
+    def _one(self, query: str) -> object:
+        row: tuple[object, ...] | None = self._database.execute(query).fetchone()
+        return None if row is None else row[0]
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        try:
+            return self._database.execute(query).fetchall()
+        except sqlite3.Error as error:
+            raise self._fault(error) from None
+
+    def _fault(self, error: sqlite3.Error) -> StateFault:
+        if isinstance(error, sqlite3.OperationalError):
+            return StateFault(f"state file {self.path}: {error}; look at the disk and at the file's owner")
+        return self._damaged(str(error))
+
+    def _damaged(self, why: str) -> StateFault:
+        return StateFault(
+            f"state file {self.path} is damaged ({why}); restore it, or delete it to start afresh: "
+            "old initiations can then be replayed once"
+        )

@@ -1,0 +1,92 @@
+"""The threads that wait for the token, so that one slow answer holds up nobody else.
+
+    main thread --- queue of jobs (bounded) ---> N threads ---> queue of landings + eventfd ---> main thread
+
+A job runs on some thread and returns its landing, which the main thread calls. A worker touches its own handshake
+and the token; rules, state and channels belong to the main thread.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .effects import Effect, Job, Landing
+
+__all__ = ["Workers"]
+
+
+class Workers:
+    """`threads` daemon threads. `fileno` is readable when `landings` has something."""
+
+    def __init__(self, threads: int, longest_queue: int) -> None:
+        self._jobs: queue.Queue[Job | None] = queue.Queue(longest_queue)
+        self._landings: deque[Landing] = deque()
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._since: list[int | None] = [None] * threads
+        self._threads = [
+            threading.Thread(target=self._run, args=(place,), name=f"token-{place}", daemon=True)
+            for place in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def fileno(self) -> int:
+        """The eventfd."""
+        return self._event
+
+    def submit(self, job: Job) -> None:
+        """Have some thread run `job`. Raises queue.Full; whoever hands out jobs keeps below the bound."""
+        self._jobs.put_nowait(job)
+
+    def landings(self) -> list[Landing]:
+        """What has come back since the last call, in order."""
+        try:
+            os.eventfd_read(self._event)
+        except BlockingIOError:
+            return []
+        return [self._landings.popleft() for _ in range(len(self._landings))]
+
+    def longest_running(self) -> int:
+        """For how many nanoseconds the slowest job has been running; 0 if none is."""
+        started = [since for since in self._since if since is not None]
+        return time.monotonic_ns() - min(started) if started else 0
+
+    def stop(self, timeout: float) -> bool:
+        """Let the threads end, at most `timeout` seconds; True when all have."""
+        deadline = time.monotonic() + timeout
+        for _ in self._threads:
+            try:
+                self._jobs.put(None, timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Full:
+                return False
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self, place: int) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._since[place] = time.monotonic_ns()
+            landing = _land(job)
+            self._since[place] = None
+            self._landings.append(landing)
+            # An idle thread keeps nothing of the last handshake.
+            del job, landing
+            os.eventfd_write(self._event, 1)
+
+
+def _land(job: Job) -> Landing:
+    try:
+        return job()
+    except Exception as error:
+        fault = error
+
+    def fail(_now: int) -> list[Effect]:
+        raise fault
+
+    return fail
