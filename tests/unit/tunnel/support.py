@@ -1,0 +1,150 @@
+"""Makers for the tests of the tunnel: a core with everything it says kept, keys, packets, datagrams."""
+
+import ipaddress
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from wghsm.ipc import Role, StatsFile, create_stats
+from wghsm.ipc import messages as m
+from wghsm.tunnel import Times
+from wghsm.tunnel.endpoints import Destination, Source
+from wghsm.tunnel.open import open_read
+from wghsm.tunnel.receiver import Receiver
+from wghsm.tunnel.sender import Sender, SendPeer
+from wghsm.tunnel.staging import Staging
+
+SECOND = 1_000_000_000
+START = 1_000_000 * SECOND
+PEER = 3
+MTU = 1420
+PLACE: Source = (("192.0.2.7", 51820), b"")
+
+_VECTORS = Path(__file__).parents[2] / "vectors"
+
+
+def vectors(name: str) -> Any:
+    return json.loads((_VECTORS / name).read_text())
+
+
+def key(number: int) -> bytes:
+    """A fresh copy each time: whoever takes a key wipes it."""
+    return number.to_bytes(4, "big") * 8
+
+
+def make_stats(role: Role) -> StatsFile:
+    fd = create_stats()
+    stats = StatsFile(fd, role)
+    os.close(fd)
+    return stats
+
+
+def packed(text: str) -> bytes:
+    return ipaddress.ip_address(text).packed
+
+
+def ip_packet(source: str, destination: str, body: bytes = b"body") -> bytes:
+    source_bytes, destination_bytes = packed(source), packed(destination)
+    if len(source_bytes) == 4:
+        head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, 17, 0)
+    else:
+        head = struct.pack(">IHBB", 6 << 28, len(body), 59, 64)
+    return head + source_bytes + destination_bytes + body
+
+
+def datagram(key_bytes: bytes, index: int, counter: int, plaintext: bytes) -> bytes:
+    sealed = ChaCha20Poly1305(key_bytes).encrypt(struct.pack("<4xQ", counter), plaintext, None)
+    return struct.pack("<IIQ", 4, index, counter) + sealed
+
+
+def counter_of(sealed: bytes) -> tuple[int, int]:
+    """Receiver index and counter of a transport message."""
+    kind, index, counter = struct.unpack_from("<IIQ", sealed)
+    assert kind == 4
+    return index, counter
+
+
+def install_send(session: int, *, initiator: bool = True, created: int = START, peer: int = PEER) -> m.InstallSend:
+    return m.InstallSend(session, peer, 1000 + session, initiator, created, key(session))
+
+
+def install_receive(
+    session: int, *, initiator: bool = True, created: int = START, peer: int = PEER, index: int | None = None
+) -> m.InstallReceive:
+    return m.InstallReceive(
+        session, peer, 1000 + session if index is None else index, initiator, created, key(session)
+    )
+
+
+class Egress:
+    """A Sender that knows PEER at 192.0.2.7 with 10.0.0.0/8 and fd00::/8; `sent` and `told` keep what it did."""
+
+    def __init__(self, times: Times | None = None, staging: Staging | None = None) -> None:
+        self.stats = make_stats(Role.EGRESS)
+        self.sent: list[bytes] = []
+        self.told: list[m.Message] = []
+        self.works = True
+        self.sender = Sender(self.stats, self._transmit, self.told.append, times, staging)
+        self.sender.mtu = MTU
+        self.sender.change_peers([PEER], [])
+        self.sender.routes.insert(packed("10.0.0.0"), 8, PEER)
+        self.sender.routes.insert(packed("fd00::"), 8, PEER)
+        self.move(START)
+
+    def move(self, at: int, host: str = "192.0.2.7", peer: int = PEER) -> None:
+        self.sender.move_endpoint(m.EndpointMoved(peer, m.Endpoint(host, 51820), at), at)
+
+    def _transmit(self, _peer: SendPeer, _destination: Destination, datagrams: list[bytes]) -> int:
+        if not self.works:
+            return 0
+        self.sent += datagrams
+        return sum(map(len, datagrams))
+
+    def start(self, session: int, now: int = START, *, initiator: bool = True) -> None:
+        self.sender.install(install_send(session, initiator=initiator, created=now), now)
+        self.sender.activate(m.Activate(session, PEER), now)
+
+    def take(self) -> list[bytes]:
+        sent, self.sent = self.sent, []
+        return sent
+
+    def take_told(self) -> list[m.Message]:
+        told = list(self.told)
+        self.told.clear()
+        return told
+
+
+class Ingress:
+    """A Receiver that knows PEER with 10.0.0.0/8 and fd00::/8; lists keep what it told to whom."""
+
+    def __init__(self, times: Times | None = None) -> None:
+        self.stats = make_stats(Role.INGRESS)
+        self.told: list[m.Message] = []
+        self.told_egress: list[m.Message] = []
+        self.handed: list[m.Datagram] = []
+        self.room = True
+        self.receiver = Receiver(self.stats, self.told.append, self.told_egress.append, self._hand_over, times)
+        self.receiver.change_peers([PEER], [])
+        self.receiver.routes.insert(packed("10.0.0.0"), 8, PEER)
+        self.receiver.routes.insert(packed("fd00::"), 8, PEER)
+
+    def _hand_over(self, message: m.Datagram) -> bool:
+        if self.room:
+            self.handed.append(message)
+        return self.room
+
+    def install(self, session: int, now: int = START, *, initiator: bool = True, index: int | None = None) -> None:
+        message = install_receive(session, initiator=initiator, created=now, index=index)
+        self.receiver.install(message, now)
+
+    def open(self, data: bytes, now: int = START, source: Source = PLACE) -> list[bytes]:
+        return open_read(self.receiver, data, source, now)
+
+    def take_told(self) -> list[m.Message]:
+        told = list(self.told)
+        self.told.clear()
+        return told

@@ -1,0 +1,120 @@
+"""The egress program: TUN to UDP, with the send keys. Started by the supervisor.
+
+    python -I -m wghsm.tunnel.egress --channel FD
+
+It wires the Sender to the TUN, the UDP sockets and the channels, and drops its privileges before it reads a packet.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import TYPE_CHECKING
+
+from wghsm.ipc import ChannelKind, Counter, Role
+from wghsm.ipc import messages as m
+from wghsm.process import Child, boottime, run_child
+from wghsm.tunnel.sender import Sender, SendPeer
+from wghsm.tunnel.times import Times
+from wghsm.tunnel.worker import BURST, LARGEST, Worker, take_stats, tun_gone
+
+if TYPE_CHECKING:
+    from wghsm.ipc import StatsFile
+    from wghsm.tunnel.endpoints import Destination
+
+__all__ = ["main"]
+
+_TO_HANDSHAKE = ChannelKind.HANDSHAKE_EGRESS
+_FROM_INGRESS = ChannelKind.INGRESS_EGRESS
+# What sendmsg says when the cached source, or the way out with it, is not ours any more.
+_SOURCE_LOST = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENODEV})
+
+
+class _Egress(Worker):
+    def __init__(self, child: Child, stats: StatsFile, times: Times) -> None:
+        self._stats = stats
+        self.sender = Sender(self._stats, self._transmit, self._tell, times)
+        super().__init__(child, self.sender)
+        sender = self.sender
+        child.on(ChannelKind.CUSTODIAN_EGRESS, m.InstallSend, self._install)
+        for kind in (_TO_HANDSHAKE, _FROM_INGRESS):
+            child.on(kind, m.Activate, lambda message, _fds: sender.activate(message, boottime()))
+            child.on(kind, m.EndpointMoved, lambda message, _fds: sender.move_endpoint(message, boottime()))
+        child.on(_TO_HANDSHAKE, m.SendKeepalive, lambda message, _fds: sender.keepalive(message.peer, boottime()))
+        child.on(_TO_HANDSHAKE, m.PurgeStaged, lambda message, _fds: sender.purge_staged(message.peer))
+        child.on(_TO_HANDSHAKE, m.ForgetSessions, lambda message, _fds: sender.forget_sessions(message.peer))
+        child.on(_TO_HANDSHAKE, m.ForgetSource, lambda message, _fds: sender.forget_source(message.peer))
+        child.on(_TO_HANDSHAKE, m.AwaitSessions, self._answer_snapshot)
+
+    def watch(self) -> None:
+        if self.tun is not None:
+            self.child.loop.add_reader(self.tun, self._read_tun)
+
+    def unwatch(self) -> None:
+        if self.tun is not None:
+            self.child.loop.remove_reader(self.tun)
+
+    def _set_mtu(self, mtu: int) -> None:
+        super()._set_mtu(mtu)
+        self.sender.mtu = mtu
+
+    def _read_tun(self) -> None:
+        if self.tun is None:
+            return
+        read, take = self.tun.read, self.sender.read
+        for _ in range(BURST):
+            try:
+                packet = read(LARGEST)
+            except OSError as error:
+                if fault := tun_gone(error):
+                    raise fault from None
+                return
+            if not packet:
+                return
+            take(packet, boottime())
+
+    def _transmit(self, peer: SendPeer, destination: Destination, datagrams: list[bytes]) -> int:
+        """Send datagrams in order; gives the bytes that left. The outer ECN bits will be a control message here."""
+        sock = self.sockets.get(destination.family)
+        if sock is None:
+            self._stats.count(Counter.SEND_FAILED, len(datagrams))
+            return 0
+        sent = 0
+        for datagram in datagrams:
+            try:
+                sent += sock.sendmsg((datagram,), destination.control, 0, destination.address)
+            except OSError as error:
+                if destination.control and error.errno in _SOURCE_LOST:
+                    destination = peer.destination = destination.without_source()
+                    try:
+                        sent += sock.sendmsg((datagram,), (), 0, destination.address)
+                        continue
+                    except OSError:
+                        pass
+                # Full queues, no route, a closed port told by ICMP: a datagram may get lost, the loop goes on.
+                self._stats.count(Counter.SEND_FAILED)
+        return sent
+
+    def _tell(self, message: m.Message) -> bool:
+        return self.child.send(_TO_HANDSHAKE, message)
+
+    def _install(self, message: m.InstallSend, _fds: list[int]) -> None:
+        self.sender.install(message, boottime())
+        self.expire_later()
+
+    def _answer_snapshot(self, _message: m.AwaitSessions, _fds: list[int]) -> None:
+        for part in self.sender.snapshot():
+            self._tell(part)
+        self.sender.ask_again(boottime())
+
+
+def main(child: Child, times: Times = Times()) -> None:  # noqa: B008
+    """Serve until the supervisor ends this process; `times` other than the protocol's are for tests."""
+    _Egress(child, take_stats(child), times)
+    child.drop(keep_memory_lock=True)
+    child.report(m.Ready())
+    child.serve()
+
+
+if __name__ == "__main__":
+    sys.exit(run_child(Role.EGRESS, main))

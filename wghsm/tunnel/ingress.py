@@ -1,0 +1,98 @@
+"""The ingress program: UDP to TUN, with the receive keys; it alone reads the UDP sockets. Started by the supervisor.
+
+    python -I -m wghsm.tunnel.ingress --channel FD
+
+It wires the Receiver to the UDP sockets, the TUN and the channels, and drops its privileges before it reads a packet.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+from wghsm.ipc import ChannelKind, Counter, Role
+from wghsm.ipc import messages as m
+from wghsm.process import Child, boottime, run_child
+from wghsm.tunnel.endpoints import CONTROL_SPACE, packet_info
+from wghsm.tunnel.open import open_read
+from wghsm.tunnel.receiver import Receiver
+from wghsm.tunnel.times import Times
+from wghsm.tunnel.worker import BURST, LARGEST, Worker, take_stats, tun_gone
+
+if TYPE_CHECKING:
+    import socket
+
+    from wghsm.ipc import StatsFile
+
+__all__ = ["main"]
+
+_TO_HANDSHAKE = ChannelKind.HANDSHAKE_INGRESS
+_TO_EGRESS = ChannelKind.INGRESS_EGRESS
+
+
+class _Ingress(Worker):
+    def __init__(self, child: Child, stats: StatsFile, times: Times) -> None:
+        self._stats = stats
+        self.receiver = Receiver(
+            self._stats,
+            tell=lambda message: child.send(_TO_HANDSHAKE, message),
+            tell_egress=lambda message: child.send(_TO_EGRESS, message),
+            hand_over=lambda message: child.try_send(_TO_HANDSHAKE, message),
+            times=times,
+        )
+        super().__init__(child, self.receiver)
+        child.on(ChannelKind.CUSTODIAN_INGRESS, m.InstallReceive, self._install)
+        child.on(_TO_HANDSHAKE, m.ForgetSessions, lambda message, _fds: self.receiver.forget_sessions(message.peer))
+        child.on(_TO_HANDSHAKE, m.AwaitSessions, self._answer_snapshot)
+        child.on_attach(_TO_EGRESS, lambda _incarnation: self.receiver.tell_all_again())
+
+    def watch(self) -> None:
+        for sock in self.sockets.values():
+            self.child.loop.add_reader(sock, partial(self._read_udp, sock))
+
+    def unwatch(self) -> None:
+        for sock in self.sockets.values():
+            self.child.loop.remove_reader(sock)
+
+    def _read_udp(self, sock: socket.socket) -> None:
+        receive, receiver, write = sock.recvmsg, self.receiver, self._write_tun
+        for _ in range(BURST):
+            try:
+                data, control, _, address = receive(LARGEST, CONTROL_SPACE)
+            except BlockingIOError:
+                return
+            except OSError:
+                # An ICMP error of something that was sent before; reading it clears it.
+                continue
+            for packet in open_read(receiver, data, (address, packet_info(control)), boottime()):
+                write(packet)
+
+    def _write_tun(self, packet: bytes) -> None:
+        try:
+            if self.tun is not None and self.tun.write(packet) is not None:
+                return
+        except OSError as error:
+            if fault := tun_gone(error):
+                raise fault from None
+        self._stats.count(Counter.TUN_WRITE_FAILED)
+
+    def _install(self, message: m.InstallReceive, _fds: list[int]) -> None:
+        self.receiver.install(message, boottime())
+        self.expire_later()
+
+    def _answer_snapshot(self, _message: m.AwaitSessions, _fds: list[int]) -> None:
+        for part in self.receiver.snapshot():
+            self.child.send(_TO_HANDSHAKE, part)
+
+
+def main(child: Child, times: Times = Times()) -> None:  # noqa: B008
+    """Serve until the supervisor ends this process; `times` other than the protocol's are for tests."""
+    _Ingress(child, take_stats(child), times)
+    child.drop(keep_memory_lock=True)
+    child.report(m.Ready())
+    child.serve()
+
+
+if __name__ == "__main__":
+    sys.exit(run_child(Role.INGRESS, main))

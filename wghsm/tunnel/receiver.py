@@ -1,0 +1,207 @@
+"""Ingress without sockets and clock: peers, sessions by index, and what a datagram's way sets off.
+
+    open.open_read   ->  the packet path; calls back here for what is rare
+    InstallReceive   ->  slots, Installed to the handshake process
+    types 1 to 3     ->  the handshake process, never waiting for it
+
+`tell` sends to the handshake process and `tell_egress` to egress; `hand_over` passes a handshake message on and says
+whether it was taken. `now` is CLOCK_BOOTTIME in nanoseconds. Source: PROTOCOL.md sections 5 and 10.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from wghsm.ipc import Counter
+from wghsm.ipc import messages as m
+from wghsm.noise.messages import COOKIE_REPLY_SIZE, INITIATION_SIZE, RESPONSE_SIZE
+from wghsm.tunnel.allowed_ips import AllowedIPs
+from wghsm.tunnel.endpoints import Source, endpoint_of
+from wghsm.tunnel.slots import Expiry, ReceiveSession, ReceiveSlots, SeenKeys
+from wghsm.tunnel.snapshot import snapshot_parts
+from wghsm.tunnel.times import Times
+from wghsm.wipe import wipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from wghsm.ipc import StatsFile
+
+__all__ = ["ReceivePeer", "Receiver"]
+
+_HANDSHAKE_SIZES: Final = {1: INITIATION_SIZE, 2: RESPONSE_SIZE, 3: COOKIE_REPLY_SIZE}
+_NEVER: Final = 2**63
+
+
+class ReceivePeer:
+    """A peer as ingress knows it. `tell_after`: when an unchanged source is told again (CLOCK_BOOTTIME ns)."""
+
+    __slots__ = ("heard_at", "number", "row", "slots", "source", "tell_after")
+
+    def __init__(self, number: int, row: int) -> None:
+        self.number = number
+        self.row = row
+        self.slots = ReceiveSlots()
+        self.source: Source | None = None
+        self.heard_at = 0
+        self.tell_after = 0
+
+
+class Receiver:
+    """The state of ingress. Messages for peers that it does not know change nothing."""
+
+    def __init__(
+        self,
+        stats: StatsFile,
+        tell: Callable[[m.Message], object],
+        tell_egress: Callable[[m.Message], object],
+        hand_over: Callable[[m.Datagram], bool],
+        times: Times | None = None,
+    ) -> None:
+        self.routes = AllowedIPs()
+        self.by_index: dict[int, tuple[ReceivePeer, ReceiveSession]] = {}
+        self.words = stats.words
+        self._stats = stats
+        self._tell = tell
+        self._tell_egress = tell_egress
+        self._hand_over = hand_over
+        self._times = times or Times()
+        self._peers: dict[int, ReceivePeer] = {}
+        self._seen = SeenKeys(self._times.zero_key_material)
+        self._expiry: Expiry[ReceiveSession] = Expiry()
+
+    # What the supervisor says.
+
+    def change_peers(self, add: Iterable[int], remove: Iterable[int]) -> None:
+        """Forget peers with all they have, then know new ones; peers known already stay as they are."""
+        for number in remove:
+            peer = self._peers.pop(number, None)
+            if peer is not None:
+                self._forget(peer.slots.clear())
+                self.routes.remove_peer(number)
+        for number in add:
+            if number not in self._peers:
+                self._peers[number] = ReceivePeer(number, self._stats.row(number))
+
+    def link_down(self) -> None:
+        """The interface is down: no session survives it (PROTOCOL.md section 11)."""
+        for peer in self._peers.values():
+            self._forget(peer.slots.clear())
+
+    # What the packet path calls.
+
+    def drop(self, reason: Counter) -> list[bytes]:
+        """Count a dropped datagram; nothing is to be written."""
+        self._stats.count(reason)
+        return []
+
+    def pass_on(self, kind: int, data: bytes, source: Source, now: int) -> None:
+        """A message that is not of type 4: to the handshake process if type and length fit, and it has room."""
+        size = _HANDSHAKE_SIZES.get(kind)
+        if size is None:
+            self._stats.count(Counter.UNKNOWN_TYPE)
+        elif size != len(data):
+            self._stats.count(Counter.MALFORMED)
+        elif not self._hand_over(m.Datagram(endpoint_of(source), now, data)):
+            self._stats.count(Counter.HANDSHAKE_QUEUE_FULL)
+
+    def move(self, peer: ReceivePeer, source: Source, now: int) -> None:
+        """An authenticated packet came from a new place, or the place is to be told again."""
+        peer.source = source
+        peer.heard_at = now
+        peer.tell_after = now + self._times.endpoint_told_again
+        moved = m.EndpointMoved(peer.number, endpoint_of(source), now)
+        self._tell_egress(moved)
+        self._tell(moved)
+
+    def confirm(self, peer: ReceivePeer, session: ReceiveSession, now: int) -> None:
+        """The first authenticated packet on NEXT: the responder's handshake is complete."""
+        self._forget(peer.slots.confirm())
+        self._tell_egress(m.Activate(session.number, peer.number))
+        self._tell(m.SessionConfirmed(session.number, peer.number, now))
+
+    def last_minute(self, peer: ReceivePeer, current: ReceiveSession) -> None:
+        """The initiator's session is about to end while data comes in; asked once a session."""
+        current.last_minute = _NEVER
+        self._tell(m.HandshakeWanted(peer.number, "last-minute"))
+
+    def data_received(self, peer: ReceivePeer, now: int) -> None:
+        """First data since anything was sent to the peer."""
+        self._tell(m.DataReceived(peer.number, now))
+
+    # What the custodian says.
+
+    def install(self, message: m.InstallReceive, now: int) -> None:
+        """Take a receive key, and tell the handshake process whether packets with its index are received now.
+
+        The same session again changes nothing and is answered alike.
+        """
+        peer = self._peers.get(message.peer)
+        here = self.by_index.get(message.local_index)
+        if here is not None and here[1].number == message.session and here[0] is peer:
+            wipe(message.key)
+            self._stats.count(Counter.KEY_REPEATED)
+            self._tell(m.Installed(message.session))
+            return
+        old = now - message.created >= self._times.reject_after_time
+        if peer is None or here is not None or old or len(message.key) != 32:
+            self._refuse(message, Counter.KEY_REFUSED)
+            return
+        if not self._seen.add(message.key, now):
+            self._refuse(message, Counter.KEY_REPEATED)
+            return
+        session = ReceiveSession(message, now, self._times)
+        self._forget(peer.slots.install(session))
+        self.by_index[session.index] = (peer, session)
+        self._expiry.add(peer.number, session)
+        self._tell(m.Installed(session.number))
+
+    def _refuse(self, message: m.InstallReceive, reason: Counter) -> None:
+        wipe(message.key)
+        self._stats.count(reason)
+        self._tell(m.Installed(message.session, accepted=False))
+
+    # What the handshake process says.
+
+    def forget_sessions(self, number: int) -> None:
+        """Destroy all sessions of the peer."""
+        peer = self._peers.get(number)
+        if peer is not None:
+            self._forget(peer.slots.clear())
+
+    def snapshot(self) -> Iterator[m.SessionSnapshot]:
+        """All sessions and endpoints, in parts, for a new handshake process."""
+        sessions = [
+            m.SessionInfo(one.number, peer.number, one.index, one.initiator, one.created, slot)
+            for peer in self._peers.values()
+            for one, slot in peer.slots.sessions()
+        ]
+        endpoints = [
+            m.EndpointMoved(peer.number, endpoint_of(peer.source), peer.heard_at)
+            for peer in self._peers.values()
+            if peer.source is not None
+        ]
+        return snapshot_parts(sessions, endpoints)
+
+    def tell_all_again(self) -> None:
+        """There is a new egress: tell each peer's place with its next packet."""
+        for peer in self._peers.values():
+            peer.tell_after = 0
+
+    # Time.
+
+    def expire(self, now: int) -> int | None:
+        """Drop keys that are too old to be used; gives when to call again (CLOCK_BOOTTIME ns), or None."""
+        for number, session in self._expiry.due(now):
+            self._forget([session])
+            peer = self._peers.get(number)
+            if peer is not None:
+                peer.slots.drop(session)
+        return self._expiry.next()
+
+    def _forget(self, sessions: Iterable[ReceiveSession]) -> None:
+        for session in sessions:
+            session.close()
+            found = self.by_index.get(session.index)
+            if found is not None and found[1] is session:
+                del self.by_index[session.index]

@@ -1,0 +1,294 @@
+"""Egress without sockets and clock: peers, sessions, staged packets, and what a packet's way sets off.
+
+    read(packet)    -> lookup -> seal and transmit, or stage and HandshakeWanted
+    Activate        -> staged packets, or a keepalive
+    after a packet  -> statistics, DataSent (timers), HandshakeWanted (REKEY_AFTER_TIME, REKEY_AFTER_MESSAGES)
+
+Called by the egress program. `transmit` sends datagrams to a destination and gives the bytes that left; `tell` sends a
+message to the handshake process. `now` is CLOCK_BOOTTIME in nanoseconds. Source: PROTOCOL.md sections 5, 8.4 and 9.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, Literal
+
+from wghsm.ipc import Counter, PeerField
+from wghsm.ipc import messages as m
+from wghsm.tunnel.allowed_ips import AllowedIPs
+from wghsm.tunnel.endpoints import Destination, destination_of
+from wghsm.tunnel.packets import destination
+from wghsm.tunnel.seal import seal_read
+from wghsm.tunnel.slots import Expiry, SeenKeys, SendSession, SendSlots
+from wghsm.tunnel.snapshot import snapshot_parts
+from wghsm.tunnel.staging import Staging
+from wghsm.tunnel.times import Times
+from wghsm.wipe import wipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from wghsm.ipc import StatsFile
+
+__all__ = ["REMEMBERED_ACTIVATIONS", "SendPeer", "Sender"]
+
+REMEMBERED_ACTIVATIONS = 1024
+"""Activations of all peers that may wait for their InstallSend."""
+
+_TX_BYTES: Final = int(PeerField.TX_BYTES)
+_TX_PACKETS: Final = int(PeerField.TX_PACKETS)
+_LAST_SENT: Final = int(PeerField.LAST_SENT)
+_LAST_DATA_SENT: Final = int(PeerField.LAST_DATA_SENT)
+_FIRST_DATA_UNANSWERED: Final = int(PeerField.FIRST_DATA_UNANSWERED)
+_LAST_RECEIVED: Final = int(PeerField.LAST_RECEIVED)
+_LAST_HANDSHAKE_RECEIVED: Final = int(PeerField.LAST_HANDSHAKE_RECEIVED)
+
+_Reason = Literal["no-session", "rekey-after-time", "rekey-after-messages"]
+
+
+class SendPeer:
+    """A peer as egress knows it."""
+
+    __slots__ = ("destination", "moved_at", "number", "row", "slots", "wanted_after")
+
+    def __init__(self, number: int, row: int) -> None:
+        self.number = number
+        self.row = row
+        self.slots = SendSlots()
+        self.destination: Destination | None = None
+        self.moved_at = 0
+        self.wanted_after = 0
+
+
+class Sender:
+    """The state of egress. Messages for peers that it does not know change nothing."""
+
+    def __init__(
+        self,
+        stats: StatsFile,
+        transmit: Callable[[SendPeer, Destination, list[bytes]], int],
+        tell: Callable[[m.Message], object],
+        times: Times | None = None,
+        staging: Staging | None = None,
+    ) -> None:
+        self.routes = AllowedIPs()
+        self.mtu = 0
+        self._stats = stats
+        self._words = stats.words
+        self._transmit = transmit
+        self._tell = tell
+        self._times = times or Times()
+        self._peers: dict[int, SendPeer] = {}
+        self._staging = staging or Staging()
+        self._seen = SeenKeys(self._times.zero_key_material)
+        self._expiry: Expiry[SendSession] = Expiry()
+        self._activations: OrderedDict[int, m.Activate] = OrderedDict()
+
+    # What the supervisor says.
+
+    def change_peers(self, add: Iterable[int], remove: Iterable[int]) -> None:
+        """Forget peers with all they have, then know new ones; peers known already stay as they are."""
+        for number in remove:
+            peer = self._peers.pop(number, None)
+            if peer is not None:
+                peer.slots.clear()
+                self._purge(number)
+                self._forget_activations(number)
+                self.routes.remove_peer(number)
+        for number in add:
+            if number not in self._peers:
+                self._peers[number] = SendPeer(number, self._stats.row(number))
+
+    def link_down(self) -> None:
+        """The interface is down: no session and no staged packet survives it (PROTOCOL.md section 11)."""
+        for number, peer in self._peers.items():
+            peer.slots.clear()
+            self._purge(number)
+        self._activations.clear()
+
+    # Packets.
+
+    def read(self, packet: bytes, now: int) -> None:
+        """One TUN read: seal and send it, or stage it."""
+        address = destination(packet)
+        if address is None:
+            self._stats.count(Counter.INNER_MALFORMED)
+            return
+        number = self.routes.lookup(address)
+        peer = None if number is None else self._peers.get(number)
+        if peer is None:
+            self._stats.count(Counter.NO_PEER)
+            return
+        if peer.destination is None:
+            self._stats.count(Counter.NO_ENDPOINT)
+            return
+        session = peer.slots.current
+        if session is not None and peer.number not in self._staging and session.usable(now):
+            self._send(peer, session, packet, now)
+        else:
+            self._stage(peer, packet)
+            self._flush(peer, now)
+
+    def _send(self, peer: SendPeer, session: SendSession, packet: bytes, now: int) -> None:
+        datagrams = seal_read(session, packet, self.mtu)
+        words = self._words
+        row = peer.row
+        # The events come before the send, and also when it fails: a peer that cannot be reached is to be noticed.
+        words[row + _LAST_SENT] = now
+        if packet:
+            words[row + _LAST_DATA_SENT] = now
+            first = words[row + _FIRST_DATA_UNANSWERED]
+            if first <= words[row + _LAST_RECEIVED] or first <= words[row + _LAST_HANDSHAKE_RECEIVED]:
+                words[row + _FIRST_DATA_UNANSWERED] = now
+                self._tell(m.DataSent(peer.number, now))
+        if peer.destination is None:
+            self._stats.count(Counter.NO_ENDPOINT)
+        else:
+            sent = self._transmit(peer, peer.destination, datagrams)
+            if sent:
+                words[row + _TX_BYTES] += sent
+                words[row + _TX_PACKETS] += len(datagrams)
+        if now >= session.rekey_at:
+            self._want(peer, "rekey-after-time", now)
+        elif session.counter > self._times.rekey_after_messages:
+            self._want(peer, "rekey-after-messages", now)
+
+    def _stage(self, peer: SendPeer, packet: bytes) -> None:
+        dropped = self._staging.add(peer.number, packet)
+        if dropped:
+            self._stats.count(Counter.STAGED_OVERFLOW, dropped)
+
+    def _flush(self, peer: SendPeer, now: int) -> None:
+        """Send what is staged as long as the session lasts; ask for a session if something is left."""
+        while peer.number in self._staging:
+            session = peer.slots.current
+            if session is None or not session.usable(now):
+                self._want(peer, "no-session", now)
+                return
+            packet = self._staging.take(peer.number)
+            if packet is not None:
+                self._send(peer, session, packet, now)
+
+    def _want(self, peer: SendPeer, reason: _Reason, now: int) -> None:
+        if now >= peer.wanted_after:
+            peer.wanted_after = now + self._times.handshake_wanted_again
+            self._tell(m.HandshakeWanted(peer.number, reason))
+
+    def _purge(self, number: int) -> None:
+        dropped = self._staging.purge(number)
+        if dropped:
+            self._stats.count(Counter.STAGED_PURGED, dropped)
+
+    # What the custodian says.
+
+    def install(self, message: m.InstallSend, now: int) -> None:
+        """Take a send key. It waits for Activate, unless that has come already."""
+        peer = self._peers.get(message.peer)
+        if peer is None or now - message.created >= self._times.reject_after_time or len(message.key) != 32:
+            wipe(message.key)
+            self._stats.count(Counter.KEY_REFUSED)
+            return
+        if not self._seen.add(message.key, now):
+            wipe(message.key)
+            self._stats.count(Counter.KEY_REPEATED)
+            return
+        session = SendSession(message, now, self._times)
+        peer.slots.install(session)
+        self._expiry.add(peer.number, session)
+        early = self._activations.pop(session.number, None)
+        if early is not None:
+            self.activate(early, now)
+
+    # What the handshake process and ingress say.
+
+    def activate(self, message: m.Activate, now: int) -> None:
+        """Send on this session from now on: what is staged, or a keepalive if `confirm` asks for it."""
+        peer = self._peers.get(message.peer)
+        if peer is None:
+            return
+        if not peer.slots.activate(message.session):
+            self._activations[message.session] = message
+            if len(self._activations) > REMEMBERED_ACTIVATIONS:
+                self._activations.popitem(last=False)
+            return
+        peer.wanted_after = 0
+        if message.confirm:
+            self.keepalive(message.peer, now)
+        else:
+            self._flush(peer, now)
+
+    def move_endpoint(self, message: m.EndpointMoved, now: int) -> None:
+        """A peer was seen elsewhere, or configured so; the newest news wins."""
+        peer = self._peers.get(message.peer)
+        at = min(message.at, now)
+        if peer is None or at < peer.moved_at:
+            return
+        moved = destination_of(message.endpoint)
+        if moved is not None:
+            peer.destination = moved
+            peer.moved_at = at
+
+    def keepalive(self, number: int, now: int) -> None:
+        """Send an empty packet if nothing is staged, else what is staged."""
+        peer = self._peers.get(number)
+        if peer is None:
+            return
+        if peer.destination is None:
+            self._stats.count(Counter.NO_ENDPOINT)
+            return
+        if number not in self._staging:
+            self._stage(peer, b"")
+        self._flush(peer, now)
+
+    def purge_staged(self, number: int) -> None:
+        """Drop the peer's staged packets."""
+        self._purge(number)
+
+    def forget_sessions(self, number: int) -> None:
+        """Destroy all sessions of the peer."""
+        peer = self._peers.get(number)
+        if peer is not None:
+            peer.slots.clear()
+            self._forget_activations(number)
+
+    def forget_source(self, number: int) -> None:
+        """Let the kernel choose the source towards this peer, until it is heard again."""
+        peer = self._peers.get(number)
+        if peer is not None and peer.destination is not None:
+            peer.destination = peer.destination.without_source()
+
+    def snapshot(self) -> Iterator[m.SessionSnapshot]:
+        """All sessions and endpoints, in parts, for a new handshake process."""
+        sessions = [
+            m.SessionInfo(one.number, peer.number, one.remote_index, one.initiator, one.created, slot)
+            for peer in self._peers.values()
+            for one, slot in peer.slots.sessions()
+        ]
+        endpoints = [
+            m.EndpointMoved(peer.number, peer.destination.endpoint, peer.moved_at)
+            for peer in self._peers.values()
+            if peer.destination is not None
+        ]
+        return snapshot_parts(sessions, endpoints)
+
+    def ask_again(self, now: int) -> None:
+        """Repeat to a new handshake process who waits for a session: the last one may have died with the request."""
+        for number in list(self._staging.peers):
+            peer = self._peers[number]
+            peer.wanted_after = 0
+            self._flush(peer, now)
+
+    # Time.
+
+    def expire(self, now: int) -> int | None:
+        """Drop keys that are too old to be used; gives when to call again (CLOCK_BOOTTIME ns), or None."""
+        for number, session in self._expiry.due(now):
+            session.close()
+            peer = self._peers.get(number)
+            if peer is not None:
+                peer.slots.drop(session)
+        return self._expiry.next()
+
+    def _forget_activations(self, number: int) -> None:
+        for session in [one.session for one in self._activations.values() if one.peer == number]:
+            del self._activations[session]
