@@ -79,7 +79,7 @@ class Sender:
         self._tell = tell
         self._times = times or Times()
         self._peers: dict[int, SendPeer] = {}
-        self._staging = staging or Staging()
+        self._staging = Staging() if staging is None else staging
         self._seen = SeenKeys(self._times.zero_key_material)
         self._expiry: Expiry[SendSession] = Expiry()
         self._activations: OrderedDict[int, m.Activate] = OrderedDict()

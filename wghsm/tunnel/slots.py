@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Expiry", "ReceiveSession", "ReceiveSlots", "SeenKeys", "SendSession", "SendSlots", "Slot"]
 
+WAITING: Final = 3
+"""Send sessions of a peer that may wait at once: more than ingress has slots for at any time."""
+
 _NEVER: Final = 2**63
 
 Slot = Literal["previous", "current", "next", "pending"]
@@ -65,7 +68,7 @@ class SendSession:
 
 
 class SendSlots:
-    """A peer's sessions in egress: `current` sends; of each role at most one waits to be activated."""
+    """A peer's sessions in egress: `current` sends, up to WAITING others wait to be activated, oldest first."""
 
     __slots__ = ("_waiting", "current")
 
@@ -74,13 +77,14 @@ class SendSlots:
         self._waiting: list[SendSession] = []
 
     def install(self, new: SendSession) -> None:
-        """Let `new` wait for its activation, in place of an earlier one of the same role."""
-        for old in self._waiting:
-            if old.initiator is new.initiator:
-                self._waiting.remove(old)
-                old.close()
-                break
+        """Let `new` wait for its activation.
+
+        An earlier one that waits stays, though ingress may have given its slot away: its activation may be under
+        way on another channel.
+        """
         self._waiting.append(new)
+        if len(self._waiting) > WAITING:
+            self._waiting.pop(0).close()
 
     def activate(self, number: int) -> bool:
         """Send on session `number` from now on; False if it is not here.

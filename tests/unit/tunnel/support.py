@@ -75,9 +75,7 @@ def install_send(session: int, *, initiator: bool = True, created: int = START, 
 def install_receive(
     session: int, *, initiator: bool = True, created: int = START, peer: int = PEER, index: int | None = None
 ) -> m.InstallReceive:
-    return m.InstallReceive(
-        session, peer, 1000 + session if index is None else index, initiator, created, key(session)
-    )
+    return m.InstallReceive(session, peer, 1000 + session if index is None else index, initiator, created, key(session))
 
 
 class Egress:

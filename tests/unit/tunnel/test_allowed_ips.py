@@ -70,11 +70,11 @@ def test_agrees_with_ipaddress(operations: list[tuple[str, Any, Any]], asked: li
     model: dict[ipaddress.IPv4Network | ipaddress.IPv6Network, int] = {}
     for name, prefix, peer in operations:
         if name == "insert":
-            table.insert(*prefix, peer)
+            table.insert(prefix[0], prefix[1], peer)
             model[_network(prefix)] = peer
         elif name == "remove":
             there = model.get(_network(prefix))
-            removed = table.remove(*prefix, peer)
+            removed = table.remove(prefix[0], prefix[1], peer)
             assert removed == (there is not None and peer in (None, there))
             if removed:
                 del model[_network(prefix)]

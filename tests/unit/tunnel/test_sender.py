@@ -1,0 +1,333 @@
+"""Egress: staging, sealing, limits, timers' news, endpoints, snapshots."""
+
+import dataclasses
+
+import msgspec
+import pytest
+
+from tests.unit.tunnel.support import (
+    PEER,
+    SECOND,
+    START,
+    Egress,
+    counter_of,
+    install_send,
+    ip_packet,
+    key,
+    make_stats,
+    packed,
+)
+from wghsm.ipc import Counter, PeerField, Role
+from wghsm.ipc import messages as m
+from wghsm.tunnel import Times
+from wghsm.tunnel.sender import REMEMBERED_ACTIVATIONS, Sender
+from wghsm.tunnel.staging import Staging
+
+_PACKET = ip_packet("10.0.0.1", "10.0.0.2")
+_WANTED = m.HandshakeWanted(PEER, "no-session")
+
+
+def _counters(egress: Egress) -> dict[Counter, int]:
+    return egress.stats.counters(Role.EGRESS)
+
+
+def test_staged_until_a_session_is_active_then_sent_in_order() -> None:
+    egress = Egress()
+    packets = [ip_packet("10.0.0.1", "10.0.0.2", bytes([number])) for number in range(3)]
+    for packet in packets:
+        egress.sender.read(packet, START)
+    assert egress.take_told() == [_WANTED]
+    egress.sender.install(install_send(1), START)
+    egress.sender.read(packets[0], START)
+    assert egress.sent == []
+    egress.sender.activate(m.Activate(1, PEER, confirm=True), START)
+    assert [counter_of(sealed) for sealed in egress.take()] == [(1001, number) for number in range(4)]
+    egress.sender.read(packets[0], START)
+    assert counter_of(egress.take()[0]) == (1001, 4)
+
+
+def test_a_handshake_is_wanted_at_most_once_a_second_while_it_is() -> None:
+    egress = Egress()
+    for step in range(25):
+        egress.sender.read(_PACKET, START + step * SECOND // 10)
+    assert egress.take_told() == [_WANTED] * 3
+
+
+def test_activation_before_installation() -> None:
+    egress = Egress()
+    egress.sender.activate(m.Activate(1, PEER, confirm=True), START)
+    egress.sender.install(install_send(1), START)
+    assert [counter_of(sealed) for sealed in egress.sent] == [(1001, 0)]
+    assert len(egress.sent[0]) == 32
+
+
+def test_remembered_activations_are_bounded() -> None:
+    egress = Egress()
+    for session in range(1, REMEMBERED_ACTIVATIONS + 2):
+        egress.sender.activate(m.Activate(session, PEER, confirm=True), START)
+    egress.sender.install(install_send(1), START)
+    assert egress.sent == []
+    egress.sender.install(install_send(2), START)
+    assert len(egress.sent) == 1
+
+
+def test_activation_is_held_to_the_peer() -> None:
+    egress = Egress()
+    egress.sender.change_peers([4], [])
+    egress.move(START, peer=4)
+    egress.sender.install(install_send(1), START)
+    egress.sender.activate(m.Activate(1, 4, confirm=True), START)
+    assert egress.sent == []
+
+
+@pytest.mark.parametrize("session", [1, 2])
+def test_a_key_that_was_here_is_refused(session: int) -> None:
+    egress = Egress()
+    egress.start(1)
+    egress.sender.read(_PACKET, START)
+    repeated = m.InstallSend(session, PEER, 1001, True, START + SECOND, key(1))
+    egress.sender.install(repeated, START + 60 * SECOND)
+    egress.sender.activate(m.Activate(session, PEER), START + 60 * SECOND)
+    egress.sender.read(_PACKET, START + 60 * SECOND)
+    assert [counter_of(sealed)[1] for sealed in egress.sent] == [0, 1]
+    assert _counters(egress) == {Counter.KEY_REPEATED: 1}
+    assert not any(repeated.key)
+
+
+def test_the_fingerprint_outlives_the_session_for_540_seconds() -> None:
+    egress = Egress()
+    egress.start(1)
+    egress.sender.expire(START + 200 * SECOND)
+    egress.sender.install(install_send(1, created=START + 539 * SECOND), START + 540 * SECOND)
+    assert _counters(egress) == {Counter.KEY_REPEATED: 1}
+
+
+def test_a_key_is_wiped_from_its_message() -> None:
+    egress = Egress()
+    for message in (install_send(1), install_send(2, peer=77), install_send(3, created=START - 180 * SECOND)):
+        egress.sender.install(message, START)
+        assert not any(message.key)
+    assert _counters(egress) == {Counter.KEY_REFUSED: 2}
+
+
+def test_reject_after_time() -> None:
+    egress = Egress()
+    egress.start(1, initiator=False)
+    egress.sender.read(_PACKET, START + 180 * SECOND - 1)
+    assert len(egress.take()) == 1
+    egress.take_told()
+    egress.sender.read(_PACKET, START + 180 * SECOND)
+    assert egress.take() == []
+    assert egress.take_told() == [_WANTED]
+
+
+def test_a_birthday_in_the_future_counts_as_now() -> None:
+    egress = Egress()
+    egress.sender.install(install_send(1, created=START + 1000 * SECOND), START)
+    egress.sender.activate(m.Activate(1, PEER), START)
+    egress.sender.read(_PACKET, START + 180 * SECOND)
+    assert egress.sent == []
+
+
+def test_reject_after_messages() -> None:
+    egress = Egress(Times(reject_after_messages=2))
+    egress.start(1, initiator=False)
+    for _ in range(3):
+        egress.sender.read(_PACKET, START)
+    assert [counter_of(sealed)[1] for sealed in egress.sent] == [0, 1]
+    assert _WANTED in egress.told
+    egress.start(2, initiator=False)
+    assert counter_of(egress.sent[-1]) == (1002, 0)
+
+
+@pytest.mark.parametrize(("initiator", "wanted"), [(True, 1), (False, 0)])
+def test_rekey_after_time(initiator: bool, wanted: int) -> None:
+    egress = Egress()
+    egress.start(1, initiator=initiator)
+    egress.sender.read(_PACKET, START + 120 * SECOND - 1)
+    asked = m.HandshakeWanted(PEER, "rekey-after-time")
+    assert asked not in egress.take_told()
+    for _ in range(3):
+        egress.sender.read(_PACKET, START + 120 * SECOND)
+    assert egress.take_told().count(asked) == wanted
+    assert len(egress.sent) == 4
+
+
+def test_rekey_after_messages_in_both_roles() -> None:
+    egress = Egress(Times(rekey_after_messages=2))
+    egress.start(1, initiator=False)
+    for _ in range(2):
+        egress.sender.read(_PACKET, START)
+    asked = m.HandshakeWanted(PEER, "rekey-after-messages")
+    assert asked not in egress.told
+    egress.sender.read(_PACKET, START)
+    assert asked in egress.told
+
+
+def test_expired_keys_go_without_a_packet() -> None:
+    egress = Egress()
+    egress.start(1)
+    egress.sender.install(install_send(2, created=START + SECOND), START + SECOND)
+    assert egress.sender.expire(START) == START + 180 * SECOND
+    assert egress.sender.expire(START + 180 * SECOND) == START + 181 * SECOND
+    assert [info.session for part in egress.sender.snapshot() for info in part.sessions] == [2]
+    assert egress.sender.expire(START + 181 * SECOND) is None
+    assert [info for part in egress.sender.snapshot() for info in part.sessions] == []
+
+
+def test_routing_to_the_longest_prefix() -> None:
+    egress = Egress()
+    egress.sender.change_peers([4], [])
+    egress.move(START, peer=4)
+    egress.sender.routes.insert(packed("10.0.1.0"), 24, 4)
+    for peer in (PEER, 4):
+        egress.sender.install(install_send(peer, peer=peer), START)
+        egress.sender.activate(m.Activate(peer, peer), START)
+    for target in ("10.0.0.2", "10.0.1.2", "fd00::2"):
+        egress.sender.read(ip_packet("10.0.0.1" if "." in target else "fd00::1", target), START)
+    assert [counter_of(sealed)[0] for sealed in egress.sent] == [1003, 1004, 1003]
+
+
+def test_drops_are_counted() -> None:
+    egress = Egress(staging=Staging(each=2))
+    egress.sender.read(ip_packet("10.0.0.1", "192.0.2.1"), START)
+    egress.sender.read(b"\x00" * 40, START)
+    egress.sender.change_peers([5], [])
+    egress.sender.routes.insert(packed("11.0.0.0"), 8, 5)
+    egress.sender.read(ip_packet("10.0.0.1", "11.0.0.1"), START)
+    for _ in range(3):
+        egress.sender.read(_PACKET, START)
+    egress.sender.purge_staged(PEER)
+    egress.sender.keepalive(5, START)
+    assert _counters(egress) == {
+        Counter.NO_PEER: 1,
+        Counter.INNER_MALFORMED: 1,
+        Counter.NO_ENDPOINT: 2,
+        Counter.STAGED_OVERFLOW: 1,
+        Counter.STAGED_PURGED: 2,
+    }
+
+
+def test_statistics_and_news_for_the_timers() -> None:
+    egress = Egress()
+    egress.start(1)
+    egress.sender.keepalive(PEER, START + 1)
+    assert egress.take_told() == []
+    egress.sender.read(_PACKET, START + 2)
+    egress.sender.read(_PACKET, START + 3)
+    assert egress.take_told() == [m.DataSent(PEER, START + 2)]
+    egress.stats.set(PEER, PeerField.LAST_RECEIVED, START + 4)
+    egress.sender.read(_PACKET, START + 5)
+    assert egress.take_told() == [m.DataSent(PEER, START + 5)]
+    egress.sender.keepalive(PEER, START + 6)
+    stats = egress.stats
+    assert stats.get(PEER, PeerField.TX_PACKETS) == 5
+    assert stats.get(PEER, PeerField.TX_BYTES) == sum(map(len, egress.sent)) == 2 * 32 + 3 * 64
+    assert stats.get(PEER, PeerField.LAST_SENT) == START + 6
+    assert stats.get(PEER, PeerField.LAST_DATA_SENT) == START + 5
+
+
+def test_a_failed_send_runs_the_timers_and_counts_no_bytes() -> None:
+    egress = Egress()
+    egress.start(1)
+    egress.works = False
+    egress.sender.read(_PACKET, START)
+    assert egress.told == [m.DataSent(PEER, START)]
+    assert egress.stats.get(PEER, PeerField.TX_BYTES) == 0
+    assert egress.stats.get(PEER, PeerField.LAST_SENT) == START
+
+
+def test_keepalive_without_a_session_asks_for_one_and_waits() -> None:
+    egress = Egress()
+    egress.sender.keepalive(PEER, START)
+    egress.sender.keepalive(PEER, START)
+    assert egress.take_told() == [_WANTED]
+    egress.start(1)
+    assert [len(sealed) for sealed in egress.sent] == [32]
+
+
+def test_newest_endpoint_wins() -> None:
+    egress = Egress()
+    egress.move(START + 10, "192.0.2.10")
+    egress.move(START + 9, "192.0.2.9")
+    assert _endpoints(egress) == [m.EndpointMoved(PEER, m.Endpoint("192.0.2.10", 51820), START + 10)]
+    late = m.EndpointMoved(PEER, m.Endpoint("2001:db8::1", 1, local="2001:db8::2"), START + 1000)
+    egress.sender.move_endpoint(late, START + 20)
+    egress.sender.forget_source(PEER)
+    assert _endpoints(egress) == [m.EndpointMoved(PEER, m.Endpoint("2001:db8::1", 1), START + 20)]
+    egress.move(START + 21, "no address")
+    assert _endpoints(egress)[0].endpoint.host == "2001:db8::1"
+
+
+def _endpoints(egress: Egress) -> list[m.EndpointMoved]:
+    return [moved for part in egress.sender.snapshot() for moved in part.endpoints]
+
+
+def test_forgetting() -> None:
+    egress = Egress()
+    egress.start(1)
+    egress.sender.install(install_send(2), START)
+    egress.sender.activate(m.Activate(3, PEER), START)
+    egress.sender.forget_sessions(PEER)
+    egress.sender.activate(m.Activate(2, PEER), START)
+    egress.sender.install(install_send(3), START)
+    egress.sender.read(_PACKET, START)
+    assert egress.sent == []
+
+
+def test_link_down_and_removal() -> None:
+    egress = Egress()
+    egress.start(1)
+    egress.sender.link_down()
+    egress.sender.read(_PACKET, START)
+    assert egress.sent == []
+    egress.sender.link_down()
+    assert _counters(egress) == {Counter.STAGED_PURGED: 1}
+    egress.start(2)
+    egress.sender.change_peers([], [PEER])
+    egress.sender.read(_PACKET, START)
+    assert egress.sent == []
+    egress.sender.change_peers([PEER], [])
+    assert egress.sender.routes.of(PEER) == []
+    assert [part.sessions for part in egress.sender.snapshot()] == [[]]
+
+
+def test_a_new_handshake_process_is_told_who_waits() -> None:
+    egress = Egress()
+    egress.sender.read(_PACKET, START)
+    egress.take_told()
+    egress.sender.ask_again(START + 1)
+    assert egress.take_told() == [_WANTED]
+
+
+def test_snapshot_parts_fit_a_message() -> None:
+    sender = Sender(make_stats(Role.EGRESS), lambda *_: 0, lambda _: None)
+    sender.change_peers(range(2500), [])
+    longest = m.Endpoint("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", 65535, 2**31, "2001:db8:ffff:ffff:ffff:ffff:ffff:1")
+    for peer in range(2500):
+        message = install_send(peer + 1, peer=peer)
+        sender.install(_renumbered(message, 2**63 + peer), START)
+        sender.move_endpoint(m.EndpointMoved(peer, longest, START), START)
+    parts = list(sender.snapshot())
+    assert [part.last for part in parts] == [False, False, True]
+    assert max(len(msgspec.msgpack.encode(part)) for part in parts) < 200_000
+    infos = [info for part in parts for info in part.sessions]
+    assert len({info.session for info in infos}) == 2500
+    assert {info.slot for info in infos} == {"pending"}
+
+
+def _renumbered(message: m.InstallSend, session: int) -> m.InstallSend:
+    return m.InstallSend(session, message.peer, message.remote_index, message.initiator, message.created, message.key)
+
+
+def test_times_are_the_protocols() -> None:
+    assert dataclasses.asdict(Times()) == {
+        "rekey_after_time": 120 * SECOND,
+        "rekey_after_time_recv": 165 * SECOND,
+        "reject_after_time": 180 * SECOND,
+        "zero_key_material": 540 * SECOND,
+        "rekey_after_messages": 2**60,
+        "reject_after_messages": 2**64 - 2**13 - 1,
+        "handshake_wanted_again": SECOND,
+        "endpoint_told_again": 10 * SECOND,
+    }
