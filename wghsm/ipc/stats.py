@@ -74,6 +74,7 @@ class Counter(StrEnum):
     COOKIE_REFUSED = "cookie-refused"
     UNKNOWN_HANDSHAKE = "unknown-handshake"
     NO_CUSTODIAN = "no-custodian"
+    NO_WORKER = "no-worker"
     CUSTODIAN_REFUSED = "custodian-refused"
     CUSTODIAN_BUSY = "custodian-busy"
     INITIATION_SENT = "initiation-sent"

@@ -1,0 +1,412 @@
+"""Handshakes under way, in both roles: from a datagram or a wish to a session that ingress has acknowledged.
+
+    initiator   initiate -> CreateInitiation -> created: message 1 . . . message 2 -> gate -> AcceptResponse
+                -> finished and installed -> Activate
+    responder   message 1 -> gate -> AcceptInitiation -> accepted and installed -> message 2
+                . . . first data -> confirmed
+
+One half of the core; the other half, `core`, calls it. Pure: times are CLOCK_BOOTTIME in nanoseconds.
+Sources: PROTOCOL.md sections 4, 7, 8.3; SEAMS.md "Installing a session".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wghsm.ipc import Counter, PeerField, Role
+from wghsm.ipc import messages as m
+from wghsm.noise import CookieReply, Initiation, MessageType, Rejected, Response, message_type
+from wghsm.noise.constants import HANDSHAKE_DSCP
+
+from .effects import SendDatagram
+from .gate import CookieAnswer, Dropped, Gate
+from .indices import HandshakeEntry, Session
+from .peers import Answer, Candidate, Installation, OwnInitiation, Peer
+from .requests import Accepting, Creating, Finishing, Installs, Request, Requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .state import State
+
+__all__ = ["Exchange"]
+
+
+class Exchange:
+    """Handshakes with all peers. `rekey` queues one again; `wall_clock` gives Unix nanoseconds."""
+
+    def __init__(self, state: State, rekey: Callable[[Peer, int], None], wall_clock: Callable[[], int]) -> None:
+        self._state = state
+        self._rekey = rekey
+        self._wall_clock = wall_clock
+        self._gate: Gate | None = None
+        self._egress_incarnation = 0
+        self._loaded_until = 0
+        self._requests = Requests(state.times.request_deadline)
+        self._installs = Installs(state.times.request_deadline, state.limits.early_installs)
+
+    # What becomes of the other processes.
+
+    def identify(self, public_key: bytes) -> None:
+        """The custodian holds the static key with this public one, 32 bytes."""
+        if self._gate is None or self._gate.identity != public_key:
+            self._gate = Gate(public_key)
+
+    def lose_custodian(self) -> None:
+        """Its handles are gone, and what was asked of it; the retransmit timers go on."""
+        for request in self._requests.clear():
+            self._release(request)
+        for peer in self._state.peers.values():
+            self._drop_initiation(peer)
+
+    def lose_egress(self) -> None:
+        """No session whose send key went to the dead egress, or may have, is ever used."""
+        self._egress_incarnation += 1
+        for installation in self._installs.clear():
+            self._drop_installation(installation)
+
+    def lose_ingress(self) -> None:
+        """Its sessions and acknowledgements are gone."""
+        self._installs.forget_early()
+        self._state.indices.forget_all_sessions()
+
+    def drop(self, peer: Peer) -> None:
+        """Nothing that is under way with the peer counts any more."""
+        if peer.creating is not None and (request := self._requests.pop(peer.creating)) is not None:
+            self._release(request)
+        self._drop_initiation(peer)
+        peer.responding = None
+
+    def next_deadline(self) -> int | None:
+        """When `expire` has something to do, or None."""
+        deadlines = (self._requests.next_deadline(), self._installs.next_deadline())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def expire(self, now: int) -> None:
+        """Give up what the custodian or ingress did not answer in time."""
+        for request in self._requests.expire(now):
+            self._state.stats.count(Counter.CUSTODIAN_BUSY)
+            self._give_up(request, now)
+        for installation in self._installs.expire(now):
+            self._drop_installation(installation)
+
+    # Messages from the network, by way of ingress.
+
+    def datagram(self, message: m.Datagram, now: int) -> None:
+        """A message of type 1 to 3 from the network, unchecked."""
+        kind = message_type(message.data)
+        if isinstance(kind, Rejected):
+            self._state.stats.count(Counter.MALFORMED)
+        elif not self._state.up:
+            pass
+        elif kind is MessageType.INITIATION:
+            self._receive_initiation(message, now)
+        elif kind is MessageType.RESPONSE:
+            self._receive_response(message, now)
+        elif kind is MessageType.COOKIE_REPLY:
+            self._receive_cookie(message, now)
+        else:
+            self._state.stats.count(Counter.UNKNOWN_TYPE)
+
+    def _receive_initiation(self, datagram: m.Datagram, now: int) -> None:
+        message = Initiation.decode(datagram.data)
+        if isinstance(message, Rejected) or not self._pass_gate(message, datagram, now):
+            return
+        if (obstacle := self._state.obstacle()) is not None:
+            self._state.stats.count(obstacle)
+        elif len(self._requests) >= self._state.limits.requests - self._state.limits.own_requests:
+            self._state.stats.count(Counter.CUSTODIAN_BUSY)
+        else:
+            index = self._state.indices.reserve(None)
+            request = self._requests.add(
+                Accepting(
+                    index, message.sender, datagram.source, datagram.at, len(datagram.data), self._egress_incarnation
+                ),
+                now,
+            )
+            self._state.tell(
+                Role.CUSTODIAN,
+                m.AcceptInitiation(
+                    request, message.ephemeral, message.static, message.timestamp, index, message.sender
+                ),
+            )
+
+    def _receive_response(self, datagram: m.Datagram, now: int) -> None:
+        message = Response.decode(datagram.data)
+        if isinstance(message, Rejected) or not self._pass_gate(message, datagram, now):
+            return
+        entry = self._state.indices.lookup(message.receiver)
+        peer = (
+            self._state.peers.get(entry.peer) if isinstance(entry, HandshakeEntry) and entry.peer is not None else None
+        )
+        initiation = peer.initiation if peer is not None else None
+        if (
+            peer is None
+            or initiation is None
+            or initiation.index != message.receiver
+            or self._gate is None
+            or initiation.identity != self._gate.identity
+        ):
+            self._state.stats.count(Counter.UNKNOWN_HANDSHAKE)
+        elif (obstacle := self._state.obstacle()) is not None:
+            self._state.stats.count(obstacle)
+        else:
+            candidate = Candidate(message, datagram.source, datagram.at)
+            if initiation.trying is None:
+                self._try_response(peer, initiation, candidate, now)
+            elif candidate.message == initiation.trying.message or candidate in initiation.waiting:
+                pass
+            elif len(initiation.waiting) < self._state.limits.responses_waiting:
+                initiation.waiting.append(candidate)
+            else:
+                self._state.stats.count(Counter.CUSTODIAN_BUSY)
+
+    def _receive_cookie(self, datagram: m.Datagram, now: int) -> None:
+        message = CookieReply.decode(datagram.data)
+        entry = None if isinstance(message, Rejected) else self._state.indices.lookup(message.receiver)
+        peer = self._state.peers.get(entry.peer) if entry is not None and entry.peer is not None else None
+        if isinstance(message, Rejected) or peer is None:
+            self._state.stats.count(Counter.UNKNOWN_HANDSHAKE)
+        elif peer.cookies.consume_reply(message, now) is None:
+            self._state.stats.count(Counter.COOKIE_RECEIVED)
+        else:
+            self._state.stats.count(Counter.COOKIE_REFUSED)
+
+    def _pass_gate(self, message: Initiation | Response, datagram: m.Datagram, now: int) -> bool:
+        if self._gate is None:
+            self._state.stats.count(Counter.NO_CUSTODIAN)
+            return False
+        verdict = self._gate.judge(
+            message,
+            datagram.data,
+            datagram.source,
+            now,
+            self._state.entropy,
+            under_load=self._under_load(datagram, now),
+        )
+        if isinstance(verdict, Dropped):
+            self._state.stats.count(verdict.reason)
+        elif isinstance(verdict, CookieAnswer):
+            self._state.stats.count(Counter.BAD_MAC2)
+            self._state.stats.count(Counter.COOKIE_SENT)
+            self._state.effects.append(SendDatagram(None, datagram.source, verdict.data, 0))
+        return verdict is None
+
+    def _under_load(self, datagram: m.Datagram, now: int) -> bool:
+        oldest = self._requests.oldest()
+        if (
+            len(self._requests) >= self._state.limits.load_mark
+            or (oldest is not None and now - oldest >= self._state.times.slow_answer)
+            or now - datagram.at >= self._state.times.slow_answer
+        ):
+            self._loaded_until = now + self._state.times.under_load_time
+        return now < self._loaded_until
+
+    # Our initiations.
+
+    def initiate(self, peer: Peer, now: int, *, retry: bool = False) -> None:
+        """Ask for an initiation, unless a handshake message went to the peer less than REKEY_TIMEOUT ago."""
+        if not self._state.up:
+            return
+        if not retry:
+            peer.timers.attempts = 0
+        free = self.free_at(peer)
+        if free > now:
+            # The kernel lets a repetition fall that comes too soon after a response, until the next packet.
+            if retry:
+                peer.timers.initiation_sent(free - self._state.times.rekey_timeout, self._state.jitter())
+                self._state.watch(peer)
+            return
+        peer.timers.initiation_sent(now, self._state.jitter())
+        self._state.watch(peer)
+        if peer.creating is not None:
+            return
+        if (obstacle := self._state.obstacle()) is not None:
+            self._state.waiting.add(peer.number)
+        elif peer.endpoint is None:
+            obstacle = Counter.NO_ENDPOINT
+        elif len(self._requests) >= self._state.limits.requests:
+            obstacle = Counter.CUSTODIAN_BUSY
+        if obstacle is not None:
+            self._state.stats.count(obstacle)
+            return
+        peer.last_message = now
+        index = self._state.indices.reserve(peer.number)
+        peer.creating = self._requests.add(Creating(peer, index), now)
+        self._state.tell(Role.CUSTODIAN, m.CreateInitiation(peer.creating, peer.number, index))
+
+    def created(self, message: m.InitiationCreated, now: int) -> None:
+        """The custodian has made an initiation: send it."""
+        request = self._requests.pop(message.request)
+        if not isinstance(request, Creating):
+            return
+        peer = request.peer
+        if not self._state.is_known(peer) or peer.creating != message.request or self._gate is None:
+            self._state.indices.release(request.index)
+            return
+        peer.creating = None
+        self._drop_initiation(peer)
+        peer.initiation = OwnInitiation(request.index, message.handle, self._gate.identity)
+        fields = Initiation(request.index, message.ephemeral, message.static, message.timestamp)
+        self._send(peer, fields, now, Counter.INITIATION_SENT)
+        peer.timers.initiation_sent(now, self._state.jitter())
+        self._state.watch(peer)
+
+    def _try_response(self, peer: Peer, initiation: OwnInitiation, candidate: Candidate, now: int) -> None:
+        if len(self._requests) >= self._state.limits.requests:
+            self._state.stats.count(Counter.CUSTODIAN_BUSY)
+            return
+        initiation.trying = candidate
+        message = candidate.message
+        request = self._requests.add(Finishing(peer, initiation, candidate, self._egress_incarnation), now)
+        self._state.tell(
+            Role.CUSTODIAN,
+            m.AcceptResponse(request, initiation.handle, message.ephemeral, message.empty, message.sender),
+        )
+
+    def finished(self, message: m.ResponseAccepted, now: int) -> None:
+        """The custodian has proven a response to our initiation."""
+        request = self._requests.pop(message.request)
+        if not isinstance(request, Finishing):
+            return
+        peer, index = request.peer, request.initiation.index
+        if peer.initiation is request.initiation:
+            peer.initiation = None
+        if not self._state.is_known(peer) or peer.number != message.peer or not self._state.up:
+            self._state.indices.release(index)
+            return
+        self._received(
+            peer, request.candidate.source, request.candidate.at, now, len(request.candidate.message.encode())
+        )
+        self._state.stats.count(Counter.RESPONSE_RECEIVED)
+        session = Session(message.session, peer.number, index, initiator=True, created=now)
+        self._derived(Installation(peer, session, None), request.incarnation, now)
+
+    def refused(self, message: m.Refused, now: int) -> None:
+        """The custodian refuses, whatever the cause: for our own initiation the retransmit timer goes on."""
+        request = self._requests.pop(message.request)
+        if request is not None:
+            self._state.stats.count(Counter.CUSTODIAN_REFUSED)
+            self._give_up(request, now)
+
+    # Handshakes of peers.
+
+    def accepted(self, message: m.InitiationAccepted, now: int) -> None:
+        """The custodian has proven a peer's initiation; message 2 waits for ingress."""
+        request = self._requests.pop(message.request)
+        if not isinstance(request, Accepting):
+            return
+        peer = self._state.peers.get(message.peer)
+        if peer is None or not self._state.up:
+            self._state.indices.release(request.index)
+            return
+        self._state.indices.assign(request.index, peer.number)
+        # The custodian has dropped the handle of our own initiation.
+        self._drop_initiation(peer)
+        self._received(peer, request.source, request.at, now, request.size)
+        self._state.stats.count(Counter.INITIATION_RECEIVED)
+        session = Session(message.session, peer.number, request.index, initiator=False, created=now)
+        answer = Answer(Response(request.index, request.remote_index, message.ephemeral, message.empty))
+        installation = Installation(peer, session, answer)
+        peer.responding = installation
+        self._derived(installation, request.incarnation, now)
+
+    # Both roles: a session is derived, installed, confirmed.
+
+    def _derived(self, installation: Installation, incarnation: int, now: int) -> None:
+        peer = installation.peer
+        peer.timers.session_derived(now)
+        self._state.watch(peer)
+        if incarnation != self._egress_incarnation:
+            self._drop_installation(installation)
+            self._rekey(peer, now)
+            return
+        accepted = self._installs.derived(installation.session.number, installation, now)
+        if accepted is not None:
+            self._joined(installation, accepted, now)
+
+    def installed(self, message: m.Installed, now: int) -> None:
+        """Ingress has taken a session, or would not."""
+        installation = self._installs.installed(message.session, message.accepted, now)
+        if installation is not None:
+            self._joined(installation, message.accepted, now)
+
+    def _joined(self, installation: Installation, accepted: bool, now: int) -> None:
+        peer = installation.peer
+        if not accepted or not self._state.is_known(peer) or not self._state.up:
+            self._state.stats.count(Counter.KEY_REFUSED)
+            self._drop_installation(installation)
+            return
+        self._state.indices.install(installation.session)
+        if installation.answer is None:
+            self._state.tell(Role.EGRESS, m.Activate(installation.session.number, peer.number, confirm=True))
+            self._complete(peer, now)
+        elif peer.responding is installation:
+            peer.responding = None
+            self._send(peer, installation.answer.message, now, Counter.RESPONSE_SENT)
+
+    def confirmed(self, message: m.SessionConfirmed, now: int) -> None:
+        """First data on the session that we responded with."""
+        if (peer := self._state.peers.get(message.peer)) is not None:
+            self._state.indices.confirm(peer.number, message.session)
+            self._complete(peer, now)
+
+    def _complete(self, peer: Peer, now: int) -> None:
+        peer.completed = now
+        peer.timers.handshake_complete()
+        self._state.watch(peer)
+        self._state.stats.set(peer.number, PeerField.LAST_HANDSHAKE_UNIX, self._wall_clock())
+        self._state.stats.count(Counter.HANDSHAKE_COMPLETE)
+
+    # What they share.
+
+    def _send(self, peer: Peer, message: Initiation | Response, now: int, counter: Counter) -> None:
+        peer.last_message = now
+        data = peer.cookies.authenticate(message, now)
+        self._state.stats.set(peer.number, PeerField.LAST_HANDSHAKE_SENT, now)
+        if peer.endpoint is None:
+            self._state.stats.count(Counter.NO_ENDPOINT)
+            return
+        self._state.stats.count(counter)
+        self._state.stats.add(peer.number, PeerField.HANDSHAKE_TX_BYTES, len(data))
+        self._state.effects.append(SendDatagram(peer.number, peer.endpoint, data, HANDSHAKE_DSCP))
+
+    def _received(self, peer: Peer, source: m.Endpoint, at: int, now: int, size: int) -> None:
+        """A handshake message of the peer was proven."""
+        self._state.stats.add(peer.number, PeerField.HANDSHAKE_RX_BYTES, size)
+        self._state.stats.set(peer.number, PeerField.LAST_HANDSHAKE_RECEIVED, now)
+        self._state.move(peer, source, min(at, now))
+
+    def free_at(self, peer: Peer) -> int:
+        """From when on the peer may be sent an initiation."""
+        return 0 if peer.last_message is None else peer.last_message + self._state.times.rekey_timeout
+
+    def _give_up(self, request: Request, now: int) -> None:
+        """A request was refused or not answered in time; our initiation may still find its true response."""
+        self._release(request)
+        if isinstance(request, Finishing):
+            initiation = request.initiation
+            if request.peer.initiation is initiation and initiation.waiting:
+                self._try_response(request.peer, initiation, initiation.waiting.popleft(), now)
+
+    def _release(self, request: Request) -> None:
+        if isinstance(request, Creating):
+            request.peer.creating = None
+            self._state.indices.release(request.index)
+        elif isinstance(request, Accepting):
+            self._state.indices.release(request.index)
+        else:
+            request.initiation.trying = None
+            if request.peer.initiation is not request.initiation:
+                self._state.indices.release(request.initiation.index)
+
+    def _drop_initiation(self, peer: Peer) -> None:
+        initiation, peer.initiation = peer.initiation, None
+        # A response that the custodian is asked about may still come out well: its answer releases the index.
+        if initiation is not None and initiation.trying is None:
+            self._state.indices.release(initiation.index)
+
+    def _drop_installation(self, installation: Installation) -> None:
+        self._state.indices.release(installation.session.index)
+        if installation.peer.responding is installation:
+            installation.peer.responding = None

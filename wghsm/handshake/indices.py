@@ -1,0 +1,138 @@
+"""The 32-bit indices by which a peer's messages name our handshakes and sessions (PROTOCOL.md section 5).
+
+    index -> handshake entry (no session yet)    reserve - install: the index names the session from then on
+    index -> session, in a slot of its peer      PREVIOUS, CURRENT, NEXT as ingress holds them
+
+The slots are a copy of what ingress does, so that an index is free again when ingress has dropped its session.
+Called by the core, in the order of ingress's messages. Pure: random numbers come from the caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["HandshakeEntry", "IndexTable", "Session"]
+
+_TRIES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeEntry:
+    """An index in use by a handshake; `peer` is None as long as the custodian has not said whose it is."""
+
+    peer: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session by number, with its local index, our role in it and when it was made (CLOCK_BOOTTIME ns)."""
+
+    number: int
+    peer: int
+    index: int
+    initiator: bool
+    created: int
+
+
+@dataclass(slots=True)
+class _Slots:
+    previous: Session | None = None
+    current: Session | None = None
+    next: Session | None = None
+
+    def __iter__(self) -> Iterator[Session]:
+        return (session for session in (self.previous, self.current, self.next) if session is not None)
+
+    def install(self, session: Session) -> None:
+        if not session.initiator:
+            self.previous, self.next = None, session
+        elif self.next is not None:
+            self.previous, self.current, self.next = self.next, session, None
+        else:
+            self.previous, self.current = self.current, session
+
+    def confirm(self, number: int) -> None:
+        if self.next is not None and self.next.number == number:
+            self.previous, self.current, self.next = self.current, self.next, None
+
+
+class IndexTable:
+    """Indices in use: at most three sessions a peer and its handshakes.
+
+    `entropy` gives a random u32; workers that share a port may get one each that fixes the low bits.
+    """
+
+    def __init__(self, entropy: Callable[[], int]) -> None:
+        self._entropy = entropy
+        self._entries: dict[int, HandshakeEntry | Session] = {}
+        self._slots: dict[int, _Slots] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def lookup(self, index: int) -> HandshakeEntry | Session | None:
+        """Whose index this is."""
+        return self._entries.get(index)
+
+    def sessions(self, peer: int) -> list[Session]:
+        """The peer's sessions as ingress holds them, PREVIOUS first."""
+        return list(self._slots.get(peer, ()))
+
+    def reserve(self, peer: int | None) -> int:
+        """A free index for a handshake. Raises RuntimeError when the entropy gives only taken ones."""
+        for _ in range(_TRIES):
+            index = self._entropy()
+            if index not in self._entries:
+                self._entries[index] = HandshakeEntry(peer)
+                return index
+        raise RuntimeError("no free index: the source of random numbers repeats itself")
+
+    def assign(self, index: int, peer: int) -> None:
+        """The handshake with `index` is this peer's."""
+        self._entries[index] = HandshakeEntry(peer)
+
+    def release(self, index: int) -> None:
+        """The handshake with `index` is over; an index that names a session stays."""
+        if isinstance(self._entries.get(index), HandshakeEntry):
+            del self._entries[index]
+
+    def install(self, session: Session) -> None:
+        """Ingress has taken `session`: its index names it, and the sessions that it displaced are gone."""
+        self._entries[session.index] = session
+        self._change(session.peer, lambda slots: slots.install(session))
+
+    def confirm(self, peer: int, number: int) -> None:
+        """First data came on the peer's NEXT session."""
+        self._change(peer, lambda slots: slots.confirm(number))
+
+    def take_over(self, session: Session, slot: str) -> None:
+        """A session that ingress held before this process began, in "previous", "current" or "next"."""
+        self._entries[session.index] = session
+        self._change(session.peer, lambda slots: setattr(slots, slot, session))
+
+    def forget_sessions(self, peer: int) -> None:
+        """All the peer's sessions are gone."""
+        for session in self._slots.pop(peer, ()):
+            self._drop(session)
+
+    def forget_all_sessions(self) -> None:
+        """Ingress died, and every session with it."""
+        for peer in list(self._slots):
+            self.forget_sessions(peer)
+
+    def _change(self, peer: int, change: Callable[[_Slots], None]) -> None:
+        slots = self._slots.setdefault(peer, _Slots())
+        before = list(slots)
+        change(slots)
+        after = list(slots)
+        for session in before:
+            if session not in after:
+                self._drop(session)
+
+    def _drop(self, session: Session) -> None:
+        if self._entries.get(session.index) == session:
+            del self._entries[session.index]

@@ -1,0 +1,149 @@
+"""What was asked of the custodian and not yet answered, and sessions that wait for ingress's acknowledgement.
+
+    Requests   request number -> what to do with the answer; bounded, each with a deadline
+    Installs   the custodian's "derived" and ingress's "installed", in either order -> both
+
+Called by the core. Pure; times are CLOCK_BOOTTIME in nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wghsm.ipc.messages import Endpoint
+
+    from .peers import Candidate, Installation, OwnInitiation, Peer
+
+__all__ = ["Accepting", "Creating", "Finishing", "Installs", "Request", "Requests"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepting:
+    """An initiation of a stranger is being proven. `incarnation` counts the egress processes, for its key."""
+
+    index: int
+    remote_index: int
+    source: Endpoint
+    at: int
+    size: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Creating:
+    """An initiation of ours is being made."""
+
+    peer: Peer
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finishing:
+    """A response to an initiation of ours is being proven."""
+
+    peer: Peer
+    initiation: OwnInitiation
+    candidate: Candidate
+    incarnation: int
+
+
+Request = Accepting | Creating | Finishing
+
+
+class Requests:
+    """Open requests, each dropped after `lifetime` nanoseconds."""
+
+    def __init__(self, lifetime: int) -> None:
+        self._lifetime = lifetime
+        self._last = 0
+        self._open: OrderedDict[int, tuple[int, Request]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, request: Request, now: int) -> int:
+        """Remember a request; its number, which is never used again."""
+        self._last += 1
+        self._open[self._last] = (now, request)
+        return self._last
+
+    def pop(self, number: int) -> Request | None:
+        """The request that is answered; None if it is not open (any more)."""
+        entry = self._open.pop(number, None)
+        return None if entry is None else entry[1]
+
+    def oldest(self) -> int | None:
+        """When the oldest open request was made."""
+        return next(iter(self._open.values()))[0] if self._open else None
+
+    def next_deadline(self) -> int | None:
+        """When the oldest one is given up."""
+        oldest = self.oldest()
+        return None if oldest is None else oldest + self._lifetime
+
+    def expire(self, now: int) -> list[Request]:
+        """Give up those that are too old."""
+        expired = []
+        while (deadline := self.next_deadline()) is not None and deadline <= now:
+            expired.append(self._open.popitem(last=False)[1][1])
+        return expired
+
+    def clear(self) -> list[Request]:
+        """Give up all: the custodian is gone."""
+        given_up = [request for _, request in self._open.values()]
+        self._open.clear()
+        return given_up
+
+
+class Installs:
+    """Joins a derived session with the acknowledgement of ingress; at most `early` of these may come first."""
+
+    def __init__(self, lifetime: int, early: int) -> None:
+        self._lifetime = lifetime
+        self._limit = early
+        self._derived: OrderedDict[int, tuple[int, Installation]] = OrderedDict()
+        self._early: OrderedDict[int, tuple[int, bool]] = OrderedDict()
+
+    def derived(self, session: int, installation: Installation, now: int) -> bool | None:
+        """The custodian has derived a session: ingress's word on it if that came first, else None: wait for it."""
+        if (early := self._early.pop(session, None)) is not None:
+            return early[1]
+        self._derived[session] = (now, installation)
+        return None
+
+    def installed(self, session: int, accepted: bool, now: int) -> Installation | None:
+        """Ingress has spoken: the session that waited for it, or None if the custodian's word is yet to come."""
+        if (entry := self._derived.pop(session, None)) is not None:
+            return entry[1]
+        self._early[session] = (now, accepted)
+        if len(self._early) > self._limit:
+            self._early.popitem(last=False)
+        return None
+
+    def next_deadline(self) -> int | None:
+        """When the oldest entry is given up."""
+        firsts = [next(iter(table.values()))[0] for table in (self._derived, self._early) if table]
+        return min(firsts) + self._lifetime if firsts else None
+
+    def expire(self, now: int) -> list[Installation]:
+        """Give up what is too old; the sessions among it."""
+        while self._early and next(iter(self._early.values()))[0] + self._lifetime <= now:
+            self._early.popitem(last=False)
+        expired = []
+        while self._derived and next(iter(self._derived.values()))[0] + self._lifetime <= now:
+            expired.append(self._derived.popitem(last=False)[1][1])
+        return expired
+
+    def forget_early(self) -> None:
+        """Ingress died: what it acknowledged is gone. Sessions wait on: they may have gone to its successor."""
+        self._early.clear()
+
+    def clear(self) -> list[Installation]:
+        """Forget all, acknowledgements too; the sessions among it."""
+        given_up = [installation for _, installation in self._derived.values()]
+        self._derived.clear()
+        self._early.clear()
+        return given_up

@@ -1,0 +1,154 @@
+"""The handshake program around its core: channels, send-only UDP sockets, the clock and the loop.
+
+    channel -> core.handle -> effects -> channels, sendmsg
+    loop's timer -> core.expire -> effects
+
+Called by `python -m wghsm.handshake`; a test program may call `main` with other times. The sockets are handed over
+by the supervisor and never read here: ingress does that. Handshake messages go out with DSCP AF41, cookie replies
+without, and from the own address that the peer last spoke to (PROTOCOL.md sections 1 and 11).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from functools import partial
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from wghsm.ipc import ChannelKind, Counter, ProtocolError, Role, StatsFile
+from wghsm.ipc import messages as m
+from wghsm.ipc.table import ACCEPTS
+from wghsm.process import Child, boottime
+from wghsm.tunnel.endpoints import destination_of
+
+from .core import HandshakeCore
+from .effects import Effect, SendDatagram, Tell
+
+if TYPE_CHECKING:
+    from wghsm.process import Timer
+
+    from .times import Limits, Times
+
+__all__ = ["Shell", "main"]
+
+_CHANNELS: Final = {
+    Role.CUSTODIAN: ChannelKind.HANDSHAKE_CUSTODIAN,
+    Role.EGRESS: ChannelKind.HANDSHAKE_EGRESS,
+    Role.INGRESS: ChannelKind.HANDSHAKE_INGRESS,
+    Role.SUPERVISOR: ChannelKind.SUPERVISOR_HANDSHAKE,
+}
+_OWN = (m.Start, m.Attach, m.StatsTable, m.Shutdown, m.UdpSockets)
+_TOS = Struct("@i")
+_IPV6_TCLASS: Final = 67
+# What sendmsg says when the cached source, or the way out with it, is not ours any more.
+_SOURCE_LOST: Final = frozenset(
+    {errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENODEV}
+)
+
+
+class Shell:
+    """One handshake process: its child, its core and its sockets."""
+
+    def __init__(
+        self, child: Child, stats: StatsFile, times: Times | None = None, limits: Limits | None = None
+    ) -> None:
+        """Register everything that the table of channels gives this process with `child`."""
+        self.core = HandshakeCore(stats, os.urandom, time.time_ns, times, limits)
+        self.sockets: dict[str, socket.socket] = {}
+        self._child = child
+        self._stats = stats
+        self._timer: Timer | None = None
+        for sender, kind in _CHANNELS.items():
+            for message in ACCEPTS[kind, Role.HANDSHAKE]:
+                if message not in _OWN:
+                    child.on(kind, message, partial(self._handle, sender))
+            if kind is not child.home:
+                child.on_attach(kind, partial(self._attached, sender))
+                child.on_detach(kind, partial(self._detached, sender))
+        child.on(child.home, m.UdpSockets, self._take_sockets)
+
+    def run(self, effects: list[Effect]) -> None:
+        """Carry out what the core asks for, and look again when its next deadline has come."""
+        for effect in effects:
+            if isinstance(effect, Tell):
+                self._child.send(_CHANNELS[effect.to], effect.message)
+            else:
+                self._send(effect)
+        self._set_timer()
+
+    def _handle(self, sender: Role, message: m.Message, _fds: list[int]) -> None:
+        self.run(self.core.handle(sender, message, boottime()))
+
+    def _attached(self, other: Role, _incarnation: int) -> None:
+        self.run(self.core.attached(other, boottime()))
+
+    def _detached(self, other: Role) -> None:
+        self.run(self.core.detached(other, boottime()))
+
+    def _expire(self) -> None:
+        self._timer = None
+        self.run(self.core.expire(boottime()))
+
+    def _set_timer(self) -> None:
+        due = self.core.next_deadline()
+        if self._timer is not None:
+            # A timer that is early finds nothing to do; most deadlines move away before they come.
+            if due is None or due >= self._timer.when:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = self._child.loop.call_at(due, self._expire)
+
+    def _take_sockets(self, message: m.UdpSockets, fds: list[int]) -> None:
+        if len(fds) != len(message.families):
+            raise ProtocolError("UdpSockets comes with one descriptor for each family")
+        for old in self.sockets.values():
+            old.close()
+        self.sockets = {}
+        for family, fd in zip(message.families, fds, strict=True):
+            self.sockets[family] = socket.socket(fileno=fd)
+        self.core.sockets_changed()
+        self._child.report(m.Applied(message.change))
+
+    def _send(self, effect: SendDatagram) -> None:
+        destination = destination_of(effect.endpoint)
+        sock = None if destination is None else self.sockets.get(destination.family)
+        if destination is None or sock is None:
+            self._stats.count(Counter.SEND_FAILED)
+            return
+        tos = (
+            (socket.IPPROTO_IP, socket.IP_TOS, _TOS.pack(effect.tos))
+            if destination.family == "4"
+            else (socket.IPPROTO_IPV6, _IPV6_TCLASS, _TOS.pack(effect.tos))
+        )
+        try:
+            sock.sendmsg((effect.data,), (tos, *destination.control), socket.MSG_DONTWAIT, destination.address)
+        except OSError as error:
+            if destination.control and error.errno in _SOURCE_LOST:
+                if effect.peer is not None:
+                    self.run(self.core.source_failed(effect.peer))
+                try:
+                    sock.sendmsg((effect.data,), (tos,), socket.MSG_DONTWAIT, destination.address)
+                except OSError:
+                    pass
+                else:
+                    return
+            # A full queue, no route, a closed port told by ICMP: the timers will try again.
+            self._stats.count(Counter.SEND_FAILED)
+
+
+def main(child: Child, times: Times | None = None, limits: Limits | None = None) -> None:
+    """Serve until the supervisor ends this process; `times` and `limits` other than the defaults are for tests."""
+    _, fds = child.await_message(m.StatsTable)
+    if len(fds) != 1:
+        raise ProtocolError("StatsTable comes with one descriptor")
+    stats = StatsFile(fds[0], child.role)
+    os.close(fds[0])
+    Shell(child, stats, times, limits)
+    child.drop()
+    child.report(m.Ready())
+    child.serve()

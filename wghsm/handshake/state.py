@@ -1,0 +1,114 @@
+"""What the two halves of the core share: the peers, what of the gateway is there, and what is to be sent.
+
+`core` changes it by what the other processes say, `exchange` by handshakes. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wghsm.ipc import Counter, Role
+from wghsm.ipc import messages as m
+
+from .effects import Effect, Tell
+from .indices import IndexTable
+from .peers import Peer, activity
+from .schedule import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .peers import Statistics
+    from .timers import Activity
+    from .times import Limits, Times
+
+__all__ = ["WORKERS", "State"]
+
+WORKERS = frozenset((Role.EGRESS, Role.INGRESS))
+
+
+class State:
+    """Peers by slot number, and the means to reach the other processes."""
+
+    def __init__(
+        self,
+        stats: Statistics,
+        entropy: Callable[[int], bytes],
+        times: Times,
+        limits: Limits,
+        index_entropy: Callable[[], int],
+    ) -> None:
+        self.stats = stats
+        self.entropy = entropy
+        self.times = times
+        self.limits = limits
+        self.indices = IndexTable(index_entropy)
+        self.peers: dict[int, Peer] = {}
+        self.up = False
+        self.attached: set[Role] = set()
+        self.has_identity = False
+        self.waiting: set[int] = set()
+        """Peers whose handshake waits until the custodian and both workers are there."""
+        self.effects: list[Effect] = []
+        self.timers: Schedule[int] = Schedule()
+        self.reports: Schedule[int] = Schedule()
+
+    def take_effects(self) -> list[Effect]:
+        """What is to be sent since the last call."""
+        effects, self.effects = self.effects, []
+        return effects
+
+    def tell(self, to: Role, message: m.Message) -> None:
+        """Send to a process, if it is there: whoever comes later is told what it needs then."""
+        if to is Role.SUPERVISOR or to in self.attached:
+            self.effects.append(Tell(to, message))
+
+    def obstacle(self) -> Counter | None:
+        """Why no handshake can be made now."""
+        if Role.CUSTODIAN not in self.attached or not self.has_identity:
+            return Counter.NO_CUSTODIAN
+        return None if self.attached >= WORKERS else Counter.NO_WORKER
+
+    def is_known(self, peer: Peer) -> bool:
+        """Whether `peer` was neither removed nor replaced meanwhile."""
+        return self.peers.get(peer.number) is peer
+
+    def activity(self, peer: Peer) -> Activity:
+        """The peer's row of the statistics table."""
+        return activity(self.stats, peer.number)
+
+    def jitter(self) -> int:
+        """Uniform from 0 to the greatest jitter, in nanoseconds."""
+        return int.from_bytes(self.entropy(4), "little") * self.times.jitter_max >> 32
+
+    def watch(self, peer: Peer) -> None:
+        """The peer's timers have changed."""
+        self.timers.set(peer.number, peer.timers.next_deadline())
+
+    def move(self, peer: Peer, endpoint: m.Endpoint, at: int, *, tell: bool = True, report: bool = True) -> None:
+        """The peer is at `endpoint` since `at`: the newest news wins. Egress and the supervisor hear of it."""
+        if at < peer.endpoint_at:
+            return
+        changed = endpoint != peer.endpoint
+        peer.endpoint, peer.endpoint_at = endpoint, at
+        if tell:
+            self.tell(Role.EGRESS, m.EndpointMoved(peer.number, endpoint, at))
+        if changed and report and peer.number not in self.reports:
+            self.reports.set(peer.number, max(at, peer.reported + self.times.report_interval))
+
+    def report_endpoint(self, peer: Peer, now: int) -> None:
+        """Tell the supervisor where the peer is."""
+        if peer.endpoint is not None:
+            peer.reported = now
+            self.tell(Role.SUPERVISOR, m.EndpointMoved(peer.number, peer.endpoint, peer.endpoint_at))
+
+    def forget_source(self, peer: Peer) -> None:
+        """Drop the own address that the peer was last reached from, in case it is the cause of trouble."""
+        peer.forget_source()
+        self.tell(Role.EGRESS, m.ForgetSource(peer.number))
+
+    def forget_sessions(self, peer: Peer) -> None:
+        """Destroy all the peer's sessions."""
+        self.indices.forget_sessions(peer.number)
+        for worker in (Role.EGRESS, Role.INGRESS):
+            self.tell(worker, m.ForgetSessions(peer.number))

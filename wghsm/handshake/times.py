@@ -1,0 +1,51 @@
+"""The times and limits of the handshake process, in one argument each, so that tests can shorten them.
+
+Times are in nanoseconds; the defaults are PROTOCOL.md section 1's.
+"""
+
+from dataclasses import dataclass
+
+from wghsm.noise import constants
+
+__all__ = ["Limits", "Times"]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long things last, in nanoseconds."""
+
+    rekey_timeout: int = constants.REKEY_TIMEOUT
+    """Between two initiations to a peer, and from an initiation to its repetition."""
+    jitter_max: int = constants.REKEY_TIMEOUT_JITTER_MAX
+    keepalive_timeout: int = constants.KEEPALIVE_TIMEOUT
+    new_handshake_timeout: int = constants.NEW_HANDSHAKE_TIMEOUT
+    reject_after_time: int = constants.REJECT_AFTER_TIME
+    zero_key_material: int = constants.ZERO_KEY_MATERIAL_TIME
+    persistent_keepalive_unit: int = constants.NSEC_PER_SEC
+    """What one unit of a peer's persistent keepalive interval lasts."""
+    request_deadline: int = 10 * constants.NSEC_PER_SEC
+    """How long the custodian, and then ingress, may take over a handshake before it is dropped."""
+    under_load_time: int = constants.UNDER_LOAD_TIME
+    slow_answer: int = constants.NSEC_PER_SEC
+    """Age of the oldest request at the custodian, or of a datagram on arrival, that counts as load."""
+    rekey_spacing: int = constants.NSEC_PER_SEC // 50
+    """Between two handshakes that are started because a worker was restarted or the operator asked."""
+    report_interval: int = constants.NSEC_PER_SEC
+    """Between two reports of one peer's endpoint to the supervisor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many there may be."""
+
+    max_timer_handshakes: int = constants.MAX_TIMER_HANDSHAKES
+    requests: int = 1024
+    """Requests at the custodian; beyond, handshake messages are dropped and counted."""
+    own_requests: int = 128
+    """How many of these are kept free for our own initiations and for responses to them."""
+    load_mark: int = 128
+    """Requests at the custodian from which on the gateway is under load: strangers must show a cookie."""
+    early_installs: int = 1024
+    """Acknowledgements of ingress that wait for the custodian's answer."""
+    responses_waiting: int = 4
+    """Responses to one initiation that wait while another one is proven: the first to come may be forged."""
