@@ -1,0 +1,320 @@
+"""The child processes: started, paired with each other, watched, restarted, ended.
+
+    spawn(role)   fresh channel -> fork+exec -> Start, the role's settings (feed), Attach of a fresh pair with each
+                  process that lives; the other end of each pair goes to that process
+    its end       the channel is read to its end (a Fault may be in it) -> restart.judge -> wait, spawn | end all
+
+No copy of a pair's ends is kept here: it would hide a process's end from its peer. Called by `_supervisor`, which
+gets the messages and the events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from wghsm.exits import ExitCode
+from wghsm.ipc import ENDS, Channel, ChannelClosed, ChannelKind, ProtocolError, Role, socket_pair
+from wghsm.ipc import messages as m
+from wghsm.process import boottime
+
+from .restart import Backoff, EndGateway, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from wghsm.process import Loop, Timer
+
+__all__ = ["ChildEvents", "Children", "Settings"]
+
+_log = logging.getLogger(__name__)
+
+_SECOND = 1_000_000_000
+_KILL_AFTER = 3 * _SECOND
+
+
+class ChildEvents(Protocol):
+    """What the owner of the children is told and asked."""
+
+    def feed(self, role: Role) -> Iterable[tuple[m.Message, Sequence[int]]]:
+        """The settings of a fresh process, with descriptors that stay the owner's."""
+
+    def received(self, role: Role, message: m.Message) -> None:
+        """A message from a child, but Ready and Fault."""
+
+    def serves(self, role: Role) -> None:
+        """The child has said Ready."""
+
+    def left(self, role: Role) -> None:
+        """The child is gone."""
+
+    def may_restart(self, role: Role) -> bool:
+        """Whether to start the role again; if not, it waits for an operator."""
+
+    def ended(self, exit_code: ExitCode, text: str) -> None:
+        """The gateway must end, and why."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How children are started. `deadlines`: nanoseconds until Ready, None for no limit."""
+
+    gateway: str
+    entries: Mapping[Role, Sequence[str]]
+    users: Mapping[Role, tuple[int, int]]
+    environments: Mapping[Role, Mapping[str, str]]
+    deadlines: Mapping[Role, int | None]
+    pairs: frozenset[ChannelKind]
+    log_level: str = "info"
+
+
+class _Process:
+    """One incarnation of a role."""
+
+    def __init__(self, role: Role, incarnation: int, popen: subprocess.Popen[bytes], channel: Channel) -> None:
+        self.role = role
+        self.incarnation = incarnation
+        self.popen = popen
+        self.pidfd = os.pidfd_open(popen.pid)
+        self.channel = channel
+        self.ready_at: int | None = None
+        self.fault: m.Fault | None = None
+        self.killed_for = ""
+        self.deadline: Timer | None = None
+
+    def kill(self, reason: str) -> None:
+        """End it now, if it has not ended; its death is noticed by its pidfd."""
+        self.killed_for = self.killed_for or reason
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+
+@dataclass
+class _Room:
+    """What outlives the incarnations of a role."""
+
+    backoff: Backoff = field(default_factory=Backoff)
+    process: _Process | None = None
+    starts: int = 0
+    since_unix: int = 0
+    timer: Timer | None = None
+
+
+class Children:
+    """All children of one gateway."""
+
+    def __init__(self, loop: Loop, settings: Settings, events: ChildEvents) -> None:
+        self._loop = loop
+        self._settings = settings
+        self._events = events
+        self._rooms = {role: _Room() for role in settings.entries}
+        self._incarnations = 0
+        self._stopping = False
+        self._kill_timer: Timer | None = None
+        self.served = False
+
+    def start(self, roles: Sequence[Role]) -> None:
+        """Spawn these roles in this order."""
+        for role in roles:
+            self._spawn(role)
+
+    def send(self, role: Role, message: m.Message, fds: Sequence[int] = ()) -> bool:
+        """Send to the role's process; False if there is none, or it is about to be found dead."""
+        process = self._rooms[role].process
+        if process is None:
+            return False
+        try:
+            process.channel.send(message, fds)
+        except ChannelClosed:
+            return False
+        self._loop.flush(process.channel)
+        return True
+
+    def incarnation(self, role: Role) -> int:
+        """The number of the role's process, 0 if there is none."""
+        process = self._rooms[role].process
+        return process.incarnation if process else 0
+
+    def all_ready(self) -> bool:
+        """Whether every role serves now."""
+        return all(room.process is not None and room.process.ready_at is not None for room in self._rooms.values())
+
+    def views(self) -> list[m.ProcessView]:
+        """The processes as status shows them."""
+        views = []
+        for role, room in self._rooms.items():
+            state: Literal["starting", "ready", "waiting"] = "waiting"
+            if room.process is not None:
+                state = "starting" if room.process.ready_at is None else "ready"
+            pid = room.process.popen.pid if room.process else 0
+            views.append(m.ProcessView(role, pid, state, max(0, room.starts - 1), room.since_unix))
+        return views
+
+    def kill(self, role: Role, reason: str) -> None:
+        """Kill the role's process, which is then restarted like any that died."""
+        if process := self._rooms[role].process:
+            process.kill(reason)
+
+    def stop(self) -> None:
+        """Tell all to end; after three seconds they are killed. `gone` says when it is done."""
+        if self._stopping:
+            return
+        self._stopping = True
+        for role, room in self._rooms.items():
+            if room.timer is not None:
+                room.timer.cancel()
+            self.send(role, m.Shutdown())
+        self._kill_timer = self._loop.call_later(_KILL_AFTER, self._kill_all)
+
+    @property
+    def gone(self) -> bool:
+        """Whether no child is left."""
+        return all(room.process is None for room in self._rooms.values())
+
+    def abandon(self) -> None:
+        """Kill and reap whatever is left, without the loop."""
+        for room in self._rooms.values():
+            if process := room.process:
+                process.kill("")
+                process.popen.wait()
+                self._forget(room, process)
+
+    def _kill_all(self) -> None:
+        for room in self._rooms.values():
+            if room.process:
+                _log.warning("%s did not end by itself and is killed", room.process.role)
+                room.process.kill("it did not end by itself")
+
+    def _spawn(self, role: Role) -> None:
+        room = self._rooms[role]
+        room.timer = None
+        self._incarnations += 1
+        own, theirs = socket_pair()
+        fd = theirs.fileno()
+        with theirs:
+            try:
+                popen = subprocess.Popen(  # noqa: S603
+                    [*self._settings.entries[role], "--channel", str(fd)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=2,
+                    pass_fds=[fd],
+                    env=dict(self._settings.environments[role]),
+                )
+            except OSError as error:
+                own.close()
+                self._not_started(role, error)
+                return
+        channel = Channel(own, ChannelKind(f"{Role.SUPERVISOR}-{role}"), Role.SUPERVISOR)
+        process = room.process = _Process(role, self._incarnations, popen, channel)
+        room.starts += 1
+        room.since_unix = time.time_ns()
+        self._loop.add_reader(channel, lambda: self._read(process))
+        self._loop.add_reader(process.pidfd, lambda: self._died(process))
+        limit = self._settings.deadlines[role]
+        if limit is not None:
+            late = f"it was not ready within {limit // _SECOND} s"
+            process.deadline = self._loop.call_later(limit, lambda: process.kill(late))
+        uid, gid = self._settings.users[role]
+        level = self._settings.log_level
+        self.send(role, m.Start(self._settings.gateway, process.incarnation, uid, gid, os.getpid(), level))
+        for message, fds in self._events.feed(role):
+            self.send(role, message, fds)
+        self._pair(process)
+
+    def _not_started(self, role: Role, error: OSError) -> None:
+        text = f"{role} cannot be started: {error.strerror}"
+        if not self.served:
+            self._events.ended(ExitCode.SYSTEM, text)
+            return
+        room = self._rooms[role]
+        delay = room.backoff.after(0)
+        _log.error("%s; next try in %.1f s", text, delay / _SECOND)
+        room.timer = self._loop.call_later(delay, lambda: self._spawn(role))
+
+    def _pair(self, process: _Process) -> None:
+        """Fresh pairs between the new process and each one that lives, one end to either."""
+        for kind in self._settings.pairs:
+            ends = ENDS[kind]
+            if process.role not in ends:
+                continue
+            other = self._rooms[ends[0] if ends[1] is process.role else ends[1]].process
+            if other is None:
+                continue
+            mine, others = socket_pair()
+            with mine, others:
+                self.send(process.role, m.Attach(kind, other.incarnation), [mine.fileno()])
+                self.send(other.role, m.Attach(kind, process.incarnation), [others.fileno()])
+
+    def _read(self, process: _Process) -> None:
+        try:
+            for message, fds in process.channel.messages():
+                for fd in fds:
+                    os.close(fd)
+                self._take(process, message)
+        except ChannelClosed:
+            # Its end is told by its pidfd; one that only closed its channel is of no use any more.
+            self._loop.remove_channel(process.channel)
+            self._loop.call_later(_KILL_AFTER, lambda: process.kill("it closed its channel"))
+        except ProtocolError as error:
+            self._loop.remove_channel(process.channel)
+            process.kill(str(error))
+
+    def _take(self, process: _Process, message: m.Message) -> None:
+        match message:
+            case m.Ready():
+                if process.ready_at is None:
+                    process.ready_at = boottime()
+                    if process.deadline is not None:
+                        process.deadline.cancel()
+                        process.deadline = None
+                    _log.info("%s serves (pid %d)", process.role, process.popen.pid)
+                    self._events.serves(process.role)
+            case m.Fault():
+                process.fault = message
+            case _:
+                self._events.received(process.role, message)
+
+    def _died(self, process: _Process) -> None:
+        status = process.popen.wait()
+        with contextlib.suppress(ChannelClosed, ProtocolError):
+            # What it said last; nothing but a Fault matters any more.
+            for message, fds in process.channel.messages(limit=100_000):
+                for fd in fds:
+                    os.close(fd)
+                if isinstance(message, m.Fault):
+                    process.fault = message
+        room = self._rooms[process.role]
+        good_for = 0 if process.ready_at is None else boottime() - process.ready_at
+        self._forget(room, process)
+        self._events.left(process.role)
+        if self._stopping:
+            if self.gone and self._kill_timer is not None:
+                self._kill_timer.cancel()
+            return
+        verdict = judge(process.role, status, process.fault, served=self.served, killed_for=process.killed_for)
+        if isinstance(verdict, EndGateway):
+            self._events.ended(verdict.exit_code, verdict.text)
+        elif self._events.may_restart(process.role):
+            delay = room.backoff.after(good_for)
+            _log.error("%s; restart %d in %.1f s", verdict.text, room.starts, delay / _SECOND)
+            room.timer = self._loop.call_later(delay, lambda: self._spawn(process.role))
+        else:
+            _log.error("%s; it waits for the operator", verdict.text)
+
+    def _forget(self, room: _Room, process: _Process) -> None:
+        self._loop.remove_channel(process.channel)
+        self._loop.remove_reader(process.pidfd)
+        process.channel.close()
+        os.close(process.pidfd)
+        process.pidfd = -1
+        if process.deadline is not None:
+            process.deadline.cancel()
+        room.process = None
+        room.since_unix = time.time_ns()

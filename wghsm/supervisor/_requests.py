@@ -1,0 +1,297 @@
+"""What the control process asks: the device, its peers, status; changes, re-keys, the end.
+
+    DeviceSet -> queue -> model.applied (all or nothing) -> changes.plan -> steps to the processes -> RequestResult
+
+One change is at work at a time. Endpoints whose names have been resolved come in as changes of our own.
+Called by `_supervisor`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from wghsm.ipc import PeerField, Role
+from wghsm.ipc import messages as m
+
+from ._sockets import UdpPair
+from .changes import Changes, Finished, Step, plan
+from .model import Difference, Model, Refusal, applied, difference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from wghsm.process import Loop, Timer
+
+    from ._children import Children
+    from ._state import State
+
+__all__ = ["Requests"]
+
+_log = logging.getLogger(__name__)
+
+_ANSWER_WITHIN = 30 * 1_000_000_000
+_MAX_PARTS = 2000
+_PEERS_A_PART = 300
+_PREFIXES_A_PART = 1500
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A change that waits. `client` is the control process's incarnation, 0 for one of our own."""
+
+    client: int
+    number: int
+    change: m.DeviceChange
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The change at work."""
+
+    request: _Request
+    model: Model
+    found: Difference
+
+
+class Requests:
+    """Serves the control process of one gateway."""
+
+    def __init__(
+        self,
+        state: State,
+        children: Children,
+        loop: Loop,
+        stop: Callable[[], None],
+        settled: Callable[[], None],
+    ) -> None:
+        """`settled` runs whenever a change is in force."""
+        self._state = state
+        self._children = children
+        self._loop = loop
+        self._stop = stop
+        self._settled = settled
+        self._changes = Changes()
+        self._queue: deque[_Request] = deque()
+        self._parts: dict[int, list[m.DeviceChange]] = {}
+        self._work: _Work | None = None
+        self._watchdog: Timer | None = None
+
+    def handle(self, message: m.Message) -> None:
+        """One request of the control process."""
+        match message:
+            case m.DeviceGet():
+                for part in self._device(message.request):
+                    self._children.send(Role.CONTROL, part)
+            case m.DeviceSet():
+                self._collect(message)
+            case m.StatusGet():
+                self._children.send(Role.CONTROL, self._status(message.request))
+            case m.RekeyRequest():
+                self._rekey(message)
+            case m.StopRequest():
+                self._children.send(Role.CONTROL, m.RequestResult(message.request, 0))
+                self._stop()
+            case _:
+                _log.error("control asked for %s", type(message).__name__)
+
+    def set_endpoints(self, found: dict[bytes, m.Endpoint]) -> None:
+        """Names have been resolved: give the addresses to those peers that still have none."""
+        peers = [m.PeerChange(key, update_only=True, endpoint=endpoint) for key, endpoint in found.items()]
+        self._queue.append(_Request(0, 0, m.DeviceChange(peers=peers)))
+        self._next()
+
+    def answered(self, role: Role, answer: m.Applied | m.Prepared) -> None:
+        """A process has done a step."""
+        self._run(self._changes.answered(role, answer))
+
+    def joined(self, role: Role) -> list[m.Message]:
+        """What a fresh process must hear of the change at work, after its settings."""
+        return [step.message for step in self._changes.joined(role)]
+
+    def serves(self, role: Role) -> None:
+        """A process has become ready."""
+        self._changes.ready(role)
+
+    def left(self, role: Role) -> None:
+        """A process is gone."""
+        if role is Role.CONTROL:
+            self._parts.clear()
+            self._queue = deque(request for request in self._queue if not request.client)
+        self._run(self._changes.left(role))
+
+    def _collect(self, message: m.DeviceSet) -> None:
+        parts = self._parts.setdefault(message.request, [])
+        parts.append(message.change)
+        if not message.last and len(parts) < _MAX_PARTS:
+            return
+        del self._parts[message.request]
+        request = _Request(self._children.incarnation(Role.CONTROL), message.request, parts[0])
+        if not message.last:
+            self._answer(request, errno.E2BIG, "the change has too many parts")
+            return
+        if len(parts) > 1:
+            peers = [peer for part in parts for peer in part.peers]
+            request = _Request(request.client, request.number, msgspec.structs.replace(parts[0], peers=peers))
+        self._queue.append(request)
+        self._next()
+
+    def _next(self) -> None:
+        while self._queue and self._work is None:
+            self._begin(self._queue.popleft())
+
+    def _begin(self, request: _Request) -> None:
+        change = request.change if request.client else self._still_wanted(request.change)
+        state = self._state
+        own_key = state.identity.public_key if state.identity else None
+        model = applied(state.model, change, runtime_psks=state.runtime_psks, own_key=own_key)
+        if isinstance(model, Refusal):
+            self._answer(request, model.errno, model.text)
+            return
+        try:
+            sockets = self._move_port(change, model.fwmark)
+        except OSError as error:
+            self._answer(request, errno.EADDRINUSE, f"port or mark: {error.strerror}")
+            return
+        found = difference(state.model, model, change)
+        for peer in found.added:
+            state.stats.clear(peer.slot)
+        for peer in model.peers.values():
+            if peer.slot in found.moved and peer.endpoint is not None:
+                state.endpoints[peer.slot] = peer.endpoint
+        self._work = _Work(request, model, found)
+        self._run(self._changes.begin(state.number(), plan(found, state.number, state.endpoints, sockets)))
+
+    def _still_wanted(self, change: m.DeviceChange) -> m.DeviceChange:
+        """Our own change without the peers that have moved to an endpoint meanwhile."""
+        peers = self._state.model.peers
+        known = self._state.endpoints
+        return m.DeviceChange(
+            peers=[peer for peer in change.peers if (now := peers.get(peer.public_key)) and now.slot not in known]
+        )
+
+    def _move_port(self, change: m.DeviceChange, fwmark: int) -> m.UdpSockets | None:
+        """New sockets if the change names another port, and the mark. Raises OSError with nothing changed."""
+        state = self._state
+        port = change.listen_port
+        if port is None or (port == state.udp.port and port):
+            if fwmark != state.model.fwmark:
+                state.udp.mark(fwmark)
+            return None
+        fresh = UdpPair(port, fwmark)
+        state.udp, old = fresh, state.udp
+        old.close()
+        return state.udp_message()
+
+    def _run(self, effects: Iterable[Step | Finished]) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        for effect in effects:
+            if isinstance(effect, Finished):
+                self._finish()
+            else:
+                fds = self._state.udp.descriptors if isinstance(effect.message, m.UdpSockets) else ()
+                self._children.send(effect.role, effect.message, fds)
+        if self._changes.busy:
+            self._watchdog = self._loop.call_later(_ANSWER_WITHIN, self._late)
+        self._next()
+
+    def _finish(self) -> None:
+        work, self._work = self._work, None
+        if work is None:
+            return
+        state, found = self._state, work.found
+        state.model = work.model
+        for slot in found.removed:
+            state.endpoints.pop(slot, None)
+        self._settled()
+        state.links.change_routes(found.prefixes_added, found.prefixes_removed)
+        self._answer(work.request, 0, "")
+
+    def _late(self) -> None:
+        for role in self._changes.waits_for:
+            self._children.kill(role, f"it did not apply a change within {_ANSWER_WITHIN // 10**9} s")
+
+    def _answer(self, request: _Request, number: int, text: str) -> None:
+        # A control process that was restarted meanwhile knows nothing of the request.
+        if request.client and request.client == self._children.incarnation(Role.CONTROL):
+            self._children.send(Role.CONTROL, m.RequestResult(request.number, number, text))
+
+    def _device(self, request: int) -> Iterator[m.DevicePart]:
+        state = self._state
+        key = state.identity.public_key if state.identity else None
+        interface = state.gateway.interface.name
+        device: m.DeviceView | None = m.DeviceView(interface, key, state.udp.port, state.model.fwmark, state.link.up)
+        peers: list[m.PeerView] = []
+        weight = 0
+        for view in self._peers():
+            if peers and (len(peers) >= _PEERS_A_PART or weight + len(view.allowed_ips) > _PREFIXES_A_PART):
+                yield m.DevicePart(request, device, peers, False)
+                device, peers, weight = None, [], 0
+            peers.append(view)
+            weight += len(view.allowed_ips)
+        yield m.DevicePart(request, device, peers, True)
+
+    def _peers(self) -> Iterator[m.PeerView]:
+        """Every peer; one with very many prefixes comes again with the rest of them, right after."""
+        state = self._state
+        allowed = state.model.allowed_ips()
+        for peer in state.model.peers.values():
+            row = {each: state.stats.get(peer.slot, each) for each in PeerField}
+            prefixes = [str(prefix) for prefix in allowed.get(peer.public_key, ())]
+            for start in range(0, max(1, len(prefixes)), _PREFIXES_A_PART):
+                yield m.PeerView(
+                    name=peer.name,
+                    public_key=peer.public_key,
+                    psk=_psk_kind(peer.psk),
+                    endpoint=state.endpoints.get(peer.slot),
+                    persistent_keepalive=peer.persistent_keepalive,
+                    allowed_ips=prefixes[start : start + _PREFIXES_A_PART],
+                    last_handshake_unix=row[PeerField.LAST_HANDSHAKE_UNIX],
+                    rx_bytes=row[PeerField.RX_BYTES] + row[PeerField.HANDSHAKE_RX_BYTES],
+                    tx_bytes=row[PeerField.TX_BYTES] + row[PeerField.HANDSHAKE_TX_BYTES],
+                )
+
+    def _status(self, request: int) -> m.StatusPart:
+        state = self._state
+        counters = {role.value: state.stats.counters(role) for role in Role}
+        return m.StatusPart(
+            request=request,
+            started_unix=state.started_unix,
+            file=state.file,
+            processes=self._children.views(),
+            token=state.token,
+            counters={
+                role: {reason.value: number for reason, number in block.items()}
+                for role, block in counters.items()
+                if block
+            },
+        )
+
+    def _rekey(self, message: m.RekeyRequest) -> None:
+        known = self._state.model.peers
+        keys = list(known) if message.peers is None else message.peers
+        if any(key not in known for key in keys):
+            result = m.RequestResult(message.request, errno.ENOENT, "there is no such peer")
+        elif not self._children.send(Role.HANDSHAKE, m.Rekey([known[key].slot for key in keys])):
+            result = m.RequestResult(message.request, errno.EAGAIN, "the handshake process is being restarted")
+        else:
+            count = f"{len(keys)} peer" if len(keys) == 1 else f"{len(keys)} peers"
+            result = m.RequestResult(message.request, 0, f"asked for handshakes with {count}")
+        self._children.send(Role.CONTROL, result)
+
+
+def _psk_kind(psk: m.PskSource) -> Literal["none", "derived", "object"]:
+    match psk:
+        case m.PskDerived():
+            return "derived"
+        case m.PskObject():
+            return "object"
+        case _:
+            return "none"

@@ -1,0 +1,81 @@
+"""What the gateway file and the machine mean for the start of processes: users, environments, limits, refusals.
+
+Called by `_run`. Every fault is one line for the operator.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from wghsm.exits import ExitCode
+from wghsm.ipc import Role
+
+from ._fault import GatewayFault
+
+if TYPE_CHECKING:
+    from wghsm.config import Gateway
+
+__all__ = ["deadline", "environment", "refuse_default_routes", "users", "wants_prompt"]
+
+_SECOND = 1_000_000_000
+_DEADLINE = 60 * _SECOND
+_CUSTODIAN_DEADLINE = 120 * _SECOND
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def wants_prompt(uri: str) -> bool:
+    """Whether a token's URI says that its PIN is typed (pin-source=prompt)."""
+    return any(unquote(part) == "pin-source=prompt" for part in uri.partition("?")[2].split("&"))
+
+
+def users(gateway: Gateway) -> dict[str, tuple[int, int]]:
+    """The uid and gid of each room, by the names of the file's `users`. GatewayFault for an unknown or shared one."""
+    found: dict[str, tuple[int, int]] = {}
+    for room, user in gateway.users.model_dump().items():
+        if isinstance(user, int):
+            found[room] = (user, user)
+            continue
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            text = f"there is no user {user} for the room {room}; make it (useradd --system {user}) or write a uid"
+            raise GatewayFault(ExitCode.BAD_CONFIG, text) from None
+        found[room] = (entry.pw_uid, entry.pw_gid)
+    uids = [uid for uid, _ in found.values()]
+    if 0 in uids or len(set(uids)) < len(uids):
+        raise GatewayFault(
+            ExitCode.BAD_CONFIG, "under users: each room needs a uid of its own, and none of them root's"
+        )
+    return found
+
+
+def environment(gateway: Gateway, role: Role) -> dict[str, str]:
+    """What a child finds in its environment; the module's variables only in the custodian's."""
+    found = {"PATH": _PATH, "LANG": "C.UTF-8"}
+    if role is Role.CUSTODIAN:
+        for name in ("SOFTHSM2_CONF", "CREDENTIALS_DIRECTORY", *gateway.token.environment):
+            if name in os.environ:
+                found[name] = os.environ[name]
+    return found
+
+
+def deadline(role: Role, *, prompt: bool) -> int | None:
+    """Nanoseconds that a child has until it serves; none for a person at a prompt."""
+    if role is not Role.CUSTODIAN:
+        return _DEADLINE
+    return None if prompt else _CUSTODIAN_DEADLINE
+
+
+def refuse_default_routes(gateway: Gateway) -> None:
+    """GatewayFault if `table: auto` would put a default route into the main table, which cuts the machine off."""
+    if gateway.interface.table != "auto":
+        return
+    for peer in gateway.peers:
+        for prefix in peer.allowed_ips:
+            if prefix.prefixlen == 0:
+                text = f"peer {peer.name} has {prefix}, and table: auto makes no default routes; "
+                text += "write table: off or a number"
+                raise GatewayFault(ExitCode.BAD_CONFIG, text)

@@ -1,0 +1,201 @@
+"""The supervisor at work: what each message, signal and piece of news about the link leads to.
+
+    control     -> _requests      (changes, views, stop)
+    handshake   -> newest endpoints
+    custodian   -> identity, token state
+    children    -> _children      (started, restarted, ended)
+    link, TUN   -> LinkState, Mtu; deleted: the end
+    SIGTERM, SIGINT -> the end in good order; SIGHUP is ignored
+
+Called by `_run`, which made everything in `State` and takes it down again.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from wghsm.exits import ExitCode
+from wghsm.ipc import ChannelKind, Role
+from wghsm.ipc import messages as m
+
+from ._children import Children, Settings
+from ._endpoints import Resolving, literal
+from ._requests import Requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from wghsm.process import Loop
+
+    from ._links import LinkWatch
+    from ._state import State
+
+__all__ = ["Supervisor"]
+
+_log = logging.getLogger(__name__)
+
+# Control first: wg(8) removes a socket that refuses it, and waits for one that does not answer.
+_ORDER = (Role.CONTROL, Role.CUSTODIAN, Role.EGRESS, Role.INGRESS, Role.HANDSHAKE)
+_TUNNEL = (Role.EGRESS, Role.INGRESS)
+
+
+class Supervisor:
+    """One running gateway. `outcome` is why it ended, once `loop.run` has come back."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        state: State,
+        settings: Settings,
+        resolver_user: tuple[int, int],
+        served: Callable[[], None],
+    ) -> None:
+        """`served` runs once, when all children serve for the first time."""
+        self.outcome = (ExitCode.OK, "")
+        self.children = Children(loop, settings, self)
+        self._loop = loop
+        self._state = state
+        self._served = served
+        self._stopping = False
+        self._asks_for_pin = state.tty is not None
+        families = [int(family) for family in state.udp.families]
+        self._requests = Requests(state, self.children, loop, self.stop, self._settled)
+        self._resolving = Resolving(loop, resolver_user, families, self._requests.set_endpoints)
+
+    def start(self, watch: LinkWatch) -> None:
+        """Spawn the children and begin to resolve names; the rest happens in the loop."""
+        self._loop.add_reader(watch, lambda: self._link_news(watch))
+        for peer in self._state.model.peers.values():
+            if peer.host is None:
+                continue
+            address = literal(peer.host)
+            if address is None:
+                self._resolving.want(peer.public_key, peer.host)
+            else:
+                self._state.endpoints[peer.slot] = address
+        self.children.start(_ORDER)
+
+    def stop(self, exit_code: ExitCode = ExitCode.OK, text: str = "") -> None:
+        """End the gateway; the first reason counts."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self.outcome = (exit_code, text)
+        self._resolving.close()
+        self.children.stop()
+        if self.children.gone:
+            self._loop.stop()
+
+    def feed(self, role: Role) -> Iterator[tuple[m.Message, Sequence[int]]]:
+        """The settings of a fresh process, and of the change at work what its role has been told."""
+        yield from self._state.feed(role)
+        for message in self._requests.joined(role):
+            yield message, ()
+
+    def received(self, role: Role, message: m.Message) -> None:
+        """A message from a child; the channel has held it to the table."""
+        match message:
+            case m.Applied() | m.Prepared():
+                self._requests.answered(role, message)
+            case m.EndpointMoved():
+                self._state.endpoints[message.peer] = message.endpoint
+            case m.Identity():
+                self._state.identity = message
+                self.children.send(Role.CONTROL, message)
+            case m.TokenStatus():
+                self._note_token(message)
+            case _:
+                self._requests.handle(message)
+
+    def serves(self, role: Role) -> None:
+        """A child is ready; when all are, the gateway serves."""
+        self._requests.serves(role)
+        if self.children.served or not self.children.all_ready() or self._stopping:
+            return
+        self.children.served = True
+        _log.info("the gateway serves on port %d", self._state.udp.port)
+        self._served()
+
+    def left(self, role: Role) -> None:
+        """A child is gone."""
+        self._requests.left(role)
+        if self._stopping:
+            if self.children.gone:
+                self._loop.stop()
+        elif role is Role.CUSTODIAN and self.children.served:
+            detail = "the custodian is being restarted"
+            if not self.may_restart(role):
+                name = self._state.gateway.interface.name
+                detail = f"its PIN must be typed again: wghsm down {name}, then wghsm up {self._state.file}"
+            self._state.token = m.TokenStatus("away", time.time_ns(), detail)
+
+    def may_restart(self, role: Role) -> bool:
+        """A custodian whose PIN was typed cannot come back where there is no terminal any more."""
+        return role is not Role.CUSTODIAN or not self._asks_for_pin or self._state.tty is not None
+
+    def ended(self, exit_code: ExitCode, text: str) -> None:
+        """A child's end ends the gateway."""
+        if not self._state.tun.exists():
+            exit_code, text = self._deleted()
+        self.stop(exit_code, text)
+
+    def take_signal(self, number: signal.Signals) -> None:
+        """SIGTERM and SIGINT end the gateway."""
+        if number is signal.SIGHUP:
+            return
+        _log.info("%s: the gateway ends", number.name)
+        if number is signal.SIGINT and not self.children.served:
+            self.stop(ExitCode.INTERRUPTED, "interrupted")
+        else:
+            self.stop()
+
+    def _note_token(self, token: m.TokenStatus) -> None:
+        before = self._state.token
+        if before is None or before.state != token.state:
+            log = _log.info if token.state == "ready" else _log.error
+            log("the token is %s%s", token.state, f": {token.detail}" if token.detail else "")
+        self._state.token = token
+
+    def _settled(self) -> None:
+        state = self._state
+
+        def needed(key: bytes) -> bool:
+            peer = state.model.peers.get(key)
+            return peer is not None and peer.host is not None and peer.slot not in state.endpoints
+
+        self._resolving.retain(needed)
+
+    def _link_news(self, watch: LinkWatch) -> None:
+        watch.drain()
+        state = self._state
+        if self._stopping:
+            return
+        if not state.tun.exists():
+            self.stop(*self._deleted())
+            return
+        now = state.links.status()
+        if now is None or now == state.link:
+            return
+        before, state.link = state.link, now
+        if now.mtu != before.mtu:
+            for role in _TUNNEL:
+                self.children.send(role, m.Mtu(now.mtu))
+        if now.up != before.up:
+            _log.info("the link is %s", "up" if now.up else "down")
+            for role in (*_TUNNEL, Role.HANDSHAKE):
+                self.children.send(role, m.LinkState(now.up))
+
+    def _deleted(self) -> tuple[ExitCode, str]:
+        return ExitCode.SYSTEM, f"the interface {self._state.gateway.interface.name} was deleted from outside"
+
+
+def pairs(*, runtime_psks: bool) -> frozenset[ChannelKind]:
+    """The kinds of pairs between children; the custodian hears of PSKs from control only where that is allowed."""
+    return frozenset(
+        kind
+        for kind in ChannelKind
+        if Role.SUPERVISOR not in kind.split("-") and (runtime_psks or kind is not ChannelKind.CONTROL_CUSTODIAN)
+    )
