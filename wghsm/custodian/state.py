@@ -90,6 +90,7 @@ class State:
                 raise self._damaged("it is empty")
             self._database = self._connect(self.path)
             self._check()
+            self._make_durable(self._database)
         except sqlite3.Error as error:
             raise self._fault(error) from None
         except OSError as error:
@@ -144,6 +145,7 @@ class State:
         unfinished.unlink(missing_ok=True)
         os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         database = self._connect(unfinished)
+        self._make_durable(database)
         database.executescript(_SCHEMA)
         database.close()
         unfinished.rename(self.path)
@@ -154,14 +156,17 @@ class State:
         database = sqlite3.connect(path, timeout=5, isolation_level=None)
         # One user only: no shared memory file, and a second custodian is kept out.
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        return database
+
+    @staticmethod
+    def _make_durable(database: sqlite3.Connection) -> None:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
-        return database
 
     def _check(self) -> None:
         verdict = self._one("PRAGMA quick_check(1)")
         if verdict != "ok":
-            raise self._damaged(str(verdict))
+            raise self._damaged(" ".join(str(verdict).split()))
         if self._one("PRAGMA application_id") != _APPLICATION:
             raise self._damaged("it is another program's")
         version = self._one("PRAGMA user_version")

@@ -1,0 +1,1 @@
+"""The custodian: its rules, its machine and its files."""

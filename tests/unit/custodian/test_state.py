@@ -1,0 +1,127 @@
+"""The state file: it remembers, it never goes back, and a damaged one is never silently replaced."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wghsm.custodian.state import Batch, State, StateFault, make_folder
+
+_ALICE, _BOB = b"a" * 32, b"b" * 32
+
+
+def _stamp(number: int) -> bytes:
+    return number.to_bytes(12, "big")
+
+
+def test_a_new_file_knows_nothing(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    assert state.is_new
+    assert (state.greatest(), state.epochs(), state.last_own()) == ({}, {}, None)
+    assert state.path.stat().st_mode & 0o077 == 0
+
+
+def test_it_remembers(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.write(Batch({_ALICE: _stamp(5), _BOB: _stamp(2**95)}, {_ALICE: 2**32 - 1}, 123))
+    state.write(Batch({}, {_BOB: 0}))
+    state.close()
+    again = State(tmp_path)
+    assert not again.is_new
+    assert again.greatest() == {_ALICE: _stamp(5), _BOB: _stamp(2**95)}
+    assert again.epochs() == {_ALICE: 2**32 - 1, _BOB: 0}
+    assert again.last_own() == 123
+
+
+def test_timestamps_never_go_back(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.write(Batch({_ALICE: _stamp(500)}, own=500))
+    state.write(Batch({_ALICE: _stamp(499)}, own=499))
+    assert (state.greatest(), state.last_own()) == ({_ALICE: _stamp(500)}, 500)
+
+
+def test_a_batch_is_there_after_a_kill(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, pathlib\n"
+        "from wghsm.custodian.state import Batch, State\n"
+        "state = State(pathlib.Path(sys.argv[1]))\n"
+        "state.write(Batch({b'a' * 32: bytes(11) + b'x'}, own=7))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    state = State(tmp_path)
+    assert (state.greatest(), state.last_own()) == ({_ALICE: bytes(11) + b"x"}, 7)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(8192))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def _scribble(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[4096:4200] = b"\xff" * 104
+    path.write_bytes(whole)
+
+
+def _another_program(path: Path) -> None:
+    path.unlink()
+    sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
+
+
+@pytest.mark.parametrize("damage", [_empty, _garbage, _cut, _scribble, _another_program])
+def test_a_damaged_file_is_a_fault_and_stays(tmp_path: Path, damage: object) -> None:
+    state = State(tmp_path)
+    state.write(Batch({_ALICE: _stamp(5)}))
+    state.close()
+    assert callable(damage)
+    damage(state.path)
+    before = state.path.read_bytes()
+    with pytest.raises(StateFault, match="damaged") as caught:
+        State(tmp_path)
+    assert str(state.path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert state.path.read_bytes() == before
+
+
+def test_a_newer_version_is_refused(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.close()
+    database = sqlite3.connect(state.path)
+    database.execute("PRAGMA user_version = 2")
+    database.close()
+    with pytest.raises(StateFault, match="version 2"):
+        State(tmp_path)
+
+
+def test_an_unfinished_creation_is_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "state.new").write_bytes(b"half")
+    assert State(tmp_path).is_new
+
+
+def test_the_folder_is_the_custodians_own(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "gateways" / "wg0", 61100, 61100)
+    about = folder.stat()
+    assert (about.st_uid, about.st_gid, about.st_mode & 0o777) == (61100, 61100, 0o700)
+    assert (tmp_path / "gateways" / "wg0").stat().st_uid == os.geteuid()
+    folder.chmod(0o755)
+    assert make_folder(tmp_path / "gateways" / "wg0", 61100, 61100).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "custodian").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateFault, match="state folder"):
+        make_folder(tmp_path, 61100, 61100)
+    assert (tmp_path / "elsewhere").stat().st_uid == os.geteuid()
