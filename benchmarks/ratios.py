@@ -1,0 +1,64 @@
+"""Two contenders measured in turn, and what is quoted of them: the median of the ratios of each round.
+
+A round measures both, one right after the other, so that whatever else the machine does meets both alike; every
+other round begins with the second. Absolute numbers are shown, and never kept.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+__all__ = ["Ratio", "Rounds", "interleave", "ratio_of"]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """wghsm divided by wireguard-go, for each round; and the two medians they come from, in `unit`."""
+
+    rounds: tuple[float, ...]
+    wghsm: float
+    wireguard_go: float
+    unit: str
+
+    @property
+    def median(self) -> float:
+        """The number to quote."""
+        return median(self.rounds)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The samples of both, a name of a value to its number; the same position is the same round."""
+
+    wghsm: tuple[Mapping[str, float], ...]
+    wireguard_go: tuple[Mapping[str, float], ...]
+
+
+def interleave(
+    wghsm: Callable[[], Mapping[str, float]],
+    wireguard_go: Callable[[], Mapping[str, float]],
+    rounds: int,
+    say: Callable[[str], None],
+) -> Rounds:
+    """Measure both `rounds` times in turn; `say` gets a line for each round."""
+    ours: list[Mapping[str, float]] = []
+    theirs: list[Mapping[str, float]] = []
+    for number in range(rounds):
+        both = [(wghsm, ours), (wireguard_go, theirs)]
+        for measure, samples in both if number % 2 == 0 else reversed(both):
+            samples.append(measure())
+        shown = ", ".join(f"{name} {ours[-1][name]:.4g} / {theirs[-1][name]:.4g}" for name in ours[-1])
+        say(f"round {number + 1} of {rounds}: {shown}")
+    return Rounds(tuple(ours), tuple(theirs))
+
+
+def ratio_of(rounds: Rounds, name: str, unit: str) -> Ratio:
+    """The ratios of the value `name`. Raises ValueError when wireguard-go's was zero in a round."""
+    ours, theirs = _values(rounds.wghsm, name), _values(rounds.wireguard_go, name)
+    if not all(theirs):
+        raise ValueError(f"{name} of wireguard-go was zero in a round: the rounds are too short")
+    return Ratio(tuple(a / b for a, b in zip(ours, theirs, strict=True)), median(ours), median(theirs), unit)
+
+
+def _values(samples: Sequence[Mapping[str, float]], name: str) -> list[float]:
+    return [sample[name] for sample in samples]
