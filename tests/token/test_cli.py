@@ -185,6 +185,42 @@ def test_no_such_token_and_no_module(made: SoftHsmToken) -> None:
         assert "absent" in _one_line(done)
 
 
+def test_a_store_of_another_user_needs_root(made: SoftHsmToken) -> None:
+    pin = made.directory / "nobody.pin"
+    pin.write_bytes(PIN)
+    pin.chmod(0o600)
+    os.chown(pin, 65534, 65534)
+    # The interpreter itself may be out of reach for other users: it starts as root, and drops.
+    code = (
+        "import os, sys, wghsm.cli.key; from wghsm.cli import main\n"
+        "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)\n"
+        "main(prog_name='wghsm')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "key", "list", "--token", made.uri.replace(str(made.pin_file), str(pin))],
+        env={**os.environ, **made.environment},
+        capture_output=True,
+        check=False,
+    )
+    pin.unlink()
+    assert done.returncode == ExitCode.NO_PRIVILEGE
+    assert "belongs to uid 61100; run this as root" in _one_line(done)
+
+
+def test_an_environment_without_the_store_says_what_to_check(made: SoftHsmToken, tmp_path: Path) -> None:
+    empty = tmp_path / "tokens"
+    empty.mkdir()
+    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {empty}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "wghsm", "key", "list", "--token", made.uri],
+        env={**os.environ, "SOFTHSM2_CONF": str(tmp_path / "softhsm2.conf")},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == ExitCode.TOKEN_UNUSABLE
+    assert "SOFTHSM2_CONF" in _one_line(done)
+
+
 def test_tokens_are_listed_and_shown_without_a_pin(made: SoftHsmToken) -> None:
     uri = made.uri.partition("&pin-source")[0]
     listed = json.loads(run(made, "token", "list", "--token", uri, "--json").stdout)

@@ -2,13 +2,14 @@
 
 import hashlib
 import hmac
+import re
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wghsm.pkcs11_backend import KeyNotFound, KeyUnfit, LabelTaken, TokenFault, TokenPool
+from wghsm.pkcs11_backend import AmbiguousKey, KeyNotFound, KeyUnfit, LabelTaken, TokenFault, TokenPool
 from wghsm.pkcs11_backend._objects import CKA
 from wghsm.pkcs11_backend.pool import psk_message
 from wghsm.pkcs11_backend.provision import derive_root, destroy_secret, generate_key, list_secrets, put_psk
@@ -27,6 +28,7 @@ def _root_of(pool: TokenPool, label: str, secret: bytes) -> None:
                 (CKA["EXTRACTABLE"], False),
                 (CKA["SIGN"], True),
                 (CKA["LABEL"], label.encode()),
+                (CKA["ID"], secret[:4]),
                 (CKA["VALUE"], bytearray(secret)),
             )
         )
@@ -106,6 +108,18 @@ def test_a_deleted_psk_is_gone(pool: TokenPool, label: str) -> None:
     with pytest.raises(KeyNotFound, match="wghsm psk put"):
         pool.find_psk(label)
     pool.recover(1)
+
+
+def test_two_secrets_with_one_label_are_refused_until_one_is_destroyed(pool: TokenPool, label: str) -> None:
+    for secret in (b"e" * 32, b"f" * 32):
+        _root_of(pool, label, secret)
+    with pytest.raises(AmbiguousKey, match=f"wghsm psk destroy {re.escape(label)} --id"):
+        pool.find_root(label)
+    with pytest.raises(AmbiguousKey, match="--id"):
+        destroy_secret(pool, label)
+    identity = next(report.id for report in list_secrets(pool) if report.label == label)
+    destroy_secret(pool, label, bytes.fromhex(identity))
+    assert pool.find_root(label).label == label
 
 
 def test_a_psk_deleted_elsewhere_does_not_stop_recovery(pool: TokenPool, label: str) -> None:

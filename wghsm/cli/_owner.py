@@ -42,6 +42,7 @@ def on_token(uri: TokenUri, work: Callable[[TokenPool], Answer], *, read_write: 
     """Log in to the token and do `work` as its store's owner. Raises TokenError and CommandError."""
     if uri.module_path is None:
         raise UriError("token URI: no module-path; write ?module-path=/path/of/the/module.so")
+    _no_core_dump()
     with open_pin(uri.pin_source) as source:
         pin = source.read(f"PIN of {uri.describe_token()}: ")
 
@@ -57,11 +58,19 @@ def on_token(uri: TokenUri, work: Callable[[TokenPool], Answer], *, read_write: 
 
 def as_owner(uri: TokenUri, work: Callable[[], Answer]) -> Answer:
     """Do `work` as the owner of the store that `uri` leads to. Raises TokenError and CommandError."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _no_core_dump()
     owner = store_owner(uri.module_path, os.environ)
-    if owner is None or os.geteuid() != 0 or owner[0] == 0:
+    if owner is None or owner[0] in (0, os.geteuid()):
         return work()
+    if os.geteuid() != 0:
+        raise CommandError(
+            f"the token's store belongs to uid {owner[0]}; run this as root or as that user", ExitCode.NO_PRIVILEGE
+        )
     return _in_child(owner[0], owner[1], work)
+
+
+def _no_core_dump() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _in_child(uid: int, gid: int, work: Callable[[], Answer]) -> Answer:

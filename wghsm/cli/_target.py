@@ -13,7 +13,7 @@ from wghsm.pkcs11_backend import TokenUri
 if TYPE_CHECKING:
     from wghsm.config import Gateway
 
-__all__ = ["Target", "label_of", "target_of", "token_options"]
+__all__ = ["Target", "identity_of", "label_of", "target_of", "token_options"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,14 @@ def target_of(token: str | None, config: str | None) -> Target:
 
     gateway = load(str(config))
     return Target(TokenUri.parse(gateway.token.uri), gateway)
+
+
+def identity_of(text: str | None) -> bytes | None:
+    """Return the CKA_ID that --id gives in hex; None without it. Raises CommandError."""
+    try:
+        return None if text is None else bytes.fromhex(text)
+    except ValueError:
+        raise CommandError("--id takes hex digits, as the list commands show them", ExitCode.BAD_CONFIG) from None
 
 
 def label_of(target: Target, label: str | None) -> str:

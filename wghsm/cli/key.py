@@ -7,8 +7,7 @@ import click
 
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
-from wghsm.cli._target import label_of, target_of, token_options
-from wghsm.exits import ExitCode
+from wghsm.cli._target import identity_of, label_of, target_of, token_options
 from wghsm.pkcs11_backend.provision import KeyReport, destroy_key, generate_key, list_keys, show_key
 
 __all__ = ["key"]
@@ -121,10 +120,7 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
     Example: wghsm key destroy old-gateway -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
-    try:
-        wanted = None if identity is None else bytes.fromhex(identity)
-    except ValueError:
-        raise CommandError("--id takes hex digits, as wghsm key list shows them", ExitCode.BAD_CONFIG) from None
+    wanted = identity_of(identity)
     confirm(
         f"Destroy key {label!r} in {target.uri.describe_token()} for good?", yes=yes, refused="nothing was destroyed"
     )

@@ -13,7 +13,7 @@ import click
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._psk_export import Request, request_of
-from wghsm.cli._target import Target, target_of, token_options
+from wghsm.cli._target import Target, identity_of, target_of, token_options
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool
 from wghsm.pkcs11_backend.provision import derive_root as make_root
@@ -96,26 +96,28 @@ def list_(token: str | None, config: str | None, as_json: bool) -> None:
         return
     for report in reports:
         length = "length not stated" if report["length"] is None else f"{report['length']} bytes"
-        click.echo(f"{report['label']}\t{report['kind']}\t{length}")
+        click.echo(f"{report['label']}\t{report['kind']}\t{report['id'] or '-'}\t{length}")
 
 
 @psk.command()
 @click.argument("label")
+@click.option("--id", "identity", metavar="HEX", help="CKA_ID, where several secrets have the label.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @token_options
 @json_option
-def destroy(label: str, yes: bool, token: str | None, config: str | None, as_json: bool) -> None:
+def destroy(label: str, identity: str | None, yes: bool, token: str | None, config: str | None, as_json: bool) -> None:
     """Destroy a PSK object or a root in the token, for good.
 
     Example: wghsm psk destroy alice-psk -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
+    wanted = identity_of(identity)
     confirm(
         f"Destroy secret {label!r} in {target.uri.describe_token()} for good?", yes=yes, refused="nothing was destroyed"
     )
 
     def work(pool: Any) -> Answer:
-        destroy_secret(pool, label)
+        destroy_secret(pool, label, wanted)
         return Answer()
 
     on_token(target.uri, work, read_write=True)

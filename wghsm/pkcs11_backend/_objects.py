@@ -24,6 +24,7 @@ __all__ = [
     "find_psk",
     "find_root",
     "flag",
+    "ids_of",
     "is_readable_psk",
     "number",
     "stated_public",
@@ -175,16 +176,21 @@ def text(calls: Calls, handle: int, name: str) -> str | None:
     return None if value is None else value.decode("utf-8", "replace")
 
 
+def ids_of(calls: Calls, handles: list[int]) -> str:
+    """Name the CKA_ID of each object in hex, as --id takes it."""
+    return ", ".join((calls.attribute(handle, CKA["ID"]) or b"").hex() or "''" for handle in handles[:_SHOWN])
+
+
 def _only(calls: Calls, token: str, kind: int, label: str, noun: str, make: str) -> int:
     wanted: Template = ((CKA["CLASS"], kind), (CKA["LABEL"], label.encode()))
     found = calls.find(wanted)
     if len(found) == 1:
         return found[0]
     if found:
-        ids = ", ".join((calls.attribute(handle, CKA["ID"]) or b"").hex() or "none" for handle in found[:_SHOWN])
+        command = "key" if kind == CKO_PRIVATE_KEY else "psk"
         raise AmbiguousKey(
-            f"{token}: {len(found)} objects of kind {noun} have the label {label!r} (ids: {ids}); keep one: "
-            f"wghsm key destroy {label} --id ID"
+            f"{token}: {len(found)} objects of kind {noun} have the label {label!r} (ids: {ids_of(calls, found)}); "
+            f"keep one: wghsm {command} destroy {label} --id ID"
         )
     others = sorted({text(calls, handle, "LABEL") or "" for handle in calls.find(((CKA["CLASS"], kind),))})
     there = ", ".join(repr(other) for other in others[:_SHOWN]) + (" ..." if len(others) > _SHOWN else "")

@@ -31,6 +31,8 @@ from wghsm.pkcs11_backend.uri import TokenUri
 
 __all__ = ["Module", "load"]
 
+_NONE_THERE = "no initialised token (is its configuration, such as SOFTHSM2_CONF, the one meant?)"
+
 _loaded: dict[str, "Module"] = {}
 _loading = threading.Lock()
 
@@ -113,7 +115,7 @@ class Module:
         fitting = [token for token in there if _fits(token, uri)]
         if len(fitting) == 1:
             return fitting[0]
-        shown = "; ".join(_describe(token) for token in (fitting or there)) or "no initialised token"
+        shown = "; ".join(_describe(token) for token in (fitting or there)) or _NONE_THERE
         if fitting:
             raise AmbiguousToken(f"{uri.describe_token()} fits several tokens: {shown}; add serial= to the URI")
         raise TokenNotFound(

@@ -12,6 +12,7 @@ A session is used by one thread at a time: `session()` lends one and takes it ba
 PKCS11.md section 3 and renews the handles inside the PrivateKey, RootSecret and StoredPsk values handed out before.
 """
 
+import os
 import queue
 import threading
 import time
@@ -221,6 +222,7 @@ class TokenPool:
                     *((CKA[use], False) for use in _objects.SECRET_USES),
                     (CKA["MODIFIABLE"], False),
                     (CKA["LABEL"], label.encode()),
+                    (CKA["ID"], os.urandom(8)),
                     (CKA["VALUE"], psk),
                 )
             )

@@ -247,7 +247,7 @@ def destroy_key(pool: TokenPool, label: str, identity: bytes | None = None) -> i
             there = ", ".join(sorted({repr(report.label) for report in list_keys(pool)})) or "none"
             raise KeyNotFound(f"{pool.token_name}: no key with the label {label!r}; there is: {there}")
         if len(private) > 1:
-            ids = ", ".join((calls.attribute(handle, CKA["ID"]) or b"").hex() or "none" for handle in private)
+            ids = _objects.ids_of(calls, private)
             raise AmbiguousKey(
                 f"{pool.token_name}: {len(private)} keys have the label {label!r}; add --id, one of {ids}"
             )
@@ -300,15 +300,21 @@ def put_psk(pool: TokenPool, label: str, psk: bytearray, *, replace: bool = Fals
         return pool.put_psk(label, psk)
 
 
-def destroy_secret(pool: TokenPool, label: str) -> None:
-    """Destroy the one secret object `label`, root or PSK. Raises KeyNotFound, AmbiguousKey, TokenFault."""
+def destroy_secret(pool: TokenPool, label: str, identity: bytes | None = None) -> None:
+    """Destroy the one secret object `label`, root or PSK (with CKA_ID `identity` where several share the label).
+
+    Raises KeyNotFound, AmbiguousKey, TokenFault.
+    """
     with pool.control() as calls:
-        found = _labelled(calls, CKO_SECRET_KEY, label, None)
+        found = _labelled(calls, CKO_SECRET_KEY, label, identity)
         if not found:
             there = ", ".join(sorted({repr(report.label) for report in list_secrets(pool)})) or "none"
             raise KeyNotFound(f"{pool.token_name}: no secret with the label {label!r}; there is: {there}")
         if len(found) > 1:
-            raise AmbiguousKey(f"{pool.token_name}: {len(found)} secrets have the label {label!r}")
+            ids = _objects.ids_of(calls, found)
+            raise AmbiguousKey(
+                f"{pool.token_name}: {len(found)} secrets have the label {label!r}; add --id, one of {ids}"
+            )
         calls.destroy(found[0])
 
 
