@@ -11,6 +11,8 @@ import base64
 import hmac
 from typing import TYPE_CHECKING
 
+# Loaded now: the code may be unreadable after the drop, and `from_private_bytes` imports this on first use.
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 

@@ -7,6 +7,9 @@ sees a point that a stranger sent (PROTOCOL.md sections 2 and 4).
 import hmac
 from typing import Final
 
+# Loaded now: a process that has given up root may not be able to read the code any more, and `from_private_bytes`
+# imports this on first use.
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from wghsm.noise.constants import PUBLIC_KEY_LEN
