@@ -95,7 +95,7 @@ def _token(gateway: Status, now: float) -> str:
         return "not open yet"
     state = "ready" if token.state == "ready" else click.style(token.state, fg="red", bold=True)
     detail = f" ({token.detail})" if token.detail else ""
-    uses = f"{token.accepted} initiations accepted, {token.created} created, {token.refused} refused"
+    uses = f"{token.accepted} handshakes done, {token.created} begun, {token.refused} refused"
     return f"{state} for {_span(now - token.since)}{detail}; {uses}"
 
 

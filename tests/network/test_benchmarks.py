@@ -1,0 +1,85 @@
+"""script/bench runs whole and writes its document; what it measures is nobody's concern here."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.ratios import Ratio, Rounds, interleave, ratio_of
+from benchmarks.report import BEGIN, END, Conditions, write_page
+
+ROOT = Path(__file__).parents[2]
+
+RATIOS = {
+    "throughput.to_gateway.rate",
+    "throughput.to_gateway.cpu_per_gbit",
+    "throughput.from_gateway.rate",
+    "throughput.from_gateway.cpu_per_gbit",
+    "handshakes.rate",
+    "handshakes.cpu_per_handshake",
+}
+
+
+def test_a_quick_run_writes_its_document(tmp_path: Path) -> None:
+    out = tmp_path / "results.json"
+    done = subprocess.run(
+        [ROOT / "script/bench", "--quick", "--out", out], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    document = json.loads(out.read_text())
+    assert document["version"] == 1
+    assert document["conditions"]["quick"] is True
+    assert document["versions"].keys() >= {"wghsm", "wireguard_go", "softhsm", "python", "kernel"}
+    assert document["ratios"].keys() == RATIOS
+    for name, ratio in document["ratios"].items():
+        assert len(ratio["rounds"]) == document["conditions"]["rounds"], name
+        assert ratio["least"] <= ratio["median"] <= ratio["greatest"], name
+        assert name in done.stdout
+    assert "/" not in json.dumps({key: value for key, value in document.items() if key != "compared"})
+
+
+def test_the_committed_document_is_of_a_whole_run() -> None:
+    document = json.loads((ROOT / "benchmarks/results.json").read_text())
+    assert document["conditions"]["quick"] is False
+    assert document["conditions"]["rounds"] >= 5
+    assert document["ratios"].keys() == RATIOS
+
+
+def test_rounds_alternate_and_ratios_are_taken_by_round() -> None:
+    order = []
+
+    def contender(name: str, values: list[float]) -> dict[str, float]:
+        order.append(name)
+        return {"rate": values.pop(0)}
+
+    ours, theirs = [1.0, 6.0, 3.0], [2.0, 2.0, 1.0]
+    lines: list[str] = []
+    samples = interleave(lambda: contender("ours", ours), lambda: contender("theirs", theirs), 3, lines.append)
+    assert order == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+    ratio = ratio_of(samples, "rate", "Gbit/s")
+    assert ratio.rounds == (0.5, 3.0, 3.0)
+    assert ratio.median == 3.0
+    assert (ratio.wghsm, ratio.wireguard_go) == (3.0, 2.0)
+    assert len(lines) == 3
+
+
+def test_a_ratio_to_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="too short"):
+        ratio_of(Rounds(({"rate": 1.0},), ({"rate": 0.0},)), "rate", "Gbit/s")
+
+
+def test_the_page_keeps_what_stands_around_its_results(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    conditions = Conditions(rounds=1, seconds=1, cores=2, peers=40, quick=True)
+    for _ in range(2):
+        write_page(page, {"handshakes.rate": Ratio((0.25,), 1.0, 4.0, "handshakes/s")}, conditions)
+    text = page.read_text()
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "| handshakes a second as responder | 0.25 | 0.25 to 0.25 |" in text
+    assert "old" not in text
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="no place"):
+        write_page(page, {}, conditions)
