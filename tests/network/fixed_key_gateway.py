@@ -32,6 +32,11 @@ PEER = 7
 MTU = 1420
 UIDS = {Role.EGRESS: 61102, Role.INGRESS: 61103}
 
+_SHORT = """\
+from wghsm.process import run_child
+from wghsm.tunnel import {0}, Times
+raise SystemExit(run_child("{0}", lambda child: {0}.main(child, Times({1}))))
+"""
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF = 0x400454CA
@@ -118,9 +123,11 @@ class End:
 
 
 class Gateway:
-    """Egress and ingress in `namespace`, with one peer, PEER."""
+    """Egress and ingress in `namespace`, with one peer, PEER; `times` are the arguments of a Times, as text."""
 
-    def __init__(self, namespace: Namespace, scratch: Path, addresses: Sequence[str], allowed: Sequence[str]) -> None:
+    def __init__(
+        self, namespace: Namespace, scratch: Path, addresses: Sequence[str], allowed: Sequence[str], times: str = ""
+    ) -> None:
         self.namespace = namespace
         self.tun = "wg0"
         self.children: dict[Role, subprocess.Popen[bytes]] = {}
@@ -128,6 +135,7 @@ class Gateway:
         self.port = 0
         self._changes = 0
         self._scratch = scratch
+        self._times = times
         self._stats_fd = create_stats()
         self.stats = StatsFile(self._stats_fd, Role.SUPERVISOR)
         self._fds: list[int] = [self._stats_fd]
@@ -160,7 +168,8 @@ class Gateway:
 
     def _start(self, role: Role) -> None:
         near, far = socket_pair()
-        argv = [sys.executable, "-I", "-m", f"wghsm.tunnel.{role}", "--channel", str(far.fileno())]
+        program = ["-m", f"wghsm.tunnel.{role}"] if not self._times else ["-c", _SHORT.format(role, self._times)]
+        argv = [sys.executable, "-I", *program, "--channel", str(far.fileno())]
         log = (self._scratch / f"{self.namespace.name}-{role}.log").open("wb")
         with log:
             self.children[role] = subprocess.Popen(argv, pass_fds=[far.fileno()], stderr=log)
@@ -244,8 +253,8 @@ class Gateway:
             os.close(fd)
 
 
-def install(initiator: Gateway, responder: Gateway, session: int, index: int) -> None:
-    """One session between two gateways with fresh random keys, in the order of a real handshake."""
+def install(initiator: Gateway, responder: Gateway, session: int, index: int) -> dict[str, bytes]:
+    """One session between two gateways with fresh random keys, in the order of a real handshake; gives the keys."""
     there, back = os.urandom(32), os.urandom(32)
     for gateway, is_initiator, send, receive in ((responder, False, back, there), (initiator, True, there, back)):
         now = boottime()
@@ -259,3 +268,4 @@ def install(initiator: Gateway, responder: Gateway, session: int, index: int) ->
             raise RuntimeError(f"not installed: {installed}")
     initiator.handshake[Role.EGRESS].send(m.Activate(session, PEER, confirm=True))
     responder.handshake[Role.INGRESS].expect(m.SessionConfirmed)
+    return {"initiator's": there, "responder's": back}

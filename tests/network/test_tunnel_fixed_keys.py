@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.network.fixed_key_gateway import PEER, UIDS, Gateway, inside, install, open_udp
-from tests.network.support import Lab, Link, Pinger, ping, ping_until, until
+from tests.network.support import Lab, Link, Pinger, ping, ping_until, scan_memory, until
 from wghsm.exits import ExitCode
 from wghsm.ipc import ChannelKind, PeerField, Role
 from wghsm.ipc import messages as m
@@ -75,7 +75,7 @@ def test_rekeys_in_both_roles_lose_nothing(pair: Pair, lab: Lab) -> None:
         install(*roles, session, 100 * session)
         _wait_for_packets(pair.right, enough)
     result = pinger.stop()
-    assert result.sent >= 50
+    assert result.received >= 30
     # What was on its way when ping was stopped is no loss.
     assert all(number > result.sent - 3 for number in result.missing)
 
@@ -209,6 +209,36 @@ def test_privileges_are_gone(pair: Pair) -> None:
         assert status["CapPrm"] == status["CapEff"] == [f"{1 << 14:016x}"]
         assert status["NoNewPrivs"] == ["1"]
         assert int(status["VmLck"][0]) > 0
+
+
+def test_each_process_holds_its_own_keys_and_drops_them_when_they_expire(lab: Lab) -> None:
+    near, far = lab.namespace("near"), lab.namespace("far")
+    link = lab.connect(near, far)
+    times = "reject_after_time=8 * 10**9"
+    left = lab.add(Gateway(near, lab.scratch, ["10.8.0.1/24"], ["10.8.0.2/32"], times))
+    right = lab.add(Gateway(far, lab.scratch, ["10.8.0.2/24"], ["10.8.0.1/32"], times))
+    left.endpoint(link.right.ipv4, right.port)
+    keys = install(left, right, 1, 100)
+    assert _held(left, keys) == {Role.EGRESS: {"initiator's"}, Role.INGRESS: {"responder's"}}
+    ping(near, "10.8.0.2", count=2, interval=0.01)
+    until(lambda: _sessions(left) == 0, "no session")
+    assert _held(left, keys) == {Role.EGRESS: set(), Role.INGRESS: set()}
+    before = right.stats.get(PEER, PeerField.RX_PACKETS)
+    ping(near, "10.8.0.2", count=1, wait=0.2)
+    assert left.handshake[Role.EGRESS].expect(m.HandshakeWanted) == m.HandshakeWanted(PEER, "no-session")
+    assert right.stats.get(PEER, PeerField.RX_PACKETS) == before
+
+
+def _held(gateway: Gateway, keys: dict[str, bytes]) -> dict[Role, set[str]]:
+    return {role: scan_memory(child.pid, keys).names() for role, child in gateway.children.items()}
+
+
+def _sessions(gateway: Gateway) -> int:
+    count = 0
+    for end in gateway.handshake.values():
+        end.send(m.AwaitSessions())
+        count += len(end.expect(m.SessionSnapshot).sessions)
+    return count
 
 
 def test_the_end_of_the_supervisor_ends_both(pair: Pair) -> None:

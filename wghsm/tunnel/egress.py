@@ -15,7 +15,7 @@ from wghsm.ipc import ChannelKind, Counter, Role
 from wghsm.ipc import messages as m
 from wghsm.process import Child, boottime, run_child
 from wghsm.tunnel.sender import Sender, SendPeer
-from wghsm.tunnel.times import Times
+from wghsm.tunnel.times import PROTOCOL_TIMES, Times
 from wghsm.tunnel.worker import BURST, LARGEST, Worker, take_stats, tun_gone
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class _Egress(Worker):
         self.sender.ask_again(boottime())
 
 
-def main(child: Child, times: Times = Times()) -> None:  # noqa: B008
+def main(child: Child, times: Times = PROTOCOL_TIMES) -> None:
     """Serve until the supervisor ends this process; `times` other than the protocol's are for tests."""
     _Egress(child, take_stats(child), times)
     child.drop(keep_memory_lock=True)

@@ -17,7 +17,7 @@ from wghsm.process import Child, boottime, run_child
 from wghsm.tunnel.endpoints import CONTROL_SPACE, packet_info
 from wghsm.tunnel.open import open_read
 from wghsm.tunnel.receiver import Receiver
-from wghsm.tunnel.times import Times
+from wghsm.tunnel.times import PROTOCOL_TIMES, Times
 from wghsm.tunnel.worker import BURST, LARGEST, Worker, take_stats, tun_gone
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class _Ingress(Worker):
             self.child.send(_TO_HANDSHAKE, part)
 
 
-def main(child: Child, times: Times = Times()) -> None:  # noqa: B008
+def main(child: Child, times: Times = PROTOCOL_TIMES) -> None:
     """Serve until the supervisor ends this process; `times` other than the protocol's are for tests."""
     _Ingress(child, take_stats(child), times)
     child.drop(keep_memory_lock=True)

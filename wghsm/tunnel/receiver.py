@@ -19,7 +19,7 @@ from wghsm.tunnel.allowed_ips import AllowedIPs
 from wghsm.tunnel.endpoints import Source, endpoint_of
 from wghsm.tunnel.slots import Expiry, ReceiveSession, ReceiveSlots, SeenKeys
 from wghsm.tunnel.snapshot import snapshot_parts
-from wghsm.tunnel.times import Times
+from wghsm.tunnel.times import PROTOCOL_TIMES, Times
 from wghsm.wipe import wipe
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Receiver:
         tell: Callable[[m.Message], object],
         tell_egress: Callable[[m.Message], object],
         hand_over: Callable[[m.Datagram], bool],
-        times: Times | None = None,
+        times: Times = PROTOCOL_TIMES,
     ) -> None:
         self.routes = AllowedIPs()
         self.by_index: dict[int, tuple[ReceivePeer, ReceiveSession]] = {}
@@ -65,7 +65,7 @@ class Receiver:
         self._tell = tell
         self._tell_egress = tell_egress
         self._hand_over = hand_over
-        self._times = times or Times()
+        self._times = times
         self._peers: dict[int, ReceivePeer] = {}
         self._seen = SeenKeys(self._times.zero_key_material)
         self._expiry: Expiry[ReceiveSession] = Expiry()

@@ -22,7 +22,7 @@ from wghsm.tunnel.seal import seal_read
 from wghsm.tunnel.slots import Expiry, SeenKeys, SendSession, SendSlots
 from wghsm.tunnel.snapshot import snapshot_parts
 from wghsm.tunnel.staging import Staging
-from wghsm.tunnel.times import Times
+from wghsm.tunnel.times import PROTOCOL_TIMES, Times
 from wghsm.wipe import wipe
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Sender:
         stats: StatsFile,
         transmit: Callable[[SendPeer, Destination, list[bytes]], int],
         tell: Callable[[m.Message], object],
-        times: Times | None = None,
+        times: Times = PROTOCOL_TIMES,
         staging: Staging | None = None,
     ) -> None:
         self.routes = AllowedIPs()
@@ -77,7 +77,7 @@ class Sender:
         self._words = stats.words
         self._transmit = transmit
         self._tell = tell
-        self._times = times or Times()
+        self._times = times
         self._peers: dict[int, SendPeer] = {}
         self._staging = Staging() if staging is None else staging
         self._seen = SeenKeys(self._times.zero_key_material)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wghsm.noise import constants
 
-__all__ = ["Times"]
+__all__ = ["PROTOCOL_TIMES", "Times"]
 
 
 @dataclass(frozen=True)
@@ -24,3 +24,7 @@ class Times:
     """How long a HandshakeWanted of a peer stands before it is repeated."""
     endpoint_told_again: int = constants.KEEPALIVE_TIMEOUT
     """How often ingress repeats an unchanged endpoint of a peer that is heard: newest wins over a configured one."""
+
+
+PROTOCOL_TIMES = Times()
+"""What the protocol says; every gateway outside a test."""

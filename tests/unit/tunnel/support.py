@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from wghsm.ipc import Role, StatsFile, create_stats
 from wghsm.ipc import messages as m
-from wghsm.tunnel import Times
 from wghsm.tunnel.endpoints import Destination, Source
 from wghsm.tunnel.open import open_read
 from wghsm.tunnel.receiver import Receiver
 from wghsm.tunnel.sender import Sender, SendPeer
 from wghsm.tunnel.staging import Staging
+from wghsm.tunnel.times import PROTOCOL_TIMES, Times
 
 SECOND = 1_000_000_000
 START = 1_000_000 * SECOND
@@ -81,7 +81,7 @@ def install_receive(
 class Egress:
     """A Sender that knows PEER at 192.0.2.7 with 10.0.0.0/8 and fd00::/8; `sent` and `told` keep what it did."""
 
-    def __init__(self, times: Times | None = None, staging: Staging | None = None) -> None:
+    def __init__(self, times: Times = PROTOCOL_TIMES, staging: Staging | None = None) -> None:
         self.stats = make_stats(Role.EGRESS)
         self.sent: list[bytes] = []
         self.told: list[m.Message] = []
@@ -119,7 +119,7 @@ class Egress:
 class Ingress:
     """A Receiver that knows PEER with 10.0.0.0/8 and fd00::/8; lists keep what it told to whom."""
 
-    def __init__(self, times: Times | None = None) -> None:
+    def __init__(self, times: Times = PROTOCOL_TIMES) -> None:
         self.stats = make_stats(Role.INGRESS)
         self.told: list[m.Message] = []
         self.told_egress: list[m.Message] = []
