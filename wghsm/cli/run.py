@@ -176,7 +176,7 @@ def _start(file: str, log_fd: int, tty: int | None) -> _Outcome | None:
     finally:
         os.close(writer)
     try:
-        with open(reader, "rb") as pipe:
+        with os.fdopen(reader, "rb") as pipe:
             word = pipe.read()
     except BaseException:
         # Ctrl-C at the prompt or while it starts: nothing stays behind.

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["LinkStatus", "LinkWatch", "Links"]
 
 _log = logging.getLogger(__name__)
+# Whole netlink messages at level debug would bury everything else.
+for _name in ("pyroute2", "asyncio"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 _MAIN_TABLE = 254
 _RTMGRP_LINK = 1
