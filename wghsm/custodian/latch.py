@@ -78,7 +78,8 @@ class PinLatch:
 
     def _read(self) -> None:
         try:
-            text = self.path.read_text(encoding="ascii")
+            # Not read_text: a codec other than UTF-8 would be imported here, after the drop.
+            text = self.path.read_bytes().decode()
         except FileNotFoundError:
             self._salt = os.urandom(_SALT_LEN)
             return

@@ -79,6 +79,8 @@ class SoftwarePeer:
         self.secret = secret or bytes(32)
         self.custody = SoftwareCustody(self.private, {gateway_public: self.secret})
         self.initiator: Initiator | None = None
+        self.ephemeral = b""
+        self.last_initiation = 0
 
     @property
     def told(self) -> m.CustodianPeer:
@@ -86,7 +88,8 @@ class SoftwarePeer:
 
     def initiation(self, request: int, unix_ns: int) -> m.AcceptInitiation:
         self.initiator = Initiator(self.custody, self.gateway)
-        fields = self.initiator.write_initiation(bytearray(os.urandom(32)), tai64n.from_unix_ns(unix_ns))
+        self.ephemeral = os.urandom(32)
+        fields = self.initiator.write_initiation(bytearray(self.ephemeral), tai64n.from_unix_ns(unix_ns))
         assert isinstance(fields, InitiationFields)
         return m.AcceptInitiation(
             request, fields.ephemeral, fields.static, fields.timestamp, 1000 + request, 2000 + request
