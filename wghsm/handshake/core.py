@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .effects import Effect
+    from .indices import IndexTable
     from .peers import Statistics
 
 __all__ = ["HandshakeCore"]
@@ -126,6 +127,11 @@ class HandshakeCore:
         self._lose(other)
         return self._state.take_effects()
 
+    @property
+    def indices(self) -> IndexTable:
+        """The indices in use, to look at."""
+        return self._state.indices
+
     def sockets_changed(self) -> None:
         """New UDP sockets: the own addresses that peers were reached from may not hold any more."""
         for peer in self._state.peers.values():
@@ -186,7 +192,8 @@ class HandshakeCore:
     def _add(self, told: m.HandshakePeer, now: int) -> None:
         timers = PeerTimers(self._state.times, self._state.limits)
         peer = Peer(told.peer, told.public_key, CookieMaker(told.public_key), timers, told.persistent_keepalive)
-        peer.last_message = self._state.stats.get(peer.number, PeerField.LAST_HANDSHAKE_SENT) or None
+        if last := self._state.stats.get(peer.number, PeerField.LAST_HANDSHAKE_SENT):
+            peer.free_at = last + self._state.times.rekey_timeout
         self._state.peers[peer.number] = peer
         if told.endpoint is not None:
             # Older than anything a worker may know: this process may have been restarted.
@@ -274,7 +281,7 @@ class HandshakeCore:
     def _rekey_now(self, peer: Peer, since: int, now: int) -> None:
         if peer.completed >= since:
             return
-        if (free := self._exchange.free_at(peer)) > now:
+        if (free := self._exchange.free_at(peer, now)) > now:
             self._rekeys.add(peer.number, since, free)
         else:
             self._exchange.initiate(peer, now)

@@ -210,7 +210,7 @@ class Exchange:
             return
         if not retry:
             peer.timers.attempts = 0
-        free = self.free_at(peer)
+        free = self.free_at(peer, now)
         if free > now:
             # The kernel lets a repetition fall that comes too soon after a response, until the next packet.
             if retry:
@@ -230,9 +230,9 @@ class Exchange:
         if obstacle is not None:
             self._state.stats.count(obstacle)
             return
-        peer.last_message = now
+        peer.free_at = now + self._state.times.rekey_timeout
         index = self._state.indices.reserve(peer.number)
-        peer.creating = self._requests.add(Creating(peer, index), now)
+        peer.creating = self._requests.add(Creating(peer, index, now), now)
         self._state.tell(Role.CUSTODIAN, m.CreateInitiation(peer.creating, peer.number, index))
 
     def created(self, message: m.InitiationCreated, now: int) -> None:
@@ -245,6 +245,10 @@ class Exchange:
             self._state.indices.release(request.index)
             return
         peer.creating = None
+        if peer.responding is not None or peer.responded >= request.at:
+            # The peer was faster; two handshake messages at once would only cross.
+            self._state.indices.release(request.index)
+            return
         self._drop_initiation(peer)
         peer.initiation = OwnInitiation(request.index, message.handle, self._gate.identity)
         fields = Initiation(request.index, message.ephemeral, message.static, message.timestamp)
@@ -301,12 +305,13 @@ class Exchange:
             self._state.indices.release(request.index)
             return
         self._state.indices.assign(request.index, peer.number)
+        crossed = peer.initiation is not None
         # The custodian has dropped the handle of our own initiation.
         self._drop_initiation(peer)
         self._received(peer, request.source, request.at, now, request.size)
         self._state.stats.count(Counter.INITIATION_RECEIVED)
         session = Session(message.session, peer.number, request.index, initiator=False, created=now)
-        answer = Answer(Response(request.index, request.remote_index, message.ephemeral, message.empty))
+        answer = Answer(Response(request.index, request.remote_index, message.ephemeral, message.empty), crossed)
         installation = Installation(peer, session, answer)
         peer.responding = installation
         self._derived(installation, request.incarnation, now)
@@ -343,7 +348,10 @@ class Exchange:
             self._complete(peer, now)
         elif peer.responding is installation:
             peer.responding = None
+            peer.responded = now
             self._send(peer, installation.answer.message, now, Counter.RESPONSE_SENT)
+            if installation.answer.crossed:
+                peer.free_at += self._detour(peer)
 
     def confirmed(self, message: m.SessionConfirmed, now: int) -> None:
         """First data on the session that we responded with."""
@@ -361,7 +369,7 @@ class Exchange:
     # What they share.
 
     def _send(self, peer: Peer, message: Initiation | Response, now: int, counter: Counter) -> None:
-        peer.last_message = now
+        peer.free_at = now + self._state.times.rekey_timeout
         data = peer.cookies.authenticate(message, now)
         self._state.stats.set(peer.number, PeerField.LAST_HANDSHAKE_SENT, now)
         if peer.endpoint is None:
@@ -377,9 +385,20 @@ class Exchange:
         self._state.stats.set(peer.number, PeerField.LAST_HANDSHAKE_RECEIVED, now)
         self._state.move(peer, source, min(at, now))
 
-    def free_at(self, peer: Peer) -> int:
-        """From when on the peer may be sent an initiation."""
-        return 0 if peer.last_message is None else peer.last_message + self._state.times.rekey_timeout
+    def free_at(self, peer: Peer, now: int) -> int:
+        """From when on the peer may be sent an initiation: not while a response to it is in the making."""
+        return peer.free_at if peer.responding is None else now + self._state.times.rekey_timeout
+
+    def _detour(self, peer: Peer) -> int:
+        """How much longer than REKEY_TIMEOUT to wait after initiations that crossed: both responses are void then.
+
+        Two gateways in step would cross again and again over a link that is slower than the jitter. The one with
+        the greater public key lets the other one go first.
+        """
+        behind = self._gate is not None and self._gate.identity > peer.public_key
+        eighth = self._state.times.rekey_timeout // 8
+        least = 4 * eighth if behind else eighth
+        return least + (int.from_bytes(self._state.entropy(4), "little") * eighth >> 32)
 
     def _give_up(self, request: Request, now: int) -> None:
         """A request was refused or not answered in time; our initiation may still find its true response."""

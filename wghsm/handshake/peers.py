@@ -64,9 +64,13 @@ class OwnInitiation:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Message 2 without its macs, ready to leave once ingress has the session."""
+    """Message 2 without its macs, ready to leave once ingress has the session.
+
+    `crossed`: an initiation of ours was under way, and is void.
+    """
 
     message: Response
+    crossed: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,8 +93,10 @@ class Peer:
     keepalive: int = 0
     endpoint: Endpoint | None = None
     endpoint_at: int = 0
-    last_message: int | None = None
-    """When an initiation or response last went to the peer, or an initiation was asked for (CLOCK_BOOTTIME ns)."""
+    free_at: int = 0
+    """From when on an initiation may go to the peer, REKEY_TIMEOUT after the last handshake message."""
+    responded: int = -1
+    """When message 2 last went to the peer."""
     completed: int = 0
     """When a handshake was last complete here."""
     reported: int = -(2**63)

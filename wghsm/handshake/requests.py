@@ -34,10 +34,11 @@ class Accepting:
 
 @dataclass(frozen=True, slots=True)
 class Creating:
-    """An initiation of ours is being made."""
+    """An initiation of ours is being made, asked for at `at`."""
 
     peer: Peer
     index: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
