@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -57,6 +58,9 @@ def ends(lab: Lab) -> Iterator[tuple[_End, _End, str]]:
     gateway, client = (_End(space, lab.scratch / space.name, etc) for space in (near, far))
     yield gateway, client, link.left.ipv4
     near.run(_PROGRAMS / "wghsm", "down", gateway.interface, check=False)
+    # A gateway leaves its log and its state, which the next one of its name will want.
+    for folder in ("/run/wghsm", "/var/lib/wghsm"):
+        shutil.rmtree(Path(folder, gateway.interface), ignore_errors=True)
     # A stock peer takes its socket away when it ends.
     for pid in far.run("ip", "netns", "pids", far.name).stdout.split():
         with suppress(ProcessLookupError):
