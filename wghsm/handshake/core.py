@@ -279,7 +279,7 @@ class HandshakeCore:
             self._rekeys.add(peer.number, now, now)
 
     def _rekey_now(self, peer: Peer, since: int, now: int) -> None:
-        if peer.completed >= since:
+        if peer.completed > since:
             return
         if (free := self._exchange.free_at(peer, now)) > now:
             self._rekeys.add(peer.number, since, free)
