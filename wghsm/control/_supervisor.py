@@ -104,7 +104,7 @@ class Requests:
             del self._devices[part.request]
             device = parts[0].device
             if device is not None:
-                answer(device, [peer for each in parts for peer in each.peers])
+                answer(device, _joined([peer for each in parts for peer in each.peers]))
 
     def _result(self, message: m.RequestResult, _fds: list[int]) -> None:
         self._results.pop(message.request)(message.errno, message.text)
@@ -120,6 +120,18 @@ class Requests:
         waiting, self._psks = self._psks, {}
         for answer in waiting.values():
             answer(errno.EIO, "the custodian is not there")
+
+
+def _joined(views: list[m.PeerView]) -> list[m.PeerView]:
+    """The peers; one with very many prefixes has come in several views, one after the other."""
+    peers: list[m.PeerView] = []
+    for view in views:
+        if peers and peers[-1].public_key == view.public_key:
+            prefixes = [*peers[-1].allowed_ips, *view.allowed_ips]
+            peers[-1] = msgspec.structs.replace(peers[-1], allowed_ips=prefixes)
+        else:
+            peers.append(view)
+    return peers
 
 
 def _parts(change: m.DeviceChange) -> Iterator[m.DeviceChange]:

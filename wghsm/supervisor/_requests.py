@@ -39,6 +39,13 @@ _ANSWER_WITHIN = 30 * 1_000_000_000
 _MAX_PARTS = 2000
 _PEERS_A_PART = 300
 _PREFIXES_A_PART = 1500
+_SHOWN = (
+    PeerField.LAST_HANDSHAKE_UNIX,
+    PeerField.RX_BYTES,
+    PeerField.HANDSHAKE_RX_BYTES,
+    PeerField.TX_BYTES,
+    PeerField.HANDSHAKE_TX_BYTES,
+)
 
 
 @dataclass(frozen=True)
@@ -243,7 +250,7 @@ class Requests:
         state = self._state
         allowed = state.model.allowed_ips()
         for peer in state.model.peers.values():
-            row = {each: state.stats.get(peer.slot, each) for each in PeerField}
+            row = {each: state.stats.get(peer.slot, each) for each in _SHOWN}
             prefixes = [str(prefix) for prefix in allowed.get(peer.public_key, ())]
             for start in range(0, max(1, len(prefixes)), _PREFIXES_A_PART):
                 yield m.PeerView(

@@ -9,6 +9,7 @@ Called by the `wghsm` command and by tests, as `wghsm.supervisor.run`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from wghsm.config import Gateway
 
 __all__ = ["DEFAULT_ENTRIES", "run"]
+
+_log = logging.getLogger(__name__)
 
 KEPT = (
     # Interface, routes, marks, TUN; ports below 1024.
@@ -93,6 +96,10 @@ def run(
             code, text = _Start(gateway, file, entries, teller, tty, keep_tty).run(stack)
     except GatewayFault as fault:
         code, text = fault.exit_code, str(fault)
+    except Exception as error:
+        # No secret ever comes here, so the whole trace may be shown.
+        _log.exception("the supervisor failed")
+        code, text = ExitCode.FAILURE, f"the supervisor failed: {type(error).__name__}: {error}"
     if text:
         sys.stderr.write(f"wghsm: {text}\n")
         sys.stderr.flush()

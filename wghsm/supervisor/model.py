@@ -181,6 +181,10 @@ class _Draft:
         self.peers: dict[bytes, Peer] = {} if replaced else dict(model.peers)
         self.owners: dict[Prefix, bytes] = {} if replaced else dict(model.owners)
         self.next_slot = model.next_slot
+        # The prefixes of each peer: a reload clears thousands of peers one by one.
+        self._prefixes: dict[bytes, set[Prefix]] = {}
+        for prefix, key in self.owners.items():
+            self._prefixes.setdefault(key, set()).add(prefix)
         self._taken: set[int] | None = None
         self._removed: set[bytes] = set()
 
@@ -206,11 +210,19 @@ class _Draft:
         if change.replace_allowed_ips:
             self._clear(key)
         for text in change.add_allowed_ips:
-            self.owners[ipaddress.ip_network(text, strict=False)] = key
+            self._own(ipaddress.ip_network(text, strict=False), key)
         for text in change.remove_allowed_ips:
             prefix = ipaddress.ip_network(text, strict=False)
             if self.owners.get(prefix) == key:
                 del self.owners[prefix]
+                self._prefixes[key].discard(prefix)
+
+    def _own(self, prefix: Prefix, key: bytes) -> None:
+        before = self.owners.get(prefix)
+        if before is not None:
+            self._prefixes[before].discard(prefix)
+        self.owners[prefix] = key
+        self._prefixes.setdefault(key, set()).add(prefix)
 
     def _create(self, key: bytes) -> Peer:
         old = self._before.get(key)
@@ -231,7 +243,7 @@ class _Draft:
         raise _NoSlotError
 
     def _clear(self, key: bytes) -> None:
-        for prefix in [prefix for prefix, owner in self.owners.items() if owner == key]:
+        for prefix in self._prefixes.pop(key, ()):
             del self.owners[prefix]
 
 

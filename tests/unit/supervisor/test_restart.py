@@ -1,0 +1,50 @@
+"""What a child's end means, and the waiting times."""
+
+import pytest
+
+from wghsm.exits import FINAL, ExitCode
+from wghsm.ipc import Role
+from wghsm.ipc import messages as m
+from wghsm.supervisor.restart import Backoff, EndGateway, Restart, judge
+
+SECOND = 1_000_000_000
+
+
+def test_delays_double_to_ten_seconds() -> None:
+    backoff = Backoff()
+    assert [backoff.after(0) / SECOND for _ in range(9)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10]
+
+
+def test_a_good_life_starts_over() -> None:
+    backoff = Backoff()
+    for _ in range(5):
+        backoff.after(59 * SECOND)
+    assert backoff.after(60 * SECOND) == SECOND // 10
+    assert backoff.after(1) == SECOND // 5
+
+
+@pytest.mark.parametrize("code", sorted(FINAL))
+@pytest.mark.parametrize("served", [False, True])
+def test_final_codes_end_the_gateway(code: ExitCode, served: bool) -> None:
+    verdict = judge(Role.CUSTODIAN, code, m.Fault(code, "one line"), served=served)
+    assert verdict == EndGateway(code, "one line")
+
+
+def test_before_it_served_every_end_is_the_gateways() -> None:
+    assert judge(Role.EGRESS, -9, None, served=False) == EndGateway(ExitCode.FAILURE, "egress ended by SIGKILL")
+    assert judge(Role.EGRESS, 0, None, served=False) == EndGateway(ExitCode.FAILURE, "egress ended with exit code 0")
+    assert judge(Role.EGRESS, 70, None, served=False) == EndGateway(ExitCode.PROTOCOL, "egress ended with exit code 70")
+    late = judge(Role.CUSTODIAN, -9, None, served=False, killed_for="it was not ready within 120 s")
+    assert late == EndGateway(ExitCode.FAILURE, "custodian was killed: it was not ready within 120 s")
+
+
+def test_afterwards_it_is_restarted() -> None:
+    assert judge(Role.INGRESS, -11, None, served=True) == Restart("ingress ended by SIGSEGV")
+    assert judge(Role.INGRESS, 1, m.Fault(1, "why"), served=True) == Restart("why")
+    assert judge(Role.INGRESS, 99, None, served=True) == Restart("ingress ended with exit code 99")
+
+
+def test_a_final_code_without_a_word_is_final_too() -> None:
+    verdict = judge(Role.CUSTODIAN, ExitCode.PIN_REFUSED, None, served=True)
+    assert isinstance(verdict, EndGateway)
+    assert verdict.exit_code == ExitCode.PIN_REFUSED
