@@ -95,6 +95,10 @@ class Life(RuleBasedStateMachine):
     def a_result_lands(self, place: int) -> None:
         self.driver.land(place % len(self.driver.landings))
 
+    @rule()
+    def all_comes_to_rest(self) -> None:
+        self.driver.settle()
+
     @rule(nanoseconds=st.sampled_from([10**6, 25 * 10**6, SECOND, 5 * SECOND, 100 * SECOND]))
     def time_goes_by(self, nanoseconds: int) -> None:
         self.driver.advance(nanoseconds)
@@ -179,7 +183,7 @@ class Life(RuleBasedStateMachine):
         assert not self.own or self.driver.disk.own is not None
 
 
-Life.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+Life.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestLife = Life.TestCase
 
 
