@@ -41,10 +41,11 @@ uri = TokenUri.parse(order["uri"])
 pin = open_pin(uri.pin_source)
 os.setgroups([]); os.setresgid(*[order["uid"]] * 3); os.setresuid(*[order["uid"]] * 3)
 with TokenPool.open(uri, pin.read(), 1, read_write=True) as pool:
-    if "psk" in order:
+    if order.get("new"):
         provision.generate_key(pool, "gateway")
         provision.derive_root(pool, "root")
-        provision.put_psk(pool, order["label"], bytearray.fromhex(order["psk"]))
+    if "psk" in order:
+        provision.put_psk(pool, order["label"], bytearray.fromhex(order["psk"]), replace=True)
     key, root = pool.find_key("gateway"), pool.find_root("root")
     with pool.session() as session:
         derived = [
@@ -67,6 +68,10 @@ class GatewayToken:
     def log_in(self, peers: Sequence[bytes] = ()) -> list[bytes]:
         """Log in with the right PIN in a process of its own; gives the derived PSKs of `peers` for epoch 5."""
         return [bytes.fromhex(one) for one in _provision(self.made, peers=[peer.hex() for peer in peers])["derived"]]
+
+    def put_psk(self, label: str, psk: bytes) -> None:
+        """Store a PSK in a process of its own, as the operator would."""
+        _provision(self.made, label=label, psk=psk.hex())
 
     def pin_count_low(self) -> bool:
         """Whether a wrong PIN was sent since the last right one (CKF_USER_PIN_COUNT_LOW)."""
@@ -111,7 +116,7 @@ def _provision(made: SoftHsmToken, **order: object) -> dict[str, list[str]]:
 def gateway_token() -> Iterator[GatewayToken]:
     psk = os.urandom(32)
     with softhsm_token(uid=UID) as made:
-        answer = _provision(made, label=LABEL_PSK, psk=psk.hex())
+        answer = _provision(made, new=True, label=LABEL_PSK, psk=psk.hex())
         yield GatewayToken(made, bytes.fromhex(str(answer["public"])), psk)
 
 

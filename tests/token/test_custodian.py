@@ -242,6 +242,18 @@ def test_psks_at_run_time(token: GatewayToken, state: Path) -> None:
         assert "away" not in custodian.log_text()
 
 
+def test_a_psk_that_the_operator_replaces(token: GatewayToken, state: Path) -> None:
+    label = "replaced"
+    with Custodian(token, state) as custodian:
+        custodian.ready()
+        for number in (1, 2, 3):
+            psk = bytes([number]) * 32
+            token.put_psk(label, psk)
+            peer = SoftwarePeer(number, token.public_key, m.PskObject(label), psk)
+            custodian.tell_peers(peer)
+            _accept(custodian, peer, number)
+
+
 def test_a_wrong_pin_is_sent_once(state: Path) -> None:
     with gateway_token() as token:
         right = token.made.pin_file.read_bytes()

@@ -91,6 +91,7 @@ class Core:
         self._count = count
         self._cache = cache_static_static
         self._clock = WallClock(rules.times.clock_jump)
+        self._looked = False
         self._generation = 0
         self._pending = 0
 
@@ -104,6 +105,20 @@ class Core:
         """Forget what the last handshake process had asked for: request numbers and handles were its own."""
         self._generation += 1
         self.rules.close_handles()
+
+    def watch_clock(self, unix_ns: int, now: int) -> list[Effect]:
+        """Look at the wall clock (Unix ns) beside CLOCK_BOOTTIME (ns): a great step is reported before it is used.
+
+        Called now and then, and before each own timestamp. The first look is at the last own timestamp as well.
+        """
+        ahead = 0 if self._looked or self.rules.last_own is None else self.rules.last_own - unix_ns
+        self._looked = True
+        if ahead > self.rules.times.clock_jump:
+            return [Report(f"the wall clock is {_days(ahead)} behind the last own timestamp, which goes on from there")]
+        jump = self._clock.jump(unix_ns, now)
+        if jump is None:
+            return []
+        return [Report(f"the wall clock was moved {'forwards' if jump > 0 else 'backwards'} by {_days(abs(jump))}")]
 
     def accept_initiation(self, message: m.AcceptInitiation, _now: int) -> list[Effect]:
         """Message 1 of a stranger."""
@@ -127,7 +142,7 @@ class Core:
         if refused := self._unavailable() or self.rules.may_create(peer, now) or self.rules.begin(peer):
             return self._refuse(message.request, refused)
         peer.created_at = now
-        effects = self._watch_clock(unix_ns, now)
+        effects = self.watch_clock(unix_ns, now)
         timestamp = self.rules.own_timestamp(unix_ns)
         custody = TokenCustody(self._vault)
         custody.bind(peer)
@@ -363,17 +378,14 @@ class Core:
         if self._cache and custody.asked and peer.static_static is None:
             peer.static_static = custody.take_static_static()
 
-    def _watch_clock(self, unix_ns: int, now: int) -> list[Effect]:
-        jump = self._clock.jump(unix_ns, now)
-        if jump is None:
-            return []
-        days = abs(jump) / 86_400e9
-        return [Report(f"the wall clock was moved {'forwards' if jump > 0 else 'backwards'} by {days:.1f} days")]
-
 
 def _respond(responder: Responder, ephemeral: bytearray) -> tuple[ResponseFields, SessionKeys] | Rejected:
     fields = responder.write_response(ephemeral)
     return fields if isinstance(fields, Rejected) else (fields, responder.session_keys())
+
+
+def _days(nanoseconds: int) -> str:
+    return f"{nanoseconds / 86_400e9:.1f} days"
 
 
 def _cause(rejected: Rejected, otherwise: Counter) -> Counter:

@@ -95,6 +95,7 @@ class Service:
         child.on_attach(_HANDSHAKE, self._on_handshake_process)
         child.loop.add_reader(self._workers, self._on_landings)
         child.loop.call_later(_TICK, self._tick)
+        self._perform(self._core.watch_clock(time.time_ns(), boottime()))
         child.report(m.Identity(self._vault.public_key))
         child.report(self._status)
         child.report(m.Ready())
@@ -288,6 +289,7 @@ class Service:
     def _tick(self) -> None:
         self._child.loop.call_later(_TICK, self._tick)
         self._core.rules.expire(boottime())
+        self._perform(self._core.watch_clock(time.time_ns(), boottime()))
         self._tell_status()
         if self._refusals:
             _log.info("refused: %s", ", ".join(f"{number} {cause}" for cause, number in self._refusals.most_common()))

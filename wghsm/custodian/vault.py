@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from wghsm.ipc import Counter
 from wghsm.ipc import messages as m
-from wghsm.pkcs11_backend import KeyNotFound, KeyUnfit, TokenError
+from wghsm.pkcs11_backend import KeyNotFound, KeyUnfit, TokenError, TokenFault
 from wghsm.wipe import wipe
 
 if TYPE_CHECKING:
@@ -49,9 +49,11 @@ class TokenVault:
         """The pre-shared key of a peer, 32 bytes for the caller to wipe."""
         self._count(Counter.PSK_USE)
         if isinstance(source, m.PskObject):
-            stored = self._stored(source.label)
-            with self._pool.session() as session:
-                return session.read_psk(stored)
+            try:
+                return self._read(self._stored(source.label))
+            except TokenFault:
+                # Perhaps the operator has put another PSK in its place: its handle is a new one.
+                return self._read(self._find(source.label))
         if self._root is None:
             raise KeyNotFound("a peer has a derived PSK, but the configuration names no psk_root in the token")
         with self._pool.session() as session:
@@ -106,12 +108,18 @@ class TokenVault:
         with self._lock:
             self._uses[use] += 1
 
+    def _read(self, stored: StoredPsk) -> bytearray:
+        with self._pool.session() as session:
+            return session.read_psk(stored)
+
     def _stored(self, label: str) -> StoredPsk:
         with self._lock:
             stored = self._psks.get(label)
         # The pool zeroes the handle of one that is not there any more.
-        if stored is None or stored.handle == 0:
-            stored = self._pool.find_psk(label)
-            with self._lock:
-                self._psks[label] = stored
+        return stored if stored is not None and stored.handle else self._find(label)
+
+    def _find(self, label: str) -> StoredPsk:
+        stored = self._pool.find_psk(label)
+        with self._lock:
+            self._psks[label] = stored
         return stored

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.custodian.support import SECOND, START_UNIX, Driver, SoftwarePeer, SoftwareVault, token_fault
+from tests.unit.custodian.support import SECOND, START_UNIX, Disk, Driver, SoftwarePeer, SoftwareVault, token_fault
 from wghsm.custodian.core import MAX_PENDING
 from wghsm.ipc import Counter
 from wghsm.ipc import messages as m
@@ -393,3 +393,15 @@ def test_a_jump_of_the_wall_clock_is_told_before_it_is_used(vault: SoftwareVault
     _created(driver, 3)
     assert "backwards" in driver.reports[1]
     assert len(driver.reports) == 2
+
+
+def test_a_wall_clock_far_behind_the_last_own_timestamp_is_told(vault: SoftwareVault) -> None:
+    driver, peer = Driver(vault, Disk(own=START_UNIX + 2 * 86_400 * SECOND)), _peer(vault)
+    driver.add(peer)
+    _created(driver)
+    assert "2.0 days behind" in driver.reports[0]
+    assert driver.disk.own is not None
+    assert driver.disk.own > START_UNIX + 2 * 86_400 * SECOND
+    driver.advance(REKEY_TIMEOUT)
+    _created(driver, 2)
+    assert len(driver.reports) == 1
