@@ -151,9 +151,10 @@ class ReceiveSession:
         return f"ReceiveSession({self.number})"
 
     def close(self) -> None:
-        """Drop the key. Nothing can be opened afterwards."""
+        """Drop the key and the window, a kilobyte that must not wait for `Expiry`. Nothing can be opened afterwards."""
         if hasattr(self, "cipher"):
             del self.cipher
+            del self.window
 
 
 class ReceiveSlots:
