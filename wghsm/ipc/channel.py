@@ -138,6 +138,10 @@ class Channel:
                 )
             except (BlockingIOError, InterruptedError):
                 return None
+            except ConnectionResetError:
+                # The other end went without having read everything. The kernel says so once, before the messages
+                # that it sent (its last words may be among them) and the end of file.
+                continue
             except ConnectionError:
                 raise ChannelClosed(f"{self.other} closed {self.kind}") from None
             fds = list(_descriptors(ancillary))
