@@ -7,6 +7,7 @@ It wires the Sender to the TUN, the UDP sockets and the channels, and drops its 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ _SOURCE_LOST = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH, 
 class _Egress(Worker):
     def __init__(self, child: Child, stats: StatsFile, times: Times) -> None:
         self._stats = stats
-        self.sender = Sender(self._stats, self._transmit, self._tell, times)
+        self.sender = Sender(self._stats, self._transmit, self._tell, times, answer=self._write_tun)
         super().__init__(child, self.sender)
         sender = self.sender
         child.on(ChannelKind.CUSTODIAN_EGRESS, m.InstallSend, self._install)
@@ -94,6 +95,12 @@ class _Egress(Worker):
                 # Full queues, no route, a closed port told by ICMP: a datagram may get lost, the loop goes on.
                 self._stats.count(Counter.SEND_FAILED)
         return sent
+
+    def _write_tun(self, packet: bytes) -> None:
+        # An ICMP error that the kernel will not take is no loss; a TUN that is gone is found by the next read.
+        with contextlib.suppress(OSError):
+            if self.tun is not None:
+                self.tun.write(packet)
 
     def _tell(self, message: m.Message) -> bool:
         return self.child.send(_TO_HANDSHAKE, message)

@@ -1,11 +1,12 @@
 """Egress without sockets and clock: peers, sessions, staged packets, and what a packet's way sets off.
 
-    read(packet)    -> lookup -> seal and transmit, or stage and HandshakeWanted
+    read(packet)    -> lookup -> seal and transmit, or stage and HandshakeWanted, or ICMP unreachable
     Activate        -> staged packets, or a keepalive
     after a packet  -> statistics, DataSent (timers), HandshakeWanted (REKEY_AFTER_TIME, REKEY_AFTER_MESSAGES)
 
 Called by the egress program. `transmit` sends datagrams to a destination and gives the bytes that left; `tell` sends a
-message to the handshake process. `now` is CLOCK_BOOTTIME in nanoseconds. Source: PROTOCOL.md sections 5, 8.4 and 9.
+message to the handshake process; `answer` writes an ICMP error into the TUN. `now` is CLOCK_BOOTTIME in nanoseconds.
+Source: PROTOCOL.md sections 5, 8.4 and 9.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from wghsm.ipc import Counter, PeerField
 from wghsm.ipc import messages as m
+from wghsm.noise import RateLimiter
 from wghsm.tunnel.allowed_ips import AllowedIPs
 from wghsm.tunnel.endpoints import Destination, destination_of
 from wghsm.tunnel.packets import destination
@@ -23,6 +25,7 @@ from wghsm.tunnel.slots import Expiry, SeenKeys, SendSession, SendSlots
 from wghsm.tunnel.snapshot import snapshot_parts
 from wghsm.tunnel.staging import Staging
 from wghsm.tunnel.times import PROTOCOL_TIMES, Times
+from wghsm.tunnel.unreachable import unreachable
 from wghsm.wipe import wipe
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ class Sender:
         tell: Callable[[m.Message], object],
         times: Times = PROTOCOL_TIMES,
         staging: Staging | None = None,
+        answer: Callable[[bytes], object] = lambda _packet: None,
     ) -> None:
         self.routes = AllowedIPs()
         self.mtu = 0
@@ -77,6 +81,8 @@ class Sender:
         self._words = stats.words
         self._transmit = transmit
         self._tell = tell
+        self._answer = answer
+        self._answers = RateLimiter()
         self._times = times
         self._peers: dict[int, SendPeer] = {}
         self._staging = Staging() if staging is None else staging
@@ -117,10 +123,10 @@ class Sender:
         number = self.routes.lookup(address)
         peer = None if number is None else self._peers.get(number)
         if peer is None:
-            self._stats.count(Counter.NO_PEER)
+            self._refuse(packet, Counter.NO_PEER, now)
             return
         if peer.destination is None:
-            self._stats.count(Counter.NO_ENDPOINT)
+            self._refuse(packet, Counter.NO_ENDPOINT, now)
             return
         session = peer.slots.current
         if session is not None and peer.number not in self._staging and session.usable(now):
@@ -128,6 +134,13 @@ class Sender:
         else:
             self._stage(peer, packet)
             self._flush(peer, now)
+
+    def _refuse(self, packet: bytes, reason: Counter, now: int) -> None:
+        """Nobody can take this packet: count it and, as often as the rate limit lets, tell its sender."""
+        self._stats.count(reason)
+        told = unreachable(packet)
+        if told is not None and self._answers.allow(destination(told) or b"", now):
+            self._answer(told)
 
     def _send(self, peer: SendPeer, session: SendSession, packet: bytes, now: int) -> None:
         datagrams = seal_read(session, packet, self.mtu)

@@ -331,3 +331,16 @@ def test_times_are_the_protocols() -> None:
         "handshake_wanted_again": SECOND,
         "endpoint_told_again": 10 * SECOND,
     }
+
+
+def test_a_packet_that_nobody_takes_is_answered_at_a_bounded_rate() -> None:
+    answers: list[bytes] = []
+    sender = Sender(make_stats(Role.EGRESS), lambda *_: 0, lambda _message: None, answer=answers.append)
+    for _ in range(50):
+        sender.read(ip_packet("10.0.0.1", "10.9.9.9"), START)
+    assert len(answers) == 5
+    assert answers[0][16:20] == packed("10.0.0.1")
+    sender.read(ip_packet("10.0.0.2", "10.9.9.9"), START)
+    assert len(answers) == 6
+    sender.read(ip_packet("10.0.0.1", "10.9.9.9"), START + SECOND)
+    assert len(answers) == 7
