@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from wghsm import config
     from wghsm.process import Loop, Timer
 
-__all__ = ["Resolving", "literal"]
+__all__ = ["Resolving", "is_address", "literal"]
 
 _log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Resolving:
             _log.error("the resolver gave no answer")
         found: dict[bytes, m.Endpoint] = {}
         for key, endpoint in self._wanted.items():
-            address = next(filter(_is_address, result.addresses.get(endpoint.host, ())), None)
+            address = next(filter(is_address, result.addresses.get(endpoint.host, ())), None)
             if address is not None:
                 _log.info("endpoint %s is %s", endpoint, address)
                 host, _, scope = address.partition("%")
@@ -192,7 +192,8 @@ class _Run:
         self._done(bytes(self._answer))
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether `text` is a literal IPv4 or IPv6 address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:

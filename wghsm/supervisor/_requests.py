@@ -167,7 +167,9 @@ class Requests:
             return
         found = difference(state.model, model, change)
         for peer in found.added:
+            # What is left of the slot's last owner, be it a late word of the handshake process.
             state.stats.clear(peer.slot)
+            state.endpoints.pop(peer.slot, None)
         for peer in model.peers.values():
             if peer.slot in found.moved and peer.endpoint is not None:
                 state.endpoints[peer.slot] = peer.endpoint

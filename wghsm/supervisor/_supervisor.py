@@ -18,11 +18,11 @@ import time
 from typing import TYPE_CHECKING
 
 from wghsm.exits import ExitCode
-from wghsm.ipc import ChannelKind, Role
+from wghsm.ipc import MAX_PEERS, ChannelKind, Role
 from wghsm.ipc import messages as m
 
 from ._children import Children, Settings
-from ._endpoints import Resolving, literal
+from ._endpoints import Resolving, is_address, literal
 from ._requests import Requests
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ class Supervisor:
             case m.Applied() | m.Prepared():
                 self._requests.answered(role, message)
             case m.EndpointMoved():
-                self._state.endpoints[message.peer] = message.endpoint
+                if 0 <= message.peer < MAX_PEERS and is_address(message.endpoint.host):
+                    self._state.endpoints[message.peer] = message.endpoint
             case m.Identity():
                 self._state.identity = message
                 self.children.send(Role.CONTROL, message)

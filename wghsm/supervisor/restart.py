@@ -52,7 +52,8 @@ def judge(
     """
     code = _exit_code(fault.exit_code if fault is not None else status)
     if fault is not None:
-        text = fault.text
+        # From a process that may have been taken over: no control characters on the operator's terminal.
+        text = "".join(letter if letter.isprintable() else " " for letter in fault.text)
     elif killed_for:
         text = f"{role} was killed: {killed_for}"
     elif status < 0:

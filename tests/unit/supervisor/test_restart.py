@@ -44,6 +44,10 @@ def test_afterwards_it_is_restarted() -> None:
     assert judge(Role.INGRESS, 99, None, served=True) == Restart("ingress ended with exit code 99")
 
 
+def test_a_child_s_words_stay_one_line() -> None:
+    assert judge(Role.INGRESS, 1, m.Fault(1, "a\nb\x1b[2J"), served=True) == Restart("a b [2J")
+
+
 def test_a_final_code_without_a_word_is_final_too() -> None:
     verdict = judge(Role.CUSTODIAN, ExitCode.PIN_REFUSED, None, served=True)
     assert isinstance(verdict, EndGateway)
