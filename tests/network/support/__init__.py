@@ -6,7 +6,8 @@
         peer = lab.stock_peer(far, addresses=["10.8.0.2/24"])
         ...                                  everything is removed at the end, in reverse
 
-Needs root. Nothing here imports the gateway.
+Needs root. Nothing that this page hands out imports the gateway; the modules gateway, gateway_token, site and
+software_peer beside it do, and are imported by name.
 """
 
 from tests.network.support.lab import Lab, exit_on_signals
