@@ -36,7 +36,7 @@ _NEVER: Final = 2**63
 class ReceivePeer:
     """A peer as ingress knows it. `tell_after`: when an unchanged source is told again (CLOCK_BOOTTIME ns)."""
 
-    __slots__ = ("heard_at", "number", "row", "slots", "source", "tell_after")
+    __slots__ = ("data_told_after", "heard_at", "number", "row", "slots", "source", "tell_after")
 
     def __init__(self, number: int, row: int) -> None:
         self.number = number
@@ -45,6 +45,7 @@ class ReceivePeer:
         self.source: Source | None = None
         self.heard_at = 0
         self.tell_after = 0
+        self.data_told_after = 0
 
 
 class Receiver:
@@ -127,7 +128,9 @@ class Receiver:
 
     def data_received(self, peer: ReceivePeer, now: int) -> None:
         """First data since anything was sent to the peer."""
-        self._tell(m.DataReceived(peer.number, now))
+        if now >= peer.data_told_after:
+            peer.data_told_after = now + self._times.first_data_told_again
+            self._tell(m.DataReceived(peer.number, now))
 
     # What the custodian says.
 
@@ -170,7 +173,12 @@ class Receiver:
             self._forget(peer.slots.clear())
 
     def snapshot(self) -> Iterator[m.SessionSnapshot]:
-        """All sessions and endpoints, in parts, for a new handshake process."""
+        """All sessions and endpoints, in parts, for a new handshake process.
+
+        Its timers begin with what the table says; from now on it is told at once what arms them.
+        """
+        for peer in self._peers.values():
+            peer.data_told_after = 0
         sessions = [
             m.SessionInfo(one.number, peer.number, one.index, one.initiator, one.created, slot)
             for peer in self._peers.values()

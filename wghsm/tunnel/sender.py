@@ -52,7 +52,7 @@ _Reason = Literal["no-session", "rekey-after-time", "rekey-after-messages"]
 class SendPeer:
     """A peer as egress knows it."""
 
-    __slots__ = ("destination", "moved_at", "number", "row", "slots", "wanted_after")
+    __slots__ = ("destination", "moved_at", "number", "row", "slots", "told_after", "wanted_after")
 
     def __init__(self, number: int, row: int) -> None:
         self.number = number
@@ -60,6 +60,7 @@ class SendPeer:
         self.slots = SendSlots()
         self.destination: Destination | None = None
         self.moved_at = 0
+        self.told_after = 0
         self.wanted_after = 0
 
 
@@ -153,7 +154,9 @@ class Sender:
             first = words[row + _FIRST_DATA_UNANSWERED]
             if first <= words[row + _LAST_RECEIVED] or first <= words[row + _LAST_HANDSHAKE_RECEIVED]:
                 words[row + _FIRST_DATA_UNANSWERED] = now
-                self._tell(m.DataSent(peer.number, now))
+                if now >= peer.told_after:
+                    peer.told_after = now + self._times.first_data_told_again
+                    self._tell(m.DataSent(peer.number, now))
         if peer.destination is None:
             self._stats.count(Counter.NO_ENDPOINT)
         else:
@@ -285,7 +288,12 @@ class Sender:
         return snapshot_parts(sessions, endpoints)
 
     def ask_again(self, now: int) -> None:
-        """Repeat to a new handshake process who waits for a session: the last one may have died with the request."""
+        """Repeat to a new handshake process who waits for a session: the last one may have died with the request.
+
+        Its timers begin with what the table says; from now on it is told at once what arms them.
+        """
+        for peer in self._peers.values():
+            peer.told_after = 0
         for number in list(self._staging.peers):
             peer = self._peers[number]
             peer.wanted_after = 0

@@ -22,6 +22,8 @@ class Times:
     reject_after_messages: int = constants.REJECT_AFTER_MESSAGES
     handshake_wanted_again: int = constants.NSEC_PER_SEC
     """How long a HandshakeWanted of a peer stands before it is repeated."""
+    first_data_told_again: int = constants.NSEC_PER_SEC
+    """How long a DataSent or DataReceived of a peer stands: the timer it armed runs longer and reads the table."""
     endpoint_told_again: int = constants.KEEPALIVE_TIMEOUT
     """How often ingress repeats an unchanged endpoint of a peer that is heard: newest wins over a configured one."""
 

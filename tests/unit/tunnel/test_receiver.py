@@ -197,7 +197,15 @@ def test_news_for_the_timers() -> None:
     assert ingress.take_told() == [m.DataReceived(PEER, START + 1)]
     ingress.stats.set(PEER, PeerField.LAST_HANDSHAKE_SENT, START + 3)
     ingress.open(_sealed(1, 3), START + 4)
-    assert ingress.take_told() == [m.DataReceived(PEER, START + 4)]
+    assert ingress.take_told() == []
+    assert ingress.stats.get(PEER, PeerField.FIRST_DATA_UNACKNOWLEDGED) == START + 4
+    ingress.stats.set(PEER, PeerField.LAST_SENT, START + 5)
+    ingress.open(_sealed(1, 4), START + 1 + SECOND)
+    assert ingress.take_told() == [m.DataReceived(PEER, START + 1 + SECOND)]
+    list(ingress.receiver.snapshot())
+    ingress.stats.set(PEER, PeerField.LAST_SENT, START + 2 + SECOND)
+    ingress.open(_sealed(1, 5), START + 3 + SECOND)
+    assert ingress.take_told() == [m.DataReceived(PEER, START + 3 + SECOND)]
 
 
 @pytest.mark.parametrize(("kind", "size"), [(1, 148), (2, 92), (3, 64)])

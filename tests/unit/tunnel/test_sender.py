@@ -218,13 +218,27 @@ def test_statistics_and_news_for_the_timers() -> None:
     assert egress.take_told() == [m.DataSent(PEER, START + 2)]
     egress.stats.set(PEER, PeerField.LAST_RECEIVED, START + 4)
     egress.sender.read(_PACKET, START + 5)
-    assert egress.take_told() == [m.DataSent(PEER, START + 5)]
+    assert egress.take_told() == []
+    assert egress.stats.get(PEER, PeerField.FIRST_DATA_UNANSWERED) == START + 5
     egress.sender.keepalive(PEER, START + 6)
     stats = egress.stats
     assert stats.get(PEER, PeerField.TX_PACKETS) == 5
     assert stats.get(PEER, PeerField.TX_BYTES) == sum(map(len, egress.sent)) == 2 * 32 + 3 * 64
     assert stats.get(PEER, PeerField.LAST_SENT) == START + 6
     assert stats.get(PEER, PeerField.LAST_DATA_SENT) == START + 5
+
+
+def test_news_for_the_timers_at_most_once_a_second_or_to_a_new_handshake_process() -> None:
+    egress = Egress()
+    egress.start(1)
+    for step in range(25):
+        egress.stats.set(PEER, PeerField.LAST_RECEIVED, START + step * SECOND // 10)
+        egress.sender.read(_PACKET, START + step * SECOND // 10)
+    assert egress.take_told() == [m.DataSent(PEER, START + second * SECOND) for second in range(3)]
+    egress.sender.ask_again(START + 3 * SECOND)
+    egress.stats.set(PEER, PeerField.LAST_RECEIVED, START + 3 * SECOND)
+    egress.sender.read(_PACKET, START + 3 * SECOND)
+    assert egress.take_told() == [m.DataSent(PEER, START + 3 * SECOND)]
 
 
 def test_a_failed_send_runs_the_timers_and_counts_no_bytes() -> None:
@@ -329,6 +343,7 @@ def test_times_are_the_protocols() -> None:
         "rekey_after_messages": 2**60,
         "reject_after_messages": 2**64 - 2**13 - 1,
         "handshake_wanted_again": SECOND,
+        "first_data_told_again": SECOND,
         "endpoint_told_again": 10 * SECOND,
     }
 
