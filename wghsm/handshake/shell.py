@@ -22,7 +22,7 @@ from wghsm.ipc import ChannelKind, Counter, ProtocolError, Role, StatsFile
 from wghsm.ipc import messages as m
 from wghsm.ipc.table import ACCEPTS
 from wghsm.process import Child, boottime
-from wghsm.tunnel.endpoints import destination_of
+from wghsm.process.endpoints import destination_of
 
 from .core import HandshakeCore
 from .effects import Effect, SendDatagram, Tell

@@ -21,7 +21,7 @@ from wghsm.tunnel.worker import BURST, LARGEST, Worker, take_stats, tun_gone
 
 if TYPE_CHECKING:
     from wghsm.ipc import StatsFile
-    from wghsm.tunnel.endpoints import Destination
+    from wghsm.process.endpoints import Destination
 
 __all__ = ["main"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from wghsm.ipc import ChannelKind, Counter, Role
 from wghsm.ipc import messages as m
 from wghsm.process import Child, boottime, run_child
-from wghsm.tunnel.endpoints import CONTROL_SPACE, packet_info
+from wghsm.process.endpoints import CONTROL_SPACE, packet_info
 from wghsm.tunnel.open import open_read
 from wghsm.tunnel.receiver import Receiver
 from wghsm.tunnel.times import PROTOCOL_TIMES, Times

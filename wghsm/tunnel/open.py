@@ -15,7 +15,7 @@ from wghsm.ipc import Counter, PeerField
 from wghsm.tunnel.packets import unpadded
 
 if TYPE_CHECKING:
-    from wghsm.tunnel.endpoints import Source
+    from wghsm.process.endpoints import Source
     from wghsm.tunnel.receiver import Receiver
 
 __all__ = ["open_read"]

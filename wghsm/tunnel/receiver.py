@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from wghsm.ipc import Counter
 from wghsm.ipc import messages as m
 from wghsm.noise.messages import COOKIE_REPLY_SIZE, INITIATION_SIZE, RESPONSE_SIZE
+from wghsm.process.endpoints import Source, endpoint_of
 from wghsm.tunnel.allowed_ips import AllowedIPs
-from wghsm.tunnel.endpoints import Source, endpoint_of
 from wghsm.tunnel.slots import Expiry, ReceiveSession, ReceiveSlots, SeenKeys
 from wghsm.tunnel.snapshot import snapshot_parts
 from wghsm.tunnel.times import PROTOCOL_TIMES, Times

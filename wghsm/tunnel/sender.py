@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from wghsm.ipc import Counter, PeerField
 from wghsm.ipc import messages as m
 from wghsm.noise import RateLimiter
+from wghsm.process.endpoints import Destination, destination_of
 from wghsm.tunnel.allowed_ips import AllowedIPs
-from wghsm.tunnel.endpoints import Destination, destination_of
 from wghsm.tunnel.packets import destination
 from wghsm.tunnel.seal import seal_read
 from wghsm.tunnel.slots import Expiry, SeenKeys, SendSession, SendSlots

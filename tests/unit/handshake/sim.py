@@ -36,7 +36,7 @@ from wghsm.tunnel.sender import Sender, SendPeer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from wghsm.tunnel.endpoints import Destination
+    from wghsm.process.endpoints import Destination
 
 MILLISECOND = 10**6
 SECOND = 10**9

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from wghsm.ipc import Role, StatsFile, create_stats
 from wghsm.ipc import messages as m
-from wghsm.tunnel.endpoints import Destination, Source
+from wghsm.process.endpoints import Destination, Source
 from wghsm.tunnel.open import open_read
 from wghsm.tunnel.receiver import Receiver
 from wghsm.tunnel.sender import Sender, SendPeer

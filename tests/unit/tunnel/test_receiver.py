@@ -18,8 +18,8 @@ from tests.unit.tunnel.support import (
 )
 from wghsm.ipc import Counter, PeerField, Role
 from wghsm.ipc import messages as m
+from wghsm.process.endpoints import Source
 from wghsm.tunnel import Times
-from wghsm.tunnel.endpoints import Source
 
 _PACKET = ip_packet("10.0.0.2", "10.0.0.1")
 _PACKET_V6 = ip_packet("fd00::2", "fd00::1")

@@ -4,7 +4,7 @@
 
 The packet info (IP_PKTINFO, IPV6_PKTINFO) names the own address that a datagram came to; a datagram to the same peer
 leaves from it ("sticky socket", PROTOCOL.md section 11). The interface is named only for link-local addresses:
-elsewhere the route decides, as with the kernel.
+elsewhere the route decides, as with the kernel. Called by all who touch the UDP sockets: ingress, egress, handshake.
 """
 
 from __future__ import annotations

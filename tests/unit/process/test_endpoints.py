@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from wghsm.ipc.messages import Endpoint
-from wghsm.tunnel.endpoints import CONTROL_SPACE, destination_of, endpoint_of, packet_info
+from wghsm.process.endpoints import CONTROL_SPACE, destination_of, endpoint_of, packet_info
 
 _IPV6_RECVPKTINFO = 49
 _IP_PKTINFO = 8
