@@ -79,15 +79,18 @@ class Connection:
             self._closed(self)
 
     def _read(self) -> None:
+        # Not recv: it would leave an immutable copy behind of whatever pre-shared key is in there.
+        chunk = bytearray(_CHUNK)
         try:
-            data = self._sock.recv(_CHUNK)
+            size = self._sock.recv_into(chunk)
         except BlockingIOError:
             return
         except OSError:
             self.close()
             return
-        if data:
-            self.received += data
+        if size:
+            self.received += memoryview(chunk)[:size]
+            chunk[:size] = bytes(size)
         else:
             self.at_end = True
             self._loop.remove_reader(self._sock)
