@@ -33,6 +33,7 @@ def conflicts(document: Document) -> Iterator[_Fault]:
         "make a key pair for each peer, or keep one entry",
     )
     yield from _prefixes(document, peers)
+    yield from _default_routes(document, peers)
     yield from _derived(document, peers)
     yield from _addresses(document)
     yield from _small_mtu(document)
@@ -76,6 +77,21 @@ def _prefixes(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Faul
                 f"the prefix {prefix}{masked} is {under}; the other is on line {document.line(first)}",
                 "keep it once; a longer prefix inside it may go to another peer",
             )
+
+
+def _default_routes(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
+    table = _entries(_entries(document.root).get("interface")).get("table")
+    if table is not None and _good(v.table, table) != "auto":
+        return
+    for index, peer in enumerate(peers):
+        for place, raw in enumerate(_items(peer.get("allowed_ips"))):
+            prefix = _good(v.allowed_ip, raw)
+            if prefix is not None and prefix.prefixlen == 0:
+                yield (
+                    document.line(("peers", index, "allowed_ips", place)),
+                    f"table: auto makes no default route, which {prefix} would need",
+                    "write table: off or the number of a table under interface:, and the routing rules yourself",
+                )
 
 
 def _derived(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:

@@ -42,6 +42,8 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
         if draw(st.booleans()):
             peer["persistent_keepalive"] = draw(st.integers(0, 65535))
         peers.append(peer)
+    default_route = any(prefix.endswith("/0") for peer in peers for prefix in peer["allowed_ips"])
+    tables = ["off"] if default_route else ["auto", "off"]
     rooms = ("custodian", "handshake", "egress", "ingress", "control", "resolver")
     return {
         "version": 1,
@@ -62,7 +64,7 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             "listen_port": draw(st.integers(0, 65535)),
             "addresses": draw(st.lists(ADDRESSES, max_size=4, unique_by=lambda a: a.partition("/")[0])),
             "mtu": draw(st.integers(1280, 65455)),
-            "table": draw(st.one_of(st.sampled_from(["auto", "off"]), st.integers(1, 2**32 - 1))),
+            "table": draw(st.one_of(st.sampled_from(tables), st.integers(1, 2**32 - 1))),
             "authority": draw(st.sampled_from(["file", "runtime"])),
             "fwmark": draw(st.integers(0, 2**32 - 1)),
         },
