@@ -21,6 +21,7 @@ _URIS = st.builds(
     pin_source=st.none() | _WORDS,
     manufacturer=st.none() | _WORDS,
     model=st.none() | _WORDS,
+    init_args=st.none() | _WORDS,
 )
 
 
@@ -37,6 +38,12 @@ def test_every_attribute() -> None:
     )
     assert (uri.token, uri.serial, uri.slot_id, uri.object) == ("My Token", "0a/1", 7, "g")
     assert (uri.id, uri.manufacturer, uri.model) == (b"\x00\xff;", "M", "v2")
+
+
+def test_a_modules_init_string() -> None:
+    uri = TokenUri.parse("pkcs11:token=n?module-path=/nss.so&x-init-args=configdir='sql:/etc/n'%20flags=%20a=''")
+    assert uri.init_args == "configdir='sql:/etc/n' flags= a=''"
+    assert str(uri).endswith("&x-init-args=configdir='sql:/etc/n'%20flags=%20a=''")
 
 
 @given(_URIS)

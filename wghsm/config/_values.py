@@ -369,7 +369,7 @@ def directory(value: object) -> Path:
 
 
 _URI_PATH = ("token", "manufacturer", "model", "serial", "slot-id", "object", "id")
-_URI_QUERY = ("module-path", "pin-source")
+_URI_QUERY = ("module-path", "pin-source", "x-init-args")
 _URI_EXAMPLE = '"pkcs11:token=gw?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/wghsm/pin"'
 
 

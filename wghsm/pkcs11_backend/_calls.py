@@ -15,7 +15,7 @@ from ctypes import byref, c_ubyte, c_ulong
 
 from wghsm.pkcs11_backend._ckr import CKR_OK
 from wghsm.pkcs11_backend._cryptoki import UNAVAILABLE, Attribute, Ecdh1Params, FunctionList, Mechanism
-from wghsm.pkcs11_backend.dialect import CKM_ECDH1_DERIVE, Dialect
+from wghsm.pkcs11_backend.dialect import Dialect
 from wghsm.pkcs11_backend.errors import KeyUnfit, PointRefused, TokenFault
 
 __all__ = ["Calls", "Template", "check_point"]
@@ -56,34 +56,29 @@ class Calls:
     def __init__(self, functions: FunctionList, session: int) -> None:
         self.session = session
         self._functions = functions
-        self._public = (c_ubyte * 32)()
         self._secret = (c_ubyte * 32)()
         self._secret_view = memoryview(self._secret).cast("B")
-        self._params = Ecdh1Params(
-            kdf=_CKD_NULL, shared_length=0, shared=None, public_length=32, public=ctypes.addressof(self._public)
-        )
-        self._ecdh = Mechanism(
-            mechanism=CKM_ECDH1_DERIVE, parameter=ctypes.addressof(self._params), length=ctypes.sizeof(self._params)
-        )
         self._hmac = Mechanism(mechanism=_CKM_SHA256_HMAC, parameter=None, length=0)
         self._value = Attribute(type=_CKA_VALUE, value=ctypes.addressof(self._secret), length=32)
         self._handle = c_ulong()
         self._length = c_ulong()
-        self._templates: dict[str, _Packed] = {}
+        # By identity: hashing a dialect at each derive would cost more than the rest of the preparation.
+        self._derives: dict[int, _Derive] = {}
 
     def derive(self, key: int, public: bytes, dialect: Dialect) -> bytearray:
         """Return X25519(key, public) as 32 bytes; `public` is 32 raw bytes.
 
-        Raises PointRefused for a low-order point or an all-zero result, TokenFault for the token's own errors.
+        Raises PointRefused for a low-order point or an all-zero result, KeyUnfit for a result of another length,
+        TokenFault for the token's own errors.
         """
         check_point(public)
-        template = self._templates.get(dialect.name)
-        if template is None:
-            template = self._templates[dialect.name] = _Packed(dialect.derived)
-        ctypes.memmove(self._public, bytes(public), 32)
+        ready = self._derives.get(id(dialect))
+        if ready is None:
+            ready = self._derives[id(dialect)] = _Derive(dialect)
+        ctypes.memmove(ready.public, bytes(public), 32)
         functions = self._functions
         ckr = functions.derive_key(
-            self.session, byref(self._ecdh), key, template.array, template.count, byref(self._handle)
+            self.session, byref(ready.mechanism), key, ready.template.array, ready.template.count, byref(self._handle)
         )
         if ckr != CKR_OK:
             raise TokenFault(ckr, "C_DeriveKey")
@@ -241,6 +236,28 @@ class Calls:
     def _check(ckr: int, doing: str) -> None:
         if ckr != CKR_OK:
             raise TokenFault(ckr, doing)
+
+
+class _Derive:
+    """What one dialect's C_DeriveKey needs, in C's memory; `public` is the address of the 32 bytes to fill in."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        # Kept: its identity names this object for as long as it lives.
+        self.dialect = dialect
+        self.template = _Packed(dialect.derived)
+        prefix = dialect.point_prefix
+        self._point = (c_ubyte * (len(prefix) + 32))(*prefix)
+        self.public = ctypes.addressof(self._point) + len(prefix)
+        self._params = Ecdh1Params(
+            kdf=_CKD_NULL,
+            shared_length=0,
+            shared=None,
+            public_length=len(self._point),
+            public=ctypes.addressof(self._point),
+        )
+        self.mechanism = Mechanism(
+            mechanism=dialect.derive, parameter=ctypes.addressof(self._params), length=ctypes.sizeof(self._params)
+        )
 
 
 class _Packed:

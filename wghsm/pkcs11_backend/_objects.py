@@ -6,7 +6,7 @@ Used by `pool` and `provision`. Values here are handles and public data only.
 from dataclasses import dataclass, field
 
 from wghsm.pkcs11_backend._calls import Calls, Template
-from wghsm.pkcs11_backend.dialect import CKM_ECDH1_DERIVE, Dialect, dialect_of_key, parse_point
+from wghsm.pkcs11_backend.dialect import Dialect, dialect_of_key, parse_point
 from wghsm.pkcs11_backend.errors import AmbiguousKey, CurveUnsupported, KeyNotFound, KeyUnfit, TokenFault
 
 __all__ = [
@@ -107,25 +107,38 @@ def find_private_key(calls: Calls, token: str, mechanisms: frozenset[int], label
             f"{token}: private key {label!r} is no X25519 key that wghsm knows "
             f"(CKA_KEY_TYPE {kind}, CKA_EC_PARAMS {params.hex() if params else 'not stated'}); name another key"
         )
-    if CKM_ECDH1_DERIVE not in mechanisms:
+    if dialect.derive not in mechanisms:
         raise CurveUnsupported(f"{token} does not offer CKM_ECDH1_DERIVE, which X25519 needs; use another token")
     if flag(calls, handle, "DERIVE") is False:
         raise KeyUnfit(f"{token}: private key {label!r} may not derive (CKA_DERIVE is false); make a key for WireGuard")
-    try:
-        public = bytes(calls.derive(handle, BASE_POINT, dialect))
-    except TokenFault as fault:
-        if fault.level:
-            raise
-        raise CurveUnsupported(
-            f"{token} refuses to derive with key {label!r} ({fault.name}); wghsm needs CKM_ECDH1_DERIVE with CKD_NULL "
-            "and a readable 32-byte result"
-        ) from None
+    dialect, public = _prove(calls, token, label, handle, dialect)
     stated = stated_public(calls, handle, label)
     if stated is not None and stated != public:
         raise KeyUnfit(
             f"{token}: the public key object {label!r} does not belong to the private key; destroy the wrong one"
         )
     return PrivateKey(label=label, handle=handle, public_key=public, dialect=dialect)
+
+
+def _prove(calls: Calls, token: str, label: str, handle: int, dialect: Dialect) -> tuple[Dialect, bytes]:
+    """Derive with the base point; return the dialect with the template that the token took, and the public key.
+
+    Only an answer about the request itself leads to the next template: a fault of the token is raised at once.
+    """
+    refused = ""
+    for variant in dialect.variants():
+        try:
+            return variant, bytes(calls.derive(handle, BASE_POINT, variant))
+        except TokenFault as fault:
+            if fault.level:
+                raise
+            refused = refused or fault.name
+        except KeyUnfit:
+            refused = refused or "the result does not have 32 bytes"
+    raise CurveUnsupported(
+        f"{token} refuses to derive with key {label!r} ({refused}); wghsm needs CKM_ECDH1_DERIVE with CKD_NULL "
+        "and a readable 32-byte result"
+    )
 
 
 def find_root(calls: Calls, token: str, label: str) -> RootSecret:

@@ -3,7 +3,7 @@
 python-pkcs11 calls C_Initialize(NULL) and releases the GIL around calls; SoftHSM then runs without mutexes and
 crashes under threads. This subclass calls C_Initialize itself with CKF_OS_LOCKING_OK (PKCS11.md section 2).
 
-    load(path) -> Module            dlopen, no C_Initialize yet
+    load(uri) -> Module             dlopen, no C_Initialize yet
     module.acquire() / release()    C_Initialize for the first user, C_Finalize after the last
     module.reinitialize()           the recovery ladder's second step; every session and handle is stale after it
 """
@@ -76,7 +76,7 @@ class Module:
 
     def __init__(self, path: str, arguments: str | None) -> None:
         self.path = path
-        self._arguments = None if arguments is None else arguments.encode()
+        self.arguments = arguments
         try:
             self.functions = load_functions(path)
         except OSError as fault:
@@ -84,6 +84,17 @@ class Module:
         self._lib: _LockingLib | None = None
         self._users = 0
         self._lock = threading.Lock()
+
+    def configure(self, arguments: str | None) -> None:
+        """Give the init string (pReserved) for the next C_Initialize; raises UriError while it runs with another."""
+        with self._lock:
+            if arguments == self.arguments:
+                return
+            if self._users:
+                raise UriError(
+                    f"token URI: {self.path} is in use in this process with other x-init-args; all its URIs must agree"
+                )
+            self.arguments = arguments
 
     def acquire(self) -> None:
         """Initialise the module if nobody uses it yet; raises TokenFault."""
@@ -124,11 +135,13 @@ class Module:
         )
 
     def _initialize(self) -> None:
+        arguments = None if self.arguments is None else self.arguments.encode()
         if self._lib is not None:
+            self._lib.arguments = arguments
             self._lib.initialize()
             return
         try:
-            self._lib = _LockingLib(self.path, self.functions, self._arguments)
+            self._lib = _LockingLib(self.path, self.functions, arguments)
         except PKCS11Error as fault:
             raise ModuleMissing(f"PKCS#11 module {self.path} cannot be used: {fault or type(fault).__name__}") from None
 
@@ -145,11 +158,16 @@ class Module:
             raise TokenFault(ckr_from_exception(fault), "listing tokens") from None
 
 
-def load(path: str | None, arguments: str | None = None) -> Module:
-    """Return the process's one instance of the module at `path`; `arguments` is its init string (pReserved).
+def load(uri: TokenUri | str | None, arguments: str | None = None) -> Module:
+    """Return the process's one instance of the module of `uri`, or at a path.
 
-    Raises UriError when there is no path, ModuleMissing when it cannot be loaded.
+    `arguments` is its init string (pReserved), by default the URI's x-init-args. Raises UriError when there is no
+    path or another init string is in use, ModuleMissing when it cannot be loaded.
     """
+    if isinstance(uri, TokenUri):
+        path, arguments = uri.module_path, uri.init_args if arguments is None else arguments
+    else:
+        path = uri
     if path is None:
         raise UriError("token URI: no module-path; write ?module-path=/path/of/the/module.so")
     with _loading:
@@ -158,6 +176,7 @@ def load(path: str | None, arguments: str | None = None) -> Module:
             if not Path(real).exists():
                 raise ModuleMissing(f"PKCS#11 module {path} is not there; install it or correct module-path in the URI")
             _loaded[real] = Module(real, arguments)
+        _loaded[real].configure(arguments)
         return _loaded[real]
 
 

@@ -115,7 +115,7 @@ class TokenPool:
         """
         if isinstance(uri, str):
             uri = TokenUri.parse(uri)
-        module = load(uri.module_path, module_arguments)
+        module = load(uri, module_arguments)
         module.acquire()
         pool = cls(module, uri, pin, sessions, read_write=read_write)
         try:
@@ -205,13 +205,14 @@ class TokenPool:
     def put_psk(self, label: str, psk: bytearray) -> StoredPsk:
         """Store 32 bytes as the PSK object `label`, in place of one that is there (needs read_write).
 
-        Raises LabelTaken when the label belongs to something else than a PSK object, ValueError, TokenFault.
+        Raises LabelTaken when the label belongs to something else than a PSK object, KeyUnfit when the token makes it
+        unreadable, ValueError, TokenFault.
         """
         if len(psk) != 32:
             raise ValueError("a PSK has 32 bytes")
         with self.control() as calls:
             before = self._psk_handles(calls, label)
-            calls.create(
+            new = calls.create(
                 (
                     (CKA["CLASS"], CKO_SECRET_KEY),
                     (CKA["KEY_TYPE"], CKK_GENERIC_SECRET),
@@ -226,6 +227,13 @@ class TokenPool:
                     (CKA["VALUE"], psk),
                 )
             )
+            # Asked before the old one goes: some tokens (NSS) store any secret as a sensitive one.
+            if not _objects.is_readable_psk(calls, new):
+                calls.destroy(new)
+                raise KeyUnfit(
+                    f"{self.token_name} keeps every secret unreadable, so it holds no PSK objects; "
+                    "use derived PSKs (wghsm psk derive-root)"
+                )
             for handle in before:
                 calls.destroy(handle)
             return self.find_psk(label)

@@ -23,11 +23,19 @@ from wghsm.pkcs11_backend._objects import (
     PrivateKey,
     StoredPsk,
 )
-from wghsm.pkcs11_backend.dialect import dialect_of_key, dialect_of_token
+from wghsm.pkcs11_backend.dialect import (
+    CKM_ECDH1_DERIVE,
+    CKR_SPELLING,
+    Dialect,
+    dialect_of_key,
+    dialect_of_token,
+    dialects_to_try,
+)
 from wghsm.pkcs11_backend.errors import (
     AmbiguousKey,
     CurveUnsupported,
     KeyNotFound,
+    KeyUnfit,
     LabelTaken,
     TokenFault,
     TokenNotFound,
@@ -54,6 +62,7 @@ __all__ = [
 ]
 
 _CKM_GENERIC_SECRET_KEY_GEN = 0x350
+_CKM_SHA256_HMAC = 0x251
 _CKF_TOKEN_INITIALIZED = 0x400
 _PROOF = (
     "SENSITIVE",
@@ -116,16 +125,19 @@ class SecretReport:
 
 def list_tokens(uri: TokenUri, module_arguments: str | None = None) -> list[TokenReport]:
     """Describe every token of the URI's module, without a login. Raises UriError, ModuleMissing, TokenFault."""
-    module = load(uri.module_path, module_arguments)
+    module = load(uri, module_arguments)
     module.acquire()
     try:
         reports = []
         for token in module.tokens():
             serial = token.serial.decode("utf-8", "replace")
             mechanisms = frozenset(int(mechanism) for mechanism in token.slot.get_mechanisms())
-            dialect = dialect_of_token(mechanisms)
             named = TokenUri(
-                module_path=uri.module_path, token=token.label or None, serial=serial or None, pin_source=uri.pin_source
+                module_path=uri.module_path,
+                token=token.label or None,
+                serial=serial or None,
+                pin_source=uri.pin_source,
+                init_args=uri.init_args,
             )
             reports.append(
                 TokenReport(
@@ -136,13 +148,20 @@ def list_tokens(uri: TokenUri, module_arguments: str | None = None) -> list[Toke
                     model=token.model or "",
                     initialised=bool(token.flags & _CKF_TOKEN_INITIALIZED),
                     flags=tuple(sorted(str(flag.name) for flag in type(token.flags) if flag in token.flags)),
-                    x25519=None if dialect is None else dialect.name,
+                    x25519=_offered(mechanisms),
                     uri=str(named),
                 )
             )
         return reports
     finally:
         module.release()
+
+
+def _offered(mechanisms: frozenset[int]) -> str | None:
+    dialect = dialect_of_token(mechanisms)
+    if dialect is not None:
+        return dialect.name
+    return "perhaps: a key in it shows it" if CKM_ECDH1_DERIVE in mechanisms else None
 
 
 def init_token(uri: TokenUri, so_pin: bytearray, pin: bytearray, module_arguments: str | None = None) -> None:
@@ -153,7 +172,7 @@ def init_token(uri: TokenUri, so_pin: bytearray, pin: bytearray, module_argument
     """
     if uri.token is None or len(uri.token.encode()) > 32:
         raise UriError("token URI: name the new token with token=LABEL, at most 32 bytes")
-    module = load(uri.module_path, module_arguments)
+    module = load(uri, module_arguments)
     module.acquire()
     try:
         tokens = module.tokens()
@@ -192,34 +211,55 @@ def generate_key(pool: TokenPool, label: str) -> PrivateKey:
 
     Raises LabelTaken, CurveUnsupported, TokenFault.
     """
-    dialect = dialect_of_token(pool.mechanisms)
-    if dialect is None:
+    candidates = dialects_to_try(pool.mechanisms)
+    if not candidates:
         raise CurveUnsupported(
-            f"{pool.token_name} offers no X25519 key generation that wghsm knows; use another token "
-            "(SoftHSM 2 works, see the list of tokens in the documentation)"
+            f"{pool.token_name} offers no X25519 key generation that wghsm knows; make the key with the token's own "
+            "tools, or use another token (SoftHSM 2 works, see the list of tokens in the documentation)"
         )
     with pool.control() as calls:
         _refuse_taken(pool, calls, label)
-        identity = os.urandom(8)
-        common = ((CKA["TOKEN"], True), (CKA["LABEL"], label.encode()), (CKA["ID"], identity))
-        calls.generate_pair(
-            dialect.generate,
-            public=(
-                (CKA["CLASS"], CKO_PUBLIC_KEY),
-                (CKA["KEY_TYPE"], dialect.key_type),
-                (CKA["EC_PARAMS"], dialect.ec_params[0]),
-                *common,
-                *((CKA[name], False) for name in ("PRIVATE", "VERIFY", "ENCRYPT", "WRAP")),
-            ),
-            private=(
-                (CKA["CLASS"], CKO_PRIVATE_KEY),
-                (CKA["KEY_TYPE"], dialect.key_type),
-                *common,
-                *((CKA[name], True) for name in ("PRIVATE", "SENSITIVE", "DERIVE")),
-                *((CKA[name], False) for name in ("EXTRACTABLE", "SIGN", "DECRYPT", "UNWRAP", "MODIFIABLE")),
-            ),
-        )
-        return pool.find_key(label)
+        refused = ""
+        for dialect, ec_params in [(one, params) for one in candidates for params in one.ec_params]:
+            try:
+                handles = _generate_pair(calls, dialect, ec_params, label)
+            except TokenFault as fault:
+                if fault.ckr not in CKR_SPELLING:
+                    raise
+                refused = refused or fault.name
+                continue
+            try:
+                return pool.find_key(label)
+            except CurveUnsupported as fault:
+                # A token may take the spelling for another curve: what it made is no use and must not stay.
+                for handle in handles:
+                    calls.destroy(handle)
+                refused = refused or str(fault)
+    raise CurveUnsupported(
+        f"{pool.token_name} refuses to make an X25519 key ({refused}; a FIPS mode does that); use another token "
+        "(SoftHSM 2 works, see the list of tokens in the documentation)"
+    )
+
+
+def _generate_pair(calls: Calls, dialect: Dialect, ec_params: bytes, label: str) -> tuple[int, int]:
+    common = ((CKA["TOKEN"], True), (CKA["LABEL"], label.encode()), (CKA["ID"], os.urandom(8)))
+    return calls.generate_pair(
+        dialect.generate,
+        public=(
+            (CKA["CLASS"], CKO_PUBLIC_KEY),
+            (CKA["KEY_TYPE"], dialect.key_type),
+            (CKA["EC_PARAMS"], ec_params),
+            *common,
+            *((CKA[name], False) for name in ("PRIVATE", "VERIFY", "ENCRYPT", "WRAP")),
+        ),
+        private=(
+            (CKA["CLASS"], CKO_PRIVATE_KEY),
+            (CKA["KEY_TYPE"], dialect.key_type),
+            *common,
+            *((CKA[name], True) for name in ("PRIVATE", "SENSITIVE", "DERIVE")),
+            *((CKA[name], False) for name in ("EXTRACTABLE", "SIGN", "DECRYPT", "UNWRAP", "MODIFIABLE")),
+        ),
+    )
 
 
 def list_keys(pool: TokenPool) -> list[KeyReport]:
@@ -265,8 +305,13 @@ def list_secrets(pool: TokenPool) -> list[SecretReport]:
 def derive_root(pool: TokenPool, label: str) -> SecretReport:
     """Generate the root of derived PSKs in the token: 32 bytes, non-extractable, may only sign.
 
-    Raises LabelTaken, TokenFault.
+    Raises LabelTaken, KeyUnfit (no HMAC), TokenFault.
     """
+    if not {_CKM_GENERIC_SECRET_KEY_GEN, _CKM_SHA256_HMAC} <= pool.mechanisms:
+        raise KeyUnfit(
+            f"{pool.token_name} offers no CKM_SHA256_HMAC with keys of its own, which derived PSKs need; "
+            "use PSK objects where it holds them, or another token"
+        )
     with pool.control() as calls:
         _refuse_taken(pool, calls, label)
         handle = calls.generate_key(

@@ -3,6 +3,7 @@
     pkcs11:token=gw;serial=12ab?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/wghsm/pin
            path attributes       query attributes
 
+The vendor's attribute x-init-args is ours: the string that a module such as NSS wants at C_Initialize (pReserved).
 A PIN in the URI itself (pin-value) is refused: URIs end up in logs and process lists.
 """
 
@@ -14,7 +15,7 @@ from wghsm.pkcs11_backend.errors import UriError
 __all__ = ["TokenUri"]
 
 _PATH = ("token", "manufacturer", "model", "serial", "slot-id", "object", "id")
-_QUERY = ("module-path", "pin-source")
+_QUERY = ("module-path", "pin-source", "x-init-args")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _PATH_PLAIN = _UNRESERVED | frozenset(b":[]@!$'()*+,=&")
 _QUERY_PLAIN = _UNRESERVED | frozenset(b":[]@!$'()*+,=/?|")
@@ -34,6 +35,7 @@ class TokenUri:
     pin_source: str | None = None
     manufacturer: str | None = None
     model: str | None = None
+    init_args: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "TokenUri":
@@ -61,13 +63,14 @@ class TokenUri:
             pin_source=_text(found, "pin-source"),
             manufacturer=_text(found, "manufacturer"),
             model=_text(found, "model"),
+            init_args=_text(found, "x-init-args"),
         )
 
     def __str__(self) -> str:
         """Write the URI so that parsing it gives this value again; it names the PIN's source, never the PIN."""
         slot = None if self.slot_id is None else str(self.slot_id)
         path = (self.token, self.manufacturer, self.model, self.serial, slot, self.object, self.id)
-        query = (self.module_path, self.pin_source)
+        query = (self.module_path, self.pin_source, self.init_args)
         text = "pkcs11:" + ";".join(_encode(_PATH, path, _PATH_PLAIN))
         asked = "&".join(_encode(_QUERY, query, _QUERY_PLAIN))
         return f"{text}?{asked}" if asked else text

@@ -130,6 +130,11 @@ def test_users_and_state_directory() -> None:
     assert gateway.state_directory == Path("/srv/wghsm")
 
 
+def test_a_module_may_be_given_an_init_string() -> None:
+    text = GOOD.replace("&pin-source=", "&x-init-args=configdir='sql:/etc/nss'%20flags=&pin-source=", 1)
+    assert "x-init-args=configdir" in load_text(text).token.uri
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_examples_load(path: Path) -> None:
     assert load(path).version == 1
