@@ -86,9 +86,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", [None, "", "file:", "file:pin", "file://host/pin", "env:PIN", "|cat /pin", "credential:"]
+    "source",
+    ["", "command:", "protected:x", "file:", "file:pin", "file://host/pin", "env:PIN", "|cat /pin", "credential:"],
 )
-def test_an_unknown_source_is_refused(source: str | None) -> None:
+def test_an_unknown_source_is_refused(source: str) -> None:
     with pytest.raises(PinUnavailable, match="token URI"):
         open_pin(source)
 

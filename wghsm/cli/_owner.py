@@ -18,6 +18,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import click
+
 from wghsm.cli._output import CommandError
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenError, TokenPool, TokenUri, UriError, open_pin
@@ -44,7 +46,9 @@ def on_token(uri: TokenUri, work: Callable[[TokenPool], Answer], *, read_write: 
         raise UriError("token URI: no module-path; write ?module-path=/path/of/the/module.so")
     _no_core_dump()
     with open_pin(uri.pin_source) as source:
-        pin = source.read(f"PIN of {uri.describe_token()}: ")
+        pin = source.read_for_login(f"PIN of {uri.describe_token()}: ")
+    if uri.pin_source is not None and pin is None:
+        click.echo(f"type the PIN of {uri.describe_token()} at its pinpad", err=True)
 
     def logged_in() -> Answer:
         with TokenPool.open(uri, pin, sessions=1, read_write=read_write) as pool:

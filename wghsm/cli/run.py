@@ -99,6 +99,8 @@ def up(file: str, log: str | None) -> int:
         log_fd = os.open(log_path, flags, 0o600)
         stack.callback(os.close, log_fd)
         tty = stack.enter_context(_terminal()) if supervisor.wants_prompt(gateway.token.uri) else None
+        if supervisor.wants_pinpad(gateway.token.uri):
+            click.echo("type the token's PIN at its pinpad", err=True)
         outcome = _start(file, log_fd, tty)
     if outcome is None:
         raise CommandError(f"the gateway {name} ended without saying why; see {log_path}")

@@ -1,7 +1,7 @@
 """How a custodian begins: what only root may open, the drop, the token, then `service`.
 
     TokenSettings -> PIN source opened, state folder made            as root
-    -> drop -> state file -> PIN read -> latch asked -> module loaded, login -> key found -> Ready
+    -> drop -> state file -> PIN read, latch asked -> module loaded, login (here a pinpad asks) -> key found -> Ready
 
 Whatever the operator has to mend ends it with one line and an exit code of wghsm.exits.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,18 +49,36 @@ def main(child: Child, times: Times | None = None) -> None:
         if state.is_new:
             _log.info("a new state file: %s", state.path)
         latch = PinLatch(folder, uri.describe_token())
+        note = _tell_who_types(child, source)
         vault = _log_in(settings, uri, source, latch)
-        Service(child, settings, vault, state, times or Times(), latch.close).run()
+        # What was typed at a pinpad is not known here, so there is nothing to latch.
+        refused = _no_latch if source.pinpad else latch.close
+        Service(child, settings, vault, state, times or Times(), refused, note).run()
     except TokenError as error:
         raise ChildFault(error.exit_code, str(error)) from None
     except (StateFault, LatchFault) as fault:
         raise ChildFault(ExitCode.SYSTEM, str(fault)) from None
 
 
+def _tell_who_types(child: Child, source: PinSource) -> str:
+    """Say that a person has to type the PIN now; the line for the time after, empty where nobody has to."""
+    if not source.typed:
+        return ""
+    where = "at the token's pinpad" if source.pinpad else "at the terminal (pin-source=prompt)"
+    text = f"waiting for its PIN to be typed {where}: an operator must be there"
+    _log.warning("the token is away: %s", text)
+    child.report(m.TokenStatus("away", time.time_ns(), text))
+    return f"after a restart an operator must type its PIN {where}"
+
+
+def _no_latch() -> None:
+    pass
+
+
 def _log_in(settings: m.TokenSettings, uri: TokenUri, source: PinSource, latch: PinLatch) -> TokenVault:
-    pin = source.read(f"PIN of {uri.describe_token()}: ")
+    pin = source.read_for_login(f"PIN of {uri.describe_token()}: ")
     try:
-        if latch.is_refused(pin):
+        if pin is not None and latch.is_refused(pin):
             raise ChildFault(
                 ExitCode.PIN_REFUSED,
                 f"{uri.describe_token()} has refused this PIN before, so it was not sent again; "
@@ -70,11 +89,13 @@ def _log_in(settings: m.TokenSettings, uri: TokenUri, source: PinSource, latch: 
         except PinLocked:
             raise
         except PinRefused:
-            latch.close()
+            if pin is not None:
+                latch.close()
             raise
     finally:
         wipe(pin)
-    latch.open()
+    if not source.pinpad:
+        latch.open()
     try:
         key = pool.find_key(settings.key)
         root = None if settings.psk_root is None else pool.find_root(settings.psk_root)

@@ -57,7 +57,10 @@ _STOP_TIMEOUT = 2.0
 
 
 class Service:
-    """One custodian with its token open. `pin_refused` is called if the token refuses the PIN later on."""
+    """One custodian with its token open.
+
+    `pin_refused` is called if the token refuses the PIN later on; `note` is what status says while all is well.
+    """
 
     def __init__(
         self,
@@ -67,19 +70,21 @@ class Service:
         state: State,
         times: Times,
         pin_refused: Callable[[], None],
+        note: str = "",
     ) -> None:
         self._child = child
         self._settings = settings
         self._vault = vault
         self._state = state
         self._pin_refused = pin_refused
+        self._note = note
         rules = Rules(child.start.incarnation, state.greatest(), state.last_own(), times)
         self._core = Core(vault, rules, _entropy, self._count, cache_static_static=settings.cache_static_static)
         self._health = Health()
         self._outbox: list[Effect] = []
         self._flush_due = False
         self._refusals: collections.Counter[Counter] = collections.Counter()
-        self._status = m.TokenStatus("ready", time.time_ns())
+        self._status = m.TokenStatus("ready", time.time_ns(), note)
         self._workers = Workers(settings.sessions, MAX_PENDING + _SPARE_JOBS)
 
     def run(self) -> None:
@@ -275,7 +280,7 @@ class Service:
         now = m.TokenStatus(
             "ready" if (state or before.state) == "ready" else "away",
             time.time_ns() if state else before.since_unix,
-            detail if detail is not None else "" if state else before.detail,
+            detail if detail is not None else self._note if state else before.detail,
             core.accepted,
             core.created,
             core.refused,

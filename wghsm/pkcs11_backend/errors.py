@@ -20,6 +20,7 @@ __all__ = [
     "KeyUnfit",
     "LabelTaken",
     "ModuleMissing",
+    "PinFinalTry",
     "PinLocked",
     "PinRefused",
     "PinUnavailable",
@@ -58,6 +59,10 @@ class PinRefused(TokenError):
 
 class PinLocked(PinRefused):
     """The token's PIN is locked, expired or not set; no login is possible."""
+
+
+class PinFinalTry(PinLocked):
+    """One more wrong PIN would lock the token; none was sent."""
 
 
 class ModuleMissing(TokenError):

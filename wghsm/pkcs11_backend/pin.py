@@ -1,11 +1,12 @@
 """Where the PIN comes from, in two steps: what only root may open is opened before privileges are dropped.
 
-    source = open_pin(uri.pin_source)      as root: opens the file, the credential or the terminal
+    source = open_pin(uri.pin_source)      as root: opens the file, the credential or the terminal, runs the command
     ... drop privileges ...
-    pin = source.read()                    the PIN as a bytearray, which the caller wipes
+    pin = source.read_for_login()          the PIN as a bytearray, which the caller wipes; None: the token asks for it
 
-Sources: `file:/path` (mode 0600 or stricter), `credential:NAME` (systemd's $CREDENTIALS_DIRECTORY), `prompt`.
-A PIN never becomes a str, appears in no message, and is never asked for twice.
+Sources: `file:/path` (mode 0600 or stricter), `credential:NAME` (systemd's $CREDENTIALS_DIRECTORY),
+`command:/path/of/program` (see `_pin_command`), `prompt`, and `protected` or none at all: the token has a way of
+its own to be told, such as a pinpad. A PIN never becomes a str, appears in no message, and is never asked for twice.
 """
 
 import os
@@ -21,16 +22,24 @@ from wghsm.wipe import wipe
 __all__ = ["PinSource", "open_pin"]
 
 _LIMIT = 256
-_REMEDY = "write pin-source=file:/path, pin-source=credential:NAME or pin-source=prompt"
+_REMEDY = "write pin-source=file:/path, credential:NAME, command:/path/of/program, prompt or protected (a pinpad)"
 
 
 class PinSource:
-    """An opened PIN source: a descriptor that a process may carry over its change of uid. Read it once."""
+    """An opened PIN source, which a process may carry over its change of uid. Read it once.
 
-    def __init__(self, descriptor: int, name: str, *, terminal: bool) -> None:
+    It is a descriptor, or what a command has written, or (with neither) the token's own way.
+    """
+
+    def __init__(
+        self, name: str, descriptor: int = -1, *, terminal: bool = False, had: bytearray | None = None
+    ) -> None:
         self.name = name
+        self.pinpad = descriptor < 0 and had is None
+        """Whether the token itself asks for the PIN (its protected authentication path)."""
         self._descriptor = descriptor
         self._terminal = terminal
+        self._had = had
 
     def __enter__(self) -> Self:
         return self
@@ -43,27 +52,39 @@ class PinSource:
     @property
     def typed(self) -> bool:
         """Whether a person types it: such a PIN cannot be had again by itself after a restart."""
-        return self._terminal
+        return self._terminal or self.pinpad
 
     def fileno(self) -> int:
-        """Return the open descriptor."""
+        """Return the open descriptor, -1 without one."""
         return self._descriptor
 
     def close(self) -> None:
-        """Close the descriptor; idempotent."""
+        """Close the descriptor, forget what a command wrote; idempotent."""
+        wipe(self._had)
+        self._had = None
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def read_for_login(self, prompt: str = "PIN: ") -> bytearray | None:
+        """Read the PIN as `read` does, or return None where the token asks for it itself. Raises PinUnavailable."""
+        return None if self.pinpad else self.read(prompt)
 
     def read(self, prompt: str = "PIN: ") -> bytearray:
         """Read the PIN (1 to 255 bytes of UTF-8, one trailing newline stripped) and close the source.
 
         At a terminal the echo is off while it is typed and restored afterwards, also after Ctrl-C. Raises
-        PinUnavailable.
+        PinUnavailable, also where there is nothing to read but the token's own way.
         """
+        if self.pinpad:
+            raise PinUnavailable(f"token URI: {self.name} gives no PIN to set; {_REMEDY}")
         buffer = bytearray(_LIMIT + 2)
         try:
-            length = self._ask(buffer, prompt) if self._terminal else self._read_all(buffer)
+            if self._had is not None:
+                length = len(self._had)
+                memoryview(buffer)[:length] = self._had
+            else:
+                length = self._ask(buffer, prompt) if self._terminal else self._read_all(buffer)
             if length and buffer[length - 1] == 0x0A:
                 length -= 1
             self._check(buffer, length)
@@ -108,18 +129,20 @@ class PinSource:
 def open_pin(source: str | None, terminal: int | None = None) -> PinSource:
     """Open the PIN source that a URI names; `terminal` is a tty descriptor to use for `prompt` (duplicated).
 
-    Without `terminal`, `prompt` opens /dev/tty. Raises PinUnavailable: an unknown source, a missing file, one that
-    group or others can read, no terminal.
+    Without `terminal`, `prompt` opens /dev/tty. A command is run here, to its end. Raises PinUnavailable: an unknown
+    source, a missing file, one that group or others can read, no terminal, a command that fails.
     """
     kind, _, rest = (source or "").partition(":")
     if kind == "file" and rest:
         return _open_file(rest)
     if kind == "credential" and rest:
         return _open_credential(rest)
+    if kind == "command" and rest:
+        return _run(rest)
     if source == "prompt":
         return _open_terminal(terminal)
-    if source is None:
-        raise PinUnavailable(f"token URI: no pin-source; {_REMEDY}")
+    if source is None or source == "protected":
+        return PinSource("no pin-source" if source is None else "pin-source=protected")
     raise PinUnavailable(f"token URI: pin-source {kind!r} is not known; {_REMEDY}")
 
 
@@ -140,7 +163,7 @@ def _open_file(rest: str) -> PinSource:
     if complaint is not None:
         os.close(descriptor)
         raise PinUnavailable(f"PIN {name}: {complaint}")
-    return PinSource(descriptor, name, terminal=False)
+    return PinSource(name, descriptor)
 
 
 def _complaint(path: str, about: os.stat_result) -> str | None:
@@ -151,6 +174,13 @@ def _complaint(path: str, about: os.stat_result) -> str | None:
     if about.st_uid not in (0, os.geteuid()):
         return f"it belongs to uid {about.st_uid}, which could change it; chown root {path}"
     return None
+
+
+def _run(command: str) -> PinSource:
+    # Imported here: a process that has dropped root never comes to it.
+    from wghsm.pkcs11_backend._pin_command import run_pin_command
+
+    return PinSource(f"command {command.partition(' ')[0]}", had=run_pin_command(command, _LIMIT + 2))
 
 
 def _open_credential(name: str) -> PinSource:
@@ -166,7 +196,7 @@ def _open_credential(name: str) -> PinSource:
         descriptor = os.open(Path(folder) / name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as fault:
         raise PinUnavailable(f"PIN credential {name!r}: {fault.strerror}; add LoadCredential={name}:/path") from None
-    return PinSource(descriptor, f"credential {name!r}", terminal=False)
+    return PinSource(f"credential {name!r}", descriptor)
 
 
 def _open_terminal(terminal: int | None) -> PinSource:
@@ -180,4 +210,4 @@ def _open_terminal(terminal: int | None) -> PinSource:
     if not os.isatty(descriptor):
         os.close(descriptor)
         raise PinUnavailable("PIN prompt: the descriptor is no terminal; use pin-source=file:/path")
-    return PinSource(descriptor, "prompt", terminal=True)
+    return PinSource("prompt", descriptor, terminal=True)

@@ -79,12 +79,16 @@ class WorkerSession:
 class TokenPool:
     """The sessions on one token of this process. Make it with `open`; close it, or use it as a context manager."""
 
-    def __init__(self, module: Module, uri: TokenUri, pin: bytearray, sessions: int, *, read_write: bool) -> None:
+    def __init__(
+        self, module: Module, uri: TokenUri, pin: bytearray | None, sessions: int, *, read_write: bool
+    ) -> None:
         self.uri = uri
         self.read_write = read_write
         self.generation = 0
         self._module = module
-        self._pin = bytearray(pin)
+        self._pin = bytearray(pin or b"")
+        self._pinpad = pin is None
+        self._at_final_try = False
         self._workers = [WorkerSession() for _ in range(sessions)]
         self._idle: queue.LifoQueue[WorkerSession] = queue.LifoQueue()
         self._control: Calls | None = None
@@ -103,23 +107,28 @@ class TokenPool:
     def open(
         cls,
         uri: TokenUri | str,
-        pin: bytearray,
+        pin: bytearray | None,
         sessions: int,
         read_write: bool = False,
         module_arguments: str | None = None,
+        *,
+        at_final_try: bool = False,
     ) -> "TokenPool":
         """Load the module, find the token, log in once and open `sessions` worker sessions.
 
-        `pin` is copied (recovery needs it) and stays the caller's to wipe. Raises UriError, ModuleMissing,
-        TokenNotFound, AmbiguousToken, PinRefused, PinLocked, TokenFault; nothing stays open then.
+        `pin` is copied (recovery needs it) and stays the caller's to wipe; with None the token asks for it at its
+        pinpad. The last try before the token locks is spent only with `at_final_try`. Raises UriError, ModuleMissing,
+        TokenNotFound, AmbiguousToken, PinRefused, PinLocked, PinUnavailable, TokenFault; nothing stays open then.
         """
         if isinstance(uri, str):
             uri = TokenUri.parse(uri)
         module = load(uri, module_arguments)
         module.acquire()
         pool = cls(module, uri, pin, sessions, read_write=read_write)
+        pool._at_final_try = at_final_try
         try:
             pool._start()
+            pool._at_final_try = False
         except BaseException:
             pool.close()
             raise
@@ -302,7 +311,8 @@ class TokenPool:
         functions = self._module.functions
         session = open_session(functions, token, read_write=self.read_write, which="the session that logs in")
         self._control = Calls(functions, session)
-        log_in(functions, token, session, self._pin)
+        pin = None if self._pinpad else self._pin
+        log_in(functions, token, session, pin, at_final_try=self._at_final_try)
         self._logged_in = True
         for place, worker in enumerate(self._workers, 1):
             which = f"worker session {place} of {len(self._workers)}"

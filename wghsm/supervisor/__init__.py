@@ -13,7 +13,7 @@ Called by the `wghsm` command.
 from ._fault import GatewayFault
 from ._run import DEFAULT_ENTRIES, run
 from ._runtime import running_pid, runtime_directory, uapi_socket_path
-from ._startup import wants_prompt
+from ._startup import wants_pinpad, wants_prompt
 
 __all__ = [
     "DEFAULT_ENTRIES",
@@ -22,5 +22,6 @@ __all__ = [
     "running_pid",
     "runtime_directory",
     "uapi_socket_path",
+    "wants_pinpad",
     "wants_prompt",
 ]

@@ -26,7 +26,7 @@ from ._notify import tell_systemd
 from ._runtime import GatewayLock, runtime_directory, uapi_socket_path
 from ._signals import SignalWatch
 from ._sockets import UdpPair, UnixListener
-from ._startup import deadline, environment, refuse_default_routes, users, wants_prompt
+from ._startup import deadline, environment, refuse_default_routes, users, wants_pinpad, wants_prompt
 from ._state import State
 from ._supervisor import Supervisor, pairs
 from ._tun import Tun
@@ -157,7 +157,7 @@ class _Start:
         stack.callback(watch.close)
         state = self._state(stack, tty)
         reduce(KEPT)
-        settings = self._settings(found_users, state, prompt=tty is not None)
+        settings = self._settings(found_users, state)
         supervisor = Supervisor(loop, state, settings, found_users["resolver"], lambda: self._served(state))
         stack.callback(state.links.delete)
         stack.callback(supervisor.children.abandon)
@@ -213,7 +213,8 @@ class _Start:
         stack.callback(lambda: state.udp.close())
         return state
 
-    def _settings(self, found_users: Mapping[str, tuple[int, int]], state: State, *, prompt: bool) -> Settings:
+    def _settings(self, found_users: Mapping[str, tuple[int, int]], state: State) -> Settings:
+        prompt = state.tty is not None or wants_pinpad(self._gateway.token.uri)
         return Settings(
             gateway=self._gateway.interface.name,
             entries=self._entries,

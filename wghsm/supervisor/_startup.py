@@ -18,7 +18,7 @@ from ._fault import GatewayFault
 if TYPE_CHECKING:
     from wghsm.config import Gateway
 
-__all__ = ["deadline", "environment", "refuse_default_routes", "users", "wants_prompt"]
+__all__ = ["deadline", "environment", "refuse_default_routes", "users", "wants_pinpad", "wants_prompt"]
 
 _SECOND = 1_000_000_000
 _DEADLINE = 60 * _SECOND
@@ -28,7 +28,20 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def wants_prompt(uri: str) -> bool:
     """Whether a token's URI says that its PIN is typed (pin-source=prompt)."""
-    return any(unquote(part) == "pin-source=prompt" for part in uri.partition("?")[2].split("&"))
+    return _pin_source(uri) == "prompt"
+
+
+def wants_pinpad(uri: str) -> bool:
+    """Whether a token's URI leaves it to the token to ask for its PIN (pin-source=protected, or none)."""
+    return _pin_source(uri) in (None, "protected")
+
+
+def _pin_source(uri: str) -> str | None:
+    for part in uri.partition("?")[2].split("&"):
+        name, _, value = unquote(part).partition("=")
+        if name == "pin-source":
+            return value
+    return None
 
 
 def users(gateway: Gateway) -> dict[str, tuple[int, int]]:
@@ -63,7 +76,7 @@ def environment(gateway: Gateway, role: Role) -> dict[str, str]:
 
 
 def deadline(role: Role, *, prompt: bool) -> int | None:
-    """Nanoseconds that a child has until it serves; none for a person at a prompt."""
+    """Nanoseconds that a child has until it serves; none for a person at a prompt or a pinpad."""
     if role is not Role.CUSTODIAN:
         return _DEADLINE
     return None if prompt else _CUSTODIAN_DEADLINE

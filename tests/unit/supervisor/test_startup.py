@@ -6,7 +6,7 @@ from tests.unit.supervisor.support import gateway, peer
 from wghsm import config
 from wghsm.exits import ExitCode
 from wghsm.ipc import ChannelKind, Role
-from wghsm.supervisor import GatewayFault, wants_prompt
+from wghsm.supervisor import GatewayFault, wants_pinpad, wants_prompt
 from wghsm.supervisor._startup import deadline, environment, refuse_default_routes, users
 from wghsm.supervisor._supervisor import pairs
 
@@ -76,6 +76,20 @@ def test_a_default_route_in_the_main_table_is_refused(prefix: str) -> None:
 )
 def test_who_asks_for_a_pin(uri: str, asks: bool) -> None:
     assert wants_prompt(uri) is asks
+
+
+@pytest.mark.parametrize(
+    ("uri", "asks"),
+    [
+        ("pkcs11:token=t?module-path=/m.so", True),
+        ("pkcs11:token=t?module-path=/m.so&pin-source=protected", True),
+        ("pkcs11:token=t?pin-source=%70rotected&module-path=/m.so", True),
+        ("pkcs11:token=t?module-path=/m.so&pin-source=prompt", False),
+        ("pkcs11:token=t?module-path=/m.so&pin-source=command:/protected", False),
+    ],
+)
+def test_who_asks_at_a_pinpad(uri: str, asks: bool) -> None:
+    assert wants_pinpad(uri) is asks
 
 
 def test_control_speaks_to_the_custodian_only_where_psks_may_come_in() -> None:
