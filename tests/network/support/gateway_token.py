@@ -56,10 +56,10 @@ class GatewayToken:
         """The user PIN."""
         return self.pin_file.read_bytes().strip()
 
-    def uri_with(self, token: str | None = None, module: str | None = None, pin_file: Path | None = None) -> str:
+    def uri_with(self, label: str | None = None, module: str | None = None, pin_file: Path | None = None) -> str:
         """Give the URI with another token label, module or PIN file."""
-        label, path, source = token or self.label, module or self._made.module, pin_file or self.pin_file
-        return f"pkcs11:token={label}?module-path={path}&pin-source=file:{source}"
+        name, path, source = label or self.label, module or self._made.module, pin_file or self.pin_file
+        return f"pkcs11:token={name}?module-path={path}&pin-source=file:{source}"
 
     def command(self, *arguments: str | Path, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `wghsm ARGUMENTS --token URI`; RuntimeError when it fails and `check` holds."""
