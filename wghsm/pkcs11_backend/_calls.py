@@ -218,6 +218,26 @@ class Calls:
         self._check(ckr, "C_GenerateKeyPair")
         return first.value, second.value
 
+    def wrap(self, mechanism: int, wrapping: int, key: int) -> bytes:
+        """C_WrapKey without a mechanism parameter: return the wrapped key, up to 512 bytes. Raises TokenFault."""
+        asked = Mechanism(mechanism=mechanism, parameter=None, length=0)
+        # Not asked for its length first: NSS names one that it then finds too small.
+        buffer, length = (c_ubyte * 512)(), c_ulong(512)
+        ckr = self._functions.wrap_key(self.session, byref(asked), wrapping, key, buffer, byref(length))
+        self._check(ckr, "C_WrapKey")
+        return bytes(buffer[: length.value])
+
+    def unwrap(self, mechanism: int, unwrapping: int, wrapped: bytes, template: Template) -> int:
+        """C_UnwrapKey without a mechanism parameter: return the new handle. Raises TokenFault."""
+        asked = Mechanism(mechanism=mechanism, parameter=None, length=0)
+        packed = _Packed(template)
+        new = c_ulong()
+        ckr = self._functions.unwrap_key(
+            self.session, byref(asked), unwrapping, wrapped, len(wrapped), packed.array, packed.count, byref(new)
+        )
+        self._check(ckr, "C_UnwrapKey")
+        return new.value
+
     def _read32(self, handle: int, what: str) -> bytearray:
         self._value.length = 32
         try:

@@ -116,6 +116,8 @@ class FunctionList:
         self.sign = function("C_Sign", _H, _V, _H, _V, _HP)
         self.generate_key = function("C_GenerateKey", _H, _MP, _AP, _H, _HP)
         self.generate_key_pair = function("C_GenerateKeyPair", _H, _MP, _AP, _H, _AP, _H, _HP, _HP)
+        self.wrap_key = function("C_WrapKey", _H, _MP, _H, _H, _V, _HP)
+        self.unwrap_key = function("C_UnwrapKey", _H, _MP, _H, _V, _H, _AP, _H, _HP)
         self.derive_key = function("C_DeriveKey", _H, _MP, _H, _AP, _H, _HP)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from wghsm.pkcs11_backend import _objects
 from wghsm.pkcs11_backend._calls import Calls
 from wghsm.pkcs11_backend._ckr import CKR_OK
+from wghsm.pkcs11_backend._labels import refuse_taken
 from wghsm.pkcs11_backend._login import CKU_SO, log_in, open_session
 from wghsm.pkcs11_backend._objects import (
     CKA,
@@ -206,9 +207,10 @@ def init_token(uri: TokenUri, so_pin: bytearray, pin: bytearray, module_argument
         module.release()
 
 
-def generate_key(pool: TokenPool, label: str) -> PrivateKey:
+def generate_key(pool: TokenPool, label: str, *, wrappable: bool = False) -> PrivateKey:
     """Generate an X25519 key pair in the token: non-extractable, derive-only; proved by a derive.
 
+    With `wrappable` it may leave under a wrapping key (CKA_EXTRACTABLE), which a backup needs; it stays sensitive.
     Raises LabelTaken, CurveUnsupported, TokenFault.
     """
     candidates = dialects_to_try(pool.mechanisms)
@@ -218,11 +220,11 @@ def generate_key(pool: TokenPool, label: str) -> PrivateKey:
             "tools, or use another token (SoftHSM 2 works, see the list of tokens in the documentation)"
         )
     with pool.control() as calls:
-        _refuse_taken(pool, calls, label)
+        refuse_taken(calls, pool.token_name, label)
         refused = ""
         for dialect, ec_params in [(one, params) for one in candidates for params in one.ec_params]:
             try:
-                handles = _generate_pair(calls, dialect, ec_params, label)
+                handles = _generate_pair(calls, dialect, ec_params, label, wrappable=wrappable)
             except TokenFault as fault:
                 if fault.ckr not in CKR_SPELLING:
                     raise
@@ -241,7 +243,7 @@ def generate_key(pool: TokenPool, label: str) -> PrivateKey:
     )
 
 
-def _generate_pair(calls: Calls, dialect: Dialect, ec_params: bytes, label: str) -> tuple[int, int]:
+def _generate_pair(calls: Calls, dialect: Dialect, ec_params: bytes, label: str, *, wrappable: bool) -> tuple[int, int]:
     common = ((CKA["TOKEN"], True), (CKA["LABEL"], label.encode()), (CKA["ID"], os.urandom(8)))
     return calls.generate_pair(
         dialect.generate,
@@ -257,7 +259,8 @@ def _generate_pair(calls: Calls, dialect: Dialect, ec_params: bytes, label: str)
             (CKA["KEY_TYPE"], dialect.key_type),
             *common,
             *((CKA[name], True) for name in ("PRIVATE", "SENSITIVE", "DERIVE")),
-            *((CKA[name], False) for name in ("EXTRACTABLE", "SIGN", "DECRYPT", "UNWRAP", "MODIFIABLE")),
+            (CKA["EXTRACTABLE"], wrappable),
+            *((CKA[name], False) for name in ("SIGN", "DECRYPT", "UNWRAP", "MODIFIABLE")),
         ),
     )
 
@@ -313,7 +316,7 @@ def derive_root(pool: TokenPool, label: str) -> SecretReport:
             "use PSK objects where it holds them, or another token"
         )
     with pool.control() as calls:
-        _refuse_taken(pool, calls, label)
+        refuse_taken(calls, pool.token_name, label)
         handle = calls.generate_key(
             _CKM_GENERIC_SECRET_KEY_GEN,
             (
@@ -341,7 +344,7 @@ def put_psk(pool: TokenPool, label: str, psk: bytearray, *, replace: bool = Fals
     """
     with pool.control() as calls:
         if not replace:
-            _refuse_taken(pool, calls, label)
+            refuse_taken(calls, pool.token_name, label)
         return pool.put_psk(label, psk)
 
 
@@ -361,13 +364,6 @@ def destroy_secret(pool: TokenPool, label: str, identity: bytes | None = None) -
                 f"{pool.token_name}: {len(found)} secrets have the label {label!r}; add --id, one of {ids}"
             )
         calls.destroy(found[0])
-
-
-def _refuse_taken(pool: TokenPool, calls: Calls, label: str) -> None:
-    if not label or len(label.encode()) > 255 or not label.isprintable():
-        raise UriError("a label has 1 to 255 printable characters")
-    if calls.find(((CKA["LABEL"], label.encode()),), limit=1):
-        raise LabelTaken(f"{pool.token_name}: an object with the label {label!r} exists; nothing was changed")
 
 
 def _labelled(calls: Calls, kind: int, label: str, identity: bytes | None) -> list[int]:
