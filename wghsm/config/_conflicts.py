@@ -33,6 +33,7 @@ def conflicts(document: Document) -> Iterator[_Fault]:
         "make a key pair for each peer, or keep one entry",
     )
     yield from _prefixes(document, peers)
+    yield from _uris(document)
     yield from _default_routes(document, peers)
     yield from _derived(document, peers)
     yield from _addresses(document)
@@ -92,6 +93,43 @@ def _default_routes(document: Document, peers: list[dict[str, Raw]]) -> Iterator
                     f"table: auto makes no default route, which {prefix} would need",
                     "write table: off or the number of a table under interface:, and the routing rules yourself",
                 )
+
+
+def _uris(document: Document) -> Iterator[_Fault]:
+    token = _entries(document.root).get("token")
+    if not isinstance(token, dict):
+        return
+    uris = token.get("uris")
+    if "uri" not in token and "uris" not in token:
+        remedy = "write uri: with the token's pkcs11: URI, or uris: with several that hold the same key"
+        yield document.line(("token",)), "uri is missing under token:", remedy
+    elif "uri" in token and "uris" in token:
+        yield (
+            document.line(("token", "uris")),
+            "uri and uris exclude each other",
+            "keep uris:, with all of them in order",
+        )
+    elif "uris" in token and not _items(uris) and (isinstance(uris, list) or _good(_null, uris) is not None):
+        yield document.line(("token", "uris")), "uris is empty", "write at least one pkcs11: URI"
+    seen: dict[str, Path] = {}
+    for place, raw in enumerate(_items(uris)):
+        uri = _good(v.token_uri, raw)
+        if uri is None:
+            continue
+        path: Path = ("token", "uris", place)
+        first = seen.setdefault(uri, path)
+        if first != path:
+            yield document.line(path), f"this URI stands twice; first on line {document.line(first)}", "keep it once"
+        if len(_items(uris)) > 1 and v.needs_an_operator(uri):
+            yield (
+                document.line(path),
+                "one of several tokens whose PIN somebody has to type: the gateway could not turn to it by itself",
+                "write pin-source=file:PATH, credential:NAME or command:PATH",
+            )
+
+
+def _null(raw: object) -> bool | None:
+    return True if isinstance(raw, Scalar) and raw.is_null else None
 
 
 def _derived(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:

@@ -48,9 +48,16 @@ _Uid = Annotated[int | str, PlainValidator(v.user)]
 
 
 class Token(_Section):
-    """The token and how the custodian uses it."""
+    """The token and how the custodian uses it.
 
-    uri: Annotated[str, PlainValidator(v.token_uri)]
+    One of `uri` and `uris` is written; `uri` is the first in either case, `in_order` all of them.
+    """
+
+    uri: Annotated[str, PlainValidator(v.token_uri)] = ""
+    uris: Annotated[
+        tuple[Annotated[str, PlainValidator(v.token_uri)], ...], BeforeValidator(_list), AfterValidator(_once)
+    ] = ()
+    at_start: Annotated[Literal["wait", "fail"], _choice("at_start", "wait", "fail")] = "fail"
     psk_root: Annotated[
         str | None, PlainValidator(lambda x: None if x is None else v.label(x, "the root of derived PSKs"))
     ] = None
@@ -59,6 +66,17 @@ class Token(_Section):
     ] = ()
     sessions: Annotated[int, _whole(1, 64, "sessions", "write a number of worker sessions from 1 to 64")] = 4
     cache_static_static: Annotated[bool, PlainValidator(lambda x: v.flag(x, "cache_static_static"))] = True
+
+    @property
+    def in_order(self) -> tuple[str, ...]:
+        """Every token's URI, best first."""
+        return self.uris or (self.uri,)
+
+    @model_validator(mode="after")
+    def _fill_uri(self) -> "Token":
+        if self.uris and not self.uri:
+            self.__dict__["uri"] = self.uris[0]
+        return self
 
 
 class Interface(_Section):

@@ -397,6 +397,15 @@ def token_uri(value: object) -> str:
     return text
 
 
+def needs_an_operator(uri: str) -> bool:
+    """Whether a good `pkcs11:` URI leaves the PIN to a person, at a terminal or at the token's pinpad."""
+    for part in uri.partition("?")[2].split("&"):
+        name, _, source = part.partition("=")
+        if name == "pin-source":
+            return unquote_to_bytes(source).decode(errors="replace") in ("prompt", "protected")
+    return True
+
+
 def _uri_attribute(part: str, known: tuple[str, ...], side: str, found: dict[str, str]) -> None:
     key, equals, written = part.partition("=")
     if not equals:

@@ -156,3 +156,16 @@ def test_examples_are_there_and_show_what_they_say() -> None:
 def test_unit_does_not_restart_after_final_exit_codes() -> None:
     unit = (CONFIGS / "systemd" / "wghsm@.service").read_text()
     assert "\nRestartPreventExitStatus=2 3 4\n" in unit
+
+
+def test_several_tokens_in_order() -> None:
+    uris = [f"pkcs11:token={name}?module-path=/m.so&pin-source=file:/{name}.pin" for name in "ab"]
+    token = load_text(GOOD.replace(next(line for line in GOOD.splitlines() if "uri:" in line), f"  uris: {uris}")).token
+    assert (token.uri, token.in_order, token.at_start) == (uris[0], tuple(uris), "fail")
+    one = load_text(GOOD).token
+    assert one.in_order == (one.uri,)
+    # One token whose PIN is typed may stand in a list of one.
+    typed = "pkcs11:token=a?module-path=/m.so&pin-source=prompt"
+    assert load_text(
+        GOOD.replace(next(line for line in GOOD.splitlines() if "uri:" in line), f'  uris: ["{typed}"]')
+    ).token.in_order == (typed,)

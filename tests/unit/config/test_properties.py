@@ -27,6 +27,14 @@ ADDRESSES = st.one_of(
 UIDS = st.lists(st.integers(1, 2**32 - 3), min_size=6, max_size=6, unique=True)
 
 
+TOKENS = st.one_of(
+    st.just({"uri": "pkcs11:token=gw?module-path=/m.so"}),
+    st.lists(st.from_regex(r"[a-z]{1,5}", fullmatch=True), min_size=1, max_size=3, unique=True).map(
+        lambda names: {"uris": [f"pkcs11:token={n}?module-path=/m.so&pin-source=file:/{n}.pin" for n in names]}
+    ),
+)
+
+
 @st.composite
 def gateways(draw: st.DrawFn) -> dict[str, Any]:
     names = draw(st.lists(LABELS, max_size=5, unique=True))
@@ -48,7 +56,8 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "version": 1,
         "token": {
-            "uri": "pkcs11:token=gw?module-path=/m.so",
+            **draw(TOKENS),
+            "at_start": draw(st.sampled_from(["wait", "fail"])),
             "psk_root": draw(LABELS),
             "environment": draw(st.lists(st.from_regex(r"[A-Z_][A-Z0-9_]{0,9}", fullmatch=True), unique=True)),
             "sessions": draw(st.integers(1, 64)),
@@ -78,6 +87,9 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
 def written(gateway: Gateway) -> dict[str, Any]:
     """The gateway as the file would write it: the other direction, for tests only."""
     raw: dict[str, Any] = gateway.model_dump(exclude={"peers", "state_directory"})
+    written_as = "uris" if gateway.token.uris else "uri"
+    raw["token"].pop("uri" if gateway.token.uris else "uris")
+    raw["token"][written_as] = list(gateway.token.uris) or gateway.token.uri
     raw["token"]["environment"] = list(gateway.token.environment)
     raw["interface"]["addresses"] = [str(address) for address in gateway.interface.addresses]
     raw["state_directory"] = str(gateway.state_directory)
