@@ -4,18 +4,23 @@ with odd_token() as odd:
     odd.set(flags=0x20000)          from now on, also for processes that run already
     odd.uri, odd.environment, odd.pin
 
+with odd_gateway() as (odd, token):    the same in a store of the custodian's uid, with a key and a root
+
 Each has a module file of its own, so that its settings are its own too.
 """
 
 import contextlib
 import dataclasses
 import functools
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.token.custodian_process import UID, GatewayToken
 from wghsm.softhsm_setup import SoftHsmToken, softhsm_token
 
 PIN_COUNT_LOW, PIN_FINAL_TRY, PIN_LOCKED, PINPAD = 0x10000, 0x20000, 0x40000, 0x100
@@ -60,6 +65,33 @@ def odd_token(uid: int | None = None, label: str = "odd") -> Iterator[OddToken]:
         odd = OddToken(made_here, module, str(made.module))
         odd.set()
         yield odd
+
+
+@contextlib.contextmanager
+def odd_gateway() -> Iterator[tuple[OddToken, GatewayToken]]:
+    """One for a real custodian process: its key is `gateway`, its root `root`."""
+    with odd_token(uid=UID) as odd:
+        made = subprocess.run(
+            [sys.executable, "-c", _MAKE_KEYS, odd.uri],
+            env={**os.environ, **odd.environment},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        yield odd, GatewayToken(odd.made, bytes.fromhex(made.stdout.strip()), b"")
+
+
+_MAKE_KEYS = """
+import os, sys
+from wghsm.pkcs11_backend import TokenPool, TokenUri, open_pin
+from wghsm.pkcs11_backend.provision import derive_root, generate_key
+uri = TokenUri.parse(sys.argv[1])
+pin = open_pin(uri.pin_source).read()
+os.setgroups([]); os.setresgid(61100, 61100, 61100); os.setresuid(61100, 61100, 61100)
+with TokenPool.open(uri, pin, 1, read_write=True) as pool:
+    print(generate_key(pool, "gateway").public_key.hex())
+    derive_root(pool, "root")
+"""
 
 
 @functools.cache

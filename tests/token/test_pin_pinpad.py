@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from unittest.mock import patch
 
 import pytest
 
-from tests.token.conftest import environment
-from tests.token.custodian_process import UID, Custodian, GatewayToken, state_folder
-from tests.token.odd_token import PIN_FINAL_TRY, PIN_LOCKED, PINPAD, OddToken, odd_token
+from tests.token.custodian_process import Custodian, GatewayToken, state_folder
+from tests.token.odd_token import PIN_FINAL_TRY, PIN_LOCKED, PINPAD, OddToken, odd_gateway, odd_token
 from wghsm.exits import ExitCode
 from wghsm.ipc import messages as m
 from wghsm.pkcs11_backend import (
@@ -28,7 +28,7 @@ from wghsm.pkcs11_backend.provision import generate_key
 
 @pytest.fixture
 def odd() -> Iterator[OddToken]:
-    with odd_token() as made, environment(made.environment):
+    with odd_token() as made, patch.dict(os.environ, made.environment):
         yield made
 
 
@@ -114,30 +114,10 @@ def test_the_commands_ask_at_the_pinpad(odd: OddToken) -> None:
     assert done.stderr == "type the PIN of token 'odd' at its pinpad\n"
 
 
-_MAKE_KEYS = """
-import os, sys
-from wghsm.pkcs11_backend import TokenPool, TokenUri, open_pin
-from wghsm.pkcs11_backend.provision import derive_root, generate_key
-uri = TokenUri.parse(sys.argv[1])
-pin = open_pin(uri.pin_source).read()
-os.setgroups([]); os.setresgid(61100, 61100, 61100); os.setresuid(61100, 61100, 61100)
-with TokenPool.open(uri, pin, 1, read_write=True) as pool:
-    print(generate_key(pool, "gateway").public_key.hex())
-    derive_root(pool, "root")
-"""
-
-
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[tuple[OddToken, GatewayToken]]:
-    with odd_token(uid=UID) as odd:
-        made = subprocess.run(
-            [sys.executable, "-c", _MAKE_KEYS, odd.uri],
-            env={**os.environ, **odd.environment},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        yield odd, GatewayToken(odd.made, bytes.fromhex(made.stdout.strip()), b"")
+    with odd_gateway() as made:
+        yield made
 
 
 def _uri(odd: OddToken, source: str) -> str:

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING
 
 from wghsm.exits import ExitCode
 from wghsm.ipc import messages as m
-from wghsm.pkcs11_backend import PinLocked, PinRefused, PinSource, TokenError, TokenPool, TokenUri, open_pin
+from wghsm.pkcs11_backend import (
+    PinLocked,
+    PinRefused,
+    PinSource,
+    TokenError,
+    TokenPool,
+    TokenUri,
+    essential_checks,
+    open_pin,
+)
 from wghsm.process import ChildFault
 from wghsm.wipe import wipe
 
@@ -97,6 +106,7 @@ def _log_in(settings: m.TokenSettings, uri: TokenUri, source: PinSource, latch: 
     if not source.pinpad:
         latch.open()
     try:
+        _check(pool, settings)
         key = pool.find_key(settings.key)
         root = None if settings.psk_root is None else pool.find_root(settings.psk_root)
     except BaseException:
@@ -105,3 +115,10 @@ def _log_in(settings: m.TokenSettings, uri: TokenUri, source: PinSource, latch: 
     shown = base64.b64encode(key.public_key).decode()
     _log.info("logged in to %s, key %r, public key %s", pool.token_name, settings.key, shown)
     return TokenVault(pool, key, root)
+
+
+def _check(pool: TokenPool, settings: m.TokenSettings) -> None:
+    """Raises TokenError, one sentence, where the token cannot do its work."""
+    wrong = essential_checks(pool, settings.key, settings.psk_root)
+    if wrong is not None:
+        raise wrong

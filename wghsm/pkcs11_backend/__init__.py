@@ -30,6 +30,7 @@ from wghsm.pkcs11_backend.pin import PinSource, open_pin
 from wghsm.pkcs11_backend.uri import TokenUri
 
 if TYPE_CHECKING:
+    from wghsm.pkcs11_backend._doctor_essential import essential_checks
     from wghsm.pkcs11_backend._objects import PrivateKey, RootSecret, StoredPsk
     from wghsm.pkcs11_backend.pool import TokenPool, WorkerSession
 
@@ -57,6 +58,7 @@ __all__ = [
     "TokenUri",
     "UriError",
     "WorkerSession",
+    "essential_checks",
     "open_pin",
 ]
 
@@ -66,6 +68,7 @@ _LATER = {
     "StoredPsk": "_objects",
     "TokenPool": "pool",
     "WorkerSession": "pool",
+    "essential_checks": "_doctor_essential",
 }
 
 

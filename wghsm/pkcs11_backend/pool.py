@@ -35,6 +35,8 @@ from wghsm.wipe import wipe
 if TYPE_CHECKING:
     from pkcs11.types import Token
 
+    from wghsm.pkcs11_backend._cryptoki import FunctionList
+
 __all__ = ["TokenPool", "WorkerSession", "psk_message"]
 
 _PSK_CONTEXT = b"wghsm-psk-v1\x00"
@@ -69,6 +71,11 @@ class WorkerSession:
     def read_psk(self, psk: StoredPsk) -> bytearray:
         """Return the 32 bytes of a PSK object, which the caller wipes. Raises KeyUnfit, TokenFault."""
         return self._ready().read_secret(psk.handle)
+
+    @property
+    def handle(self) -> int:
+        """The CK_SESSION_HANDLE (this room only). Raises TokenFault."""
+        return self._ready().session
 
     def _ready(self) -> Calls:
         if self._calls is None:
@@ -151,6 +158,11 @@ class TokenPool:
     def mechanisms(self) -> frozenset[int]:
         """The CKM_ values that the token lists."""
         return self._mechanisms
+
+    @property
+    def functions(self) -> "FunctionList":
+        """The module's C functions (this room only)."""
+        return self._module.functions
 
     def close(self) -> None:
         """Log out, close every session, wipe the kept PIN. Idempotent; no session may be lent out."""
