@@ -1,28 +1,45 @@
-"""`wghsm key generate|list|show|public|destroy`."""
+"""`wghsm key generate|import|list|show|public|backup|restore|destroy`."""
 
 import base64
+import dataclasses
 from typing import Any
 
 import click
 
+from wghsm.cli._backup_file import backup_from, backup_of, read_backup, write_backup
+from wghsm.cli._dependents import dependents_of
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
+from wghsm.cli._private_key import key_from_stdin, key_from_wg_quick, open_to_others
 from wghsm.cli._target import identity_of, label_of, target_of, token_options
+from wghsm.pkcs11_backend.key_backup import backup_key, restore_key
+from wghsm.pkcs11_backend.key_import import import_key
 from wghsm.pkcs11_backend.provision import KeyReport, destroy_key, generate_key, list_keys, show_key
+from wghsm.wipe import wipe
 
 __all__ = ["key"]
+
+_OUTSIDE = (
+    "this key has been outside the token: whoever has had a copy of it can pose as this gateway. Destroy every copy; "
+    "wghsm key show goes on to say so. A key that was never outside: wghsm key generate"
+)
+
+_wrappable = click.option(
+    "--wrappable", is_flag=True, help="Let the key leave the token wrapped under another key: a backup needs it."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def key() -> None:
-    """Make, list, show and destroy X25519 keys in a token."""
+    """Make, import, list, show, back up and destroy X25519 keys in a token."""
 
 
 @key.command()
 @click.argument("label", required=False)
+@_wrappable
 @token_options
 @json_option
-def generate(label: str | None, token: str | None, config: str | None, as_json: bool) -> None:
+def generate(label: str | None, wrappable: bool, token: str | None, config: str | None, as_json: bool) -> None:
     """Generate a key in the token: it cannot be read out and may only derive.
 
     LABEL may be left out with -c: the gateway's own key then.
@@ -33,7 +50,7 @@ def generate(label: str | None, token: str | None, config: str | None, as_json: 
     name = label_of(target, label)
 
     def work(pool: Any) -> Answer:
-        generate_key(pool, name)
+        generate_key(pool, name, wrappable=wrappable)
         return Answer(_plain(show_key(pool, name)))
 
     report = _report(on_token(target.uri, work, read_write=True))
@@ -41,6 +58,50 @@ def generate(label: str | None, token: str | None, config: str | None, as_json: 
         print_json(report)
     else:
         click.echo(f"key {name!r} is in the token; its public key:\n{report['public_key']}")
+
+
+@key.command(name="import")
+@click.argument("label", required=False)
+@click.option("--wg-quick", "file", metavar="FILE", help="Take PrivateKey of this wg-quick file.", type=click.Path())
+@_wrappable
+@token_options
+@json_option
+def import_(
+    label: str | None, file: str | None, wrappable: bool, token: str | None, config: str | None, as_json: bool
+) -> None:
+    """Bring a WireGuard private key into the token; its base64 comes on standard input.
+
+    The peers need no change, but the key has been outside: the token says so for good.
+
+    \b
+    Examples:
+      wghsm key import gateway -c /etc/wghsm/wg0.yaml --wg-quick /etc/wireguard/wg0.conf
+      wghsm key import gateway -c /etc/wghsm/wg0.yaml < private.key
+    """
+    target = target_of(token, config)
+    name = label_of(target, label)
+    private = key_from_stdin() if file is None else key_from_wg_quick(file)
+
+    def work(pool: Any) -> Answer:
+        try:
+            import_key(pool, name, private, wrappable=wrappable)
+        finally:
+            wipe(private)
+        return Answer(_plain(show_key(pool, name)))
+
+    try:
+        report = _report(on_token(target.uri, work, read_write=True))
+    finally:
+        wipe(private)
+    notice = _OUTSIDE
+    if file is not None:
+        exposed = ", which others can read" if open_to_others(file) else ""
+        notice += f". One copy is in {file}{exposed}"
+    if as_json:
+        print_json({**report, "notice": notice})
+    else:
+        click.echo(f"key {name!r} is in the token; its public key:\n{report['public_key']}")
+        click.echo(notice, err=True)
 
 
 @key.command(name="list")
@@ -88,6 +149,7 @@ def show(label: str | None, token: str | None, config: str | None, as_json: bool
         click.echo(f"{f'CKA_{attribute}:':24}{_said(value)}")
     refused = "the token gives it: this key is not in custody" if report["value_readable"] else "refused by the token"
     click.echo(f"{'CKA_VALUE:':24}{refused}")
+    click.echo(f"{'custody:':24}{_CUSTODY[report['custody']]}")
 
 
 @key.command()
@@ -109,6 +171,68 @@ def public(label: str | None, token: str | None, config: str | None, as_json: bo
 
 
 @key.command()
+@click.argument("label", required=False)
+@click.option("--wrap-key", metavar="LABEL", required=True, help="The AES key of the token to wrap it under.")
+@click.option("--out", metavar="FILE", required=True, help="Write a new file of mode 0600.", type=click.Path())
+@token_options
+@json_option
+def backup(label: str | None, wrap_key: str, out: str, token: str | None, config: str | None, as_json: bool) -> None:
+    """Back up a key, wrapped under another key of the token (AES key wrap with padding, RFC 5649).
+
+    The key must have been made with --wrappable. The backup is unwrapped once and compared before it is written; it
+    comes back into a token of the same make that holds the same wrapping key.
+
+    Example: wghsm key backup gateway -c /etc/wghsm/wg0.yaml --wrap-key backup-aes --out gateway.backup
+    """
+    target = target_of(token, config)
+    name = label_of(target, label)
+    answer = on_token(target.uri, lambda pool: Answer(backup_of(backup_key(pool, name, wrap_key))), read_write=True)
+    made = backup_from(answer.data)
+    if made is None:
+        raise CommandError("the token work gave no backup")
+    write_backup(out, made)
+    if as_json:
+        print_json({"label": name, "public_key": _base64(made.public_key), "wrap_key": wrap_key, "file": out})
+    else:
+        click.echo(f"{out}: key {name!r}, wrapped under {wrap_key!r} and proved; it is as safe as that key is")
+
+
+@key.command()
+@click.argument("label", required=False)
+@click.option("--wrap-key", metavar="LABEL", help="The AES key to unwrap it with (default: the backup names it).")
+@click.option("--in", "file", metavar="FILE", required=True, help="What key backup wrote.", type=click.Path())
+@_wrappable
+@token_options
+@json_option
+def restore(
+    label: str | None,
+    wrap_key: str | None,
+    file: str,
+    wrappable: bool,
+    token: str | None,
+    config: str | None,
+    as_json: bool,
+) -> None:
+    """Bring a backup into the token, as LABEL or under the label that it had.
+
+    Example: wghsm key restore -c /etc/wghsm/wg0.yaml --in gateway.backup
+    """
+    target = target_of(token, config)
+    saved = read_backup(file)
+    name = label or saved.label
+
+    def work(pool: Any) -> Answer:
+        restore_key(pool, saved, name, wrap_key or saved.wrap_key, wrappable=wrappable)
+        return Answer(_plain(show_key(pool, name)))
+
+    report = _report(on_token(target.uri, work, read_write=True))
+    if as_json:
+        print_json(report)
+    else:
+        click.echo(f"key {name!r} is in the token; its public key:\n{report['public_key']}")
+
+
+@key.command()
 @click.argument("label")
 @click.option("--id", "identity", metavar="HEX", help="CKA_ID, where several keys have the label.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -117,16 +241,25 @@ def public(label: str | None, token: str | None, config: str | None, as_json: bo
 def destroy(label: str, identity: str | None, yes: bool, token: str | None, config: str | None, as_json: bool) -> None:
     """Destroy a key pair in the token, for good.
 
+    With -c it says first who depends on the key; nothing but a backup brings it back.
+
     Example: wghsm key destroy old-gateway -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
     wanted = identity_of(identity)
+    dependents = dependents_of(target, label)
+    said = "" if dependents is None else dependents.sentence(str(config)) + "\n"
+    if yes and said:
+        click.echo(said, err=True, nl=False)
     confirm(
-        f"Destroy key {label!r} in {target.uri.describe_token()} for good?", yes=yes, refused="nothing was destroyed"
+        f"{said}Destroy key {label!r} in {target.uri.describe_token()} for good?",
+        yes=yes,
+        refused="nothing was destroyed",
     )
     answer = on_token(target.uri, lambda pool: Answer(destroy_key(pool, label, wanted)), read_write=True)
     if as_json:
-        print_json({"label": label, "objects_destroyed": answer.data})
+        depended = None if dependents is None else dataclasses.asdict(dependents)
+        print_json({"label": label, "objects_destroyed": answer.data, "dependents": depended})
     else:
         click.echo(f"key {label!r} is destroyed ({answer.data} objects)")
 
@@ -147,7 +280,29 @@ def _plain(report: KeyReport) -> dict[str, object]:
         "public_key_checked": report.public_key_checked,
         "attributes": report.attributes,
         "value_readable": report.value_readable,
+        "custody": _custody(report),
     }
+
+
+_CUSTODY = {
+    "broken": "none: the token gives the key out",
+    "been-outside": "the key has been outside this token, or could have been (imported or restored)",
+    "wrappable": "made in the token and never readable, but it may leave wrapped under another key",
+    "never-outside": "the key has never been outside, says the token",
+    "not-stated": "the token does not state whether the key has been outside",
+}
+
+
+def _custody(report: KeyReport) -> str:
+    """Sum up what the token says; its word is all there is, and LOCAL alone proves nothing (NSS never sets it)."""
+    said = report.attributes
+    if report.value_readable or said["SENSITIVE"] is False:
+        return "broken"
+    if said["ALWAYS_SENSITIVE"] is False:
+        return "been-outside"
+    if said["ALWAYS_SENSITIVE"] is None or said["NEVER_EXTRACTABLE"] is None:
+        return "not-stated"
+    return "never-outside" if said["NEVER_EXTRACTABLE"] else "wrappable"
 
 
 def _base64(value: bytes) -> str:
