@@ -2,6 +2,7 @@
 
     AcceptInitiation   read_static* -> peer known? -> read_timestamp(*) -> judged, remembered
                        -> write_response(*) -> Install
+    ConfirmSession     the PSK of the last message 2 is proven -> remembered, an older one is refused from then on
     CreateInitiation   own timestamp -> write_initiation(*) -> handle, InitiationCreated
     AcceptResponse     handle known? -> read_response* -> Install
 
@@ -13,6 +14,7 @@ inside the cause is counted.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -25,11 +27,24 @@ from wghsm.noise.results import Reason
 from wghsm.pkcs11_backend import PointRefused, TokenError
 
 from .custody import TokenCustody, Vault
-from .effects import Answer, Effect, Install, Landing, Remember, RememberEpoch, RememberOwn, Report, Submit, Suspect
+from .effects import (
+    Answer,
+    Effect,
+    Install,
+    Landing,
+    Remember,
+    RememberOwn,
+    RememberPsk,
+    Report,
+    ShowPsk,
+    Submit,
+    Suspect,
+)
+from .epochs import Epochs, Offer, Record, epoch_of, kind_of, next_offer, shown
 from .rules import Handle, KnownPeer, Rules, WallClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from wghsm.noise import InitiationFields, ResponseFields, SessionKeys
 
@@ -61,6 +76,7 @@ class _Creating:
     generation: int
     peer: KnownPeer
     own_ns: int
+    choices: tuple[m.PskSource, ...]
     custody: TokenCustody
     initiator: Initiator
 
@@ -68,8 +84,8 @@ class _Creating:
 class Core:
     """One identity. Main thread only, but for the `work` of its jobs.
 
-    `entropy` returns that many fresh random bytes; `count` counts an event. `available` is cleared while the token
-    is away: everything is refused then.
+    `entropy` returns that many fresh random bytes; `count` counts an event; `psks` is what earlier custodians learnt
+    of PSKs. `available` is cleared while the token is away: everything is refused then.
     """
 
     def __init__(
@@ -80,6 +96,7 @@ class Core:
         count: Callable[[Counter], None],
         *,
         cache_static_static: bool,
+        psks: Mapping[tuple[bytes, str], Record] | None = None,
     ) -> None:
         self.available = True
         self.accepted = 0
@@ -91,15 +108,35 @@ class Core:
         self._count = count
         self._cache = cache_static_static
         self._clock = WallClock(rules.times.clock_jump)
+        self._epochs = Epochs(psks or {}, rules.times.psk_overlap)
+        self._wall_ahead = 0
         self._looked = False
         self._generation = 0
         self._pending = 0
 
-    def update_peers(self, message: m.CustodianPeers) -> None:
+    def update_peers(self, message: m.CustodianPeers, now: int, unix_ns: int) -> list[Effect]:
         """Take the supervisor's word for who may be talked to."""
-        self.rules.update(
-            (told for told in message.upsert if told.public_key != self._vault.public_key), message.remove
-        )
+        self._wall_ahead = unix_ns - now
+        told = [peer for peer in message.upsert if peer.public_key != self._vault.public_key]
+        self.rules.update(told, message.remove)
+        effects: list[Effect] = []
+        for peer in told:
+            key, psk = peer.public_key, peer.psk
+            effects += self._remember(key, psk, self._epochs.told(key, psk, unix_ns))
+            record = self._epochs.record(key, psk)
+            if record is not None and record.confirmed is not None:
+                effects.append(ShowPsk(peer.peer, record.confirmed + 2))
+                if epoch_of(psk) < record.confirmed:
+                    effects.append(Report(_outdated(peer, record.confirmed)))
+        return effects
+
+    def confirm_session(self, message: m.ConfirmSession) -> list[Effect]:
+        """Data has come on a session that we responded with."""
+        peer = self.rules.by_slot(message.peer)
+        if peer is None or peer.offer is None or peer.offer.session != message.session or peer.offer.confirmed:
+            return []
+        peer.offer.confirmed = True
+        return self._proven_psk(peer, peer.offer.source)
 
     def new_handshake_process(self) -> None:
         """Forget what the last handshake process had asked for: request numbers and handles were its own."""
@@ -111,6 +148,7 @@ class Core:
 
         Called now and then, and before each own timestamp. The first look is at the last own timestamp as well.
         """
+        self._wall_ahead = unix_ns - now
         ahead = 0 if self._looked or self.rules.last_own is None else self.rules.last_own - unix_ns
         self._looked = True
         if ahead > self.rules.times.clock_jump:
@@ -139,6 +177,8 @@ class Core:
         peer = self.rules.by_slot(message.peer)
         if peer is None:
             return self._refuse(message.request, Counter.UNKNOWN_PEER)
+        if not (choices := self._choices(peer, now)):
+            return self._refuse(message.request, Counter.PSK_OUTDATED)
         if refused := self._unavailable() or self.rules.may_create(peer, now) or self.rules.begin(peer):
             return self._refuse(message.request, refused)
         peer.created_at = now
@@ -148,7 +188,7 @@ class Core:
         custody.bind(peer)
         initiator = Initiator(custody, peer.public_key)
         own_ns = tai64n.to_unix_ns(timestamp)
-        attempt = _Creating(message, self._generation, peer, own_ns, custody, initiator)
+        attempt = _Creating(message, self._generation, peer, own_ns, choices, custody, initiator)
         work = partial(initiator.write_initiation, self._entropy(SYMMETRIC_KEY_LEN), timestamp)
         if custody.has_static_static:
             return effects + self._created(attempt, work(), now)
@@ -166,7 +206,7 @@ class Core:
         if refused := self._unavailable() or self.rules.begin(handle.peer):
             return self._refuse(message.request, refused)
         handle.in_use = True
-        work = partial(handle.initiator.read_response, message.ephemeral, message.empty)
+        work = partial(_read_response, handle, message.ephemeral, message.empty)
         return self._submit(
             work, partial(self._responded, handle, message), partial(self._response_failed, handle, message)
         )
@@ -200,9 +240,12 @@ class Core:
         self._keep_static_static(peer, attempt.custody)
         if isinstance(timestamp, Rejected):
             return self._end_accept(attempt, _cause(timestamp, Counter.BAD_TIMESTAMP))
+        if not (choices := self._choices(peer, now)):
+            return self._end_accept(attempt, Counter.PSK_OUTDATED)
         if refused := self.rules.judge(peer, timestamp, now) or self._take_place(attempt):
             return self._end_accept(attempt, refused)
         self.rules.consume(peer, timestamp, now)
+        attempt.custody.use(next_offer(choices, peer.offer, now, self.rules.times.handle_lifetime))
         remember: list[Effect] = [Remember(peer.public_key, timestamp)]
         work = partial(_respond, attempt.responder, self._entropy(SYMMETRIC_KEY_LEN))
         if isinstance(attempt.custody.psk_source, m.PskNone):
@@ -222,6 +265,7 @@ class Core:
         self._release(attempt)
         self.rules.close_handle(peer)
         session = self.rules.next_number()
+        peer.offer = Offer(session, attempt.custody.psk_source, now)
         answer = m.InitiationAccepted(message.request, peer.slot, session, fields.ephemeral, fields.empty)
         self.accepted += 1
         return [
@@ -273,7 +317,16 @@ class Core:
             return self._refuse(message.request, cause, attempt.generation)
         number = self.rules.next_number()
         self.rules.open_handle(
-            Handle(number, peer, message.local_index, now, attempt.generation, attempt.initiator, attempt.custody)
+            Handle(
+                number,
+                peer,
+                message.local_index,
+                now,
+                attempt.generation,
+                attempt.initiator,
+                attempt.custody,
+                attempt.choices,
+            )
         )
         self.created += 1
         answer = m.InitiationCreated(
@@ -303,11 +356,10 @@ class Core:
         self.rules.close_handle(peer)
         session = self.rules.next_number()
         self.accepted += 1
-        effects: list[Effect] = []
-        if isinstance(psk, m.PskDerived):
-            effects.append(RememberEpoch(peer.public_key, psk.epoch))
+        # Its last offer came to nothing: the peer has answered us since.
+        peer.offer = None
         return [
-            *effects,
+            *self._proven_psk(peer, psk),
             Install(
                 message.request,
                 peer.slot,
@@ -374,6 +426,18 @@ class Core:
             return []
         return [Answer(m.Refused(request))]
 
+    def _choices(self, peer: KnownPeer, now: int) -> tuple[m.PskSource, ...]:
+        return self._epochs.choices(peer.public_key, peer.psk, now + self._wall_ahead, migrate=peer.migrate_from_none)
+
+    def _proven_psk(self, peer: KnownPeer, source: m.PskSource) -> list[Effect]:
+        remember = self._remember(peer.public_key, source, self._epochs.confirm(peer.public_key, source))
+        return [*remember, ShowPsk(peer.slot, shown(source))]
+
+    @staticmethod
+    def _remember(public_key: bytes, source: m.PskSource, record: Record | None) -> list[Effect]:
+        kind = kind_of(source)
+        return [] if record is None or kind is None else [RememberPsk(public_key, kind, record)]
+
     def _keep_static_static(self, peer: KnownPeer, custody: TokenCustody) -> None:
         if self._cache and custody.asked and peer.static_static is None:
             peer.static_static = custody.take_static_static()
@@ -382,6 +446,31 @@ class Core:
 def _respond(responder: Responder, ephemeral: bytearray) -> tuple[ResponseFields, SessionKeys] | Rejected:
     fields = responder.write_response(ephemeral)
     return fields if isinstance(fields, Rejected) else (fields, responder.session_keys())
+
+
+def _read_response(handle: Handle, ephemeral: bytes, empty: bytes) -> SessionKeys | Rejected:
+    """Try the PSKs one after the other; a wrong one leaves the handshake as it was."""
+    custody = handle.custody
+    keys: SessionKeys | Rejected = Rejected(Reason.AUTHENTICATION)
+    if len(handle.choices) > 1:
+        custody.keep_dh()
+    try:
+        for source in handle.choices:
+            custody.use(source)
+            keys = handle.initiator.read_response(ephemeral, empty)
+            if not isinstance(keys, Rejected) or keys.reason is not Reason.AUTHENTICATION:
+                break
+    finally:
+        custody.forget_dh()
+    return keys
+
+
+def _outdated(peer: m.CustodianPeer, confirmed: int) -> str:
+    key = base64.b64encode(peer.public_key).decode()
+    return (
+        f"peer {key} has used the {kind_of(peer.psk)} PSK of epoch {confirmed}, the gateway file says "
+        f"{epoch_of(peer.psk)}: it is refused until the file has {confirmed} or a later one"
+    )
 
 
 def _days(nanoseconds: int) -> str:

@@ -31,7 +31,7 @@ class Vault(Protocol):
     def derive(self, public: bytes) -> bytearray:
         """X25519 of the gateway's key with 32 bytes `public`: 32 bytes."""
 
-    def psk(self, source: m.PskDerived | m.PskObject, peer_public: bytes) -> bytearray:
+    def psk(self, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
         """The pre-shared key of a peer, 32 bytes."""
 
 
@@ -42,14 +42,19 @@ class TokenCustody:
         self._vault = vault
         self._psk: m.PskSource = m.PskNone()
         self._static_static: bytearray | None = None
+        self._kept: tuple[bytes, bytearray] | None = None
+        self._keeps = False
         self.asked = False
         """Whether the static-static secret was computed, not taken from the cache."""
 
     def bind(self, peer: KnownPeer) -> None:
-        """Take over the peer's PSK source as it is now, and a copy of its static-static secret if there is one."""
-        self._psk = peer.psk
+        """Take a copy of the peer's static-static secret if there is one. The PSK is given by `use`."""
         if peer.static_static is not None:
             self._static_static = bytearray(peer.static_static)
+
+    def use(self, source: m.PskSource) -> None:
+        """Take the pre-shared key from `source` from now on."""
+        self._psk = source
 
     @property
     def public_key(self) -> bytes:
@@ -58,7 +63,7 @@ class TokenCustody:
 
     @property
     def psk_source(self) -> m.PskSource:
-        """The PSK source that the handshake is bound to."""
+        """Where the pre-shared key comes from."""
         return self._psk
 
     @property
@@ -67,8 +72,23 @@ class TokenCustody:
         return self._static_static is not None
 
     def dh(self, public: bytes) -> bytearray:
-        """X25519 with 32 bytes `public`, by the token."""
-        return self._vault.derive(public)
+        """X25519 with 32 bytes `public`, by the token, or kept since `keep_dh`."""
+        if not self._keeps:
+            return self._vault.derive(public)
+        if self._kept is None or self._kept[0] != public:
+            self._kept = public, self._vault.derive(public)
+        return bytearray(self._kept[1])
+
+    def keep_dh(self) -> None:
+        """Keep the result of the next `dh` until `forget_dh`: a response tried with several PSKs costs one derive."""
+        self._keeps = True
+
+    def forget_dh(self) -> None:
+        """Wipe what `dh` has kept."""
+        self._keeps = False
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            wipe(kept[1])
 
     def static_static(self, peer_public: bytes) -> bytearray:
         """X25519 with the peer's static key, by the token unless it is here."""
@@ -92,3 +112,4 @@ class TokenCustody:
         """Overwrite what is secret here."""
         wipe(self._static_static)
         self._static_static = None
+        self.forget_dh()

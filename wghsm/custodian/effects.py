@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from wghsm.noise import SessionKeys
     from wghsm.pkcs11_backend import TokenError
 
+    from .epochs import Record
+
 __all__ = [
     "Answer",
     "Effect",
@@ -21,9 +23,10 @@ __all__ = [
     "Job",
     "Landing",
     "Remember",
-    "RememberEpoch",
     "RememberOwn",
+    "RememberPsk",
     "Report",
+    "ShowPsk",
     "Submit",
     "Suspect",
 ]
@@ -77,11 +80,20 @@ class RememberOwn:
 
 
 @dataclass(frozen=True, slots=True)
-class RememberEpoch:
-    """The peer has proven that it has the derived PSK of this epoch."""
+class RememberPsk:
+    """What is known of a peer's PSKs of one kind (see `epochs`)."""
 
     public_key: bytes
-    epoch: int
+    kind: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPsk:
+    """The PSK of the peer's last confirmed session, as the statistics table shows it."""
+
+    peer: int
+    value: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +110,7 @@ class Report:
     text: str
 
 
-Effect = Submit | Answer | Install | Remember | RememberOwn | RememberEpoch | Suspect | Report
+Effect = Submit | Answer | Install | Remember | RememberOwn | RememberPsk | ShowPsk | Suspect | Report
 
 Landing = Callable[[int], list[Effect]]
 """The main thread's half of a job, called with CLOCK_BOOTTIME in nanoseconds."""

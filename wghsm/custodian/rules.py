@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from wghsm.noise import Initiator
 
     from .custody import TokenCustody
+    from .epochs import Offer
 
 __all__ = ["Handle", "KnownPeer", "Rules", "Times", "WallClock"]
 
@@ -51,13 +52,15 @@ class Times:
     """The handshake process keeps REKEY_TIMEOUT itself; its requests may come this much closer together here."""
     flood_guard: int = INITIATION_FLOOD_GUARD
     handle_lifetime: int = REKEY_ATTEMPT_TIME + REKEY_TIMEOUT
+    psk_overlap: int = 14 * 86_400 * NSEC_PER_SEC
+    """How long the PSK before a new epoch stays usable, by the wall clock."""
     clock_jump: int = 86_400 * NSEC_PER_SEC
     """Steps of the own wall clock that are greater are reported before they are used."""
 
 
 @dataclass(slots=True, eq=False)
 class Handle:
-    """An own initiation that waits for its response. Binds the peer, its PSK as it was then, and the local index."""
+    """An own initiation that waits for its response. Binds the peer, its PSKs as they were then, the local index."""
 
     number: int
     peer: KnownPeer
@@ -67,6 +70,8 @@ class Handle:
     """Which handshake process asked for it."""
     initiator: Initiator = field(repr=False)
     custody: TokenCustody = field(repr=False)
+    choices: tuple[m.PskSource, ...]
+    """The PSKs to try on the response, in this order."""
     in_use: bool = False
     """A worker is at it: it is wiped when the worker has done."""
 
@@ -84,6 +89,8 @@ class KnownPeer:
     slot: int
     public_key: bytes
     psk: m.PskSource
+    migrate_from_none: bool = False
+    offer: Offer | None = None
     consumed_at: int | None = None
     created_at: int | None = None
     busy: bool = False
@@ -141,10 +148,11 @@ class Rules:
             if peer is None or peer.public_key != told.public_key:
                 self._forget(peer)
                 self._forget(self._keys.get(told.public_key))
-                peer = KnownPeer(told.peer, told.public_key, told.psk)
+                peer = KnownPeer(told.peer, told.public_key, told.psk, told.migrate_from_none)
                 self._slots[peer.slot] = self._keys[peer.public_key] = peer
-            elif peer.psk != told.psk:
-                peer.psk = told.psk
+            elif (peer.psk, peer.migrate_from_none) != (told.psk, told.migrate_from_none):
+                peer.psk, peer.migrate_from_none = told.psk, told.migrate_from_none
+                peer.offer = None
                 self.close_handle(peer)
 
     def by_slot(self, slot: int) -> KnownPeer | None:

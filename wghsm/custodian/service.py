@@ -14,13 +14,14 @@ Main thread only. Session keys are wiped as soon as the channels have taken them
 from __future__ import annotations
 
 import collections
+import dataclasses
 import logging
 import os
 import time
 from typing import TYPE_CHECKING
 
 from wghsm.exits import ExitCode
-from wghsm.ipc import ChannelKind, Counter
+from wghsm.ipc import ChannelKind, Counter, PeerField
 from wghsm.ipc import messages as m
 from wghsm.noise.constants import NSEC_PER_SEC
 from wghsm.pkcs11_backend import PinLocked, PinRefused, TokenError
@@ -29,7 +30,19 @@ from wghsm.wipe import wipe
 
 from . import psks
 from .core import MAX_PENDING, Core
-from .effects import Answer, Effect, Install, Landing, Remember, RememberEpoch, RememberOwn, Report, Submit, Suspect
+from .effects import (
+    Answer,
+    Effect,
+    Install,
+    Landing,
+    Remember,
+    RememberOwn,
+    RememberPsk,
+    Report,
+    ShowPsk,
+    Submit,
+    Suspect,
+)
 from .health import Action, Event, Health
 from .health import State as HealthState
 from .rules import Rules, Times
@@ -78,8 +91,16 @@ class Service:
         self._state = state
         self._pin_refused = pin_refused
         self._note = note
+        times = dataclasses.replace(times, psk_overlap=settings.psk_overlap * NSEC_PER_SEC)
         rules = Rules(child.start.incarnation, state.greatest(), state.last_own(), times)
-        self._core = Core(vault, rules, _entropy, self._count, cache_static_static=settings.cache_static_static)
+        self._core = Core(
+            vault,
+            rules,
+            _entropy,
+            self._count,
+            cache_static_static=settings.cache_static_static,
+            psks=state.psks(),
+        )
         self._health = Health()
         self._outbox: list[Effect] = []
         self._flush_due = False
@@ -95,6 +116,7 @@ class Service:
         child.on(_HANDSHAKE, m.AcceptInitiation, self._on_accept_initiation)
         child.on(_HANDSHAKE, m.CreateInitiation, self._on_create_initiation)
         child.on(_HANDSHAKE, m.AcceptResponse, self._on_accept_response)
+        child.on(_HANDSHAKE, m.ConfirmSession, self._on_confirm_session)
         child.on(_CONTROL, m.PutPsk, self._on_put_psk)
         child.on(_CONTROL, m.DeletePsk, self._on_delete_psk)
         child.on_attach(_HANDSHAKE, self._on_handshake_process)
@@ -118,7 +140,7 @@ class Service:
             _log.warning("changed token settings take effect when the custodian starts again")
 
     def _on_peers(self, message: m.CustodianPeers, _fds: list[int]) -> None:
-        self._core.update_peers(message)
+        self._perform(self._core.update_peers(message, boottime(), time.time_ns()))
         self._child.report(m.Applied(message.change))
 
     def _on_handshake_process(self, _incarnation: int) -> None:
@@ -133,6 +155,9 @@ class Service:
 
     def _on_accept_response(self, message: m.AcceptResponse, _fds: list[int]) -> None:
         self._perform(self._core.accept_response(message, boottime()))
+
+    def _on_confirm_session(self, message: m.ConfirmSession, _fds: list[int]) -> None:
+        self._perform(self._core.confirm_session(message))
 
     def _on_put_psk(self, message: m.PutPsk, _fds: list[int]) -> None:
         refused = psks.refusal(message, allowed=self._settings.runtime_psks)
@@ -186,6 +211,8 @@ class Service:
                     self._child.send(_HANDSHAKE, message)
                 case Install():
                     self._install(effect)
+                case ShowPsk(peer, value):
+                    self._child.stats.set(peer, PeerField.PSK_CONFIRMED, value)
                 case Suspect(error):
                     self._suspect(error)
                 case Report(text):
@@ -319,8 +346,8 @@ def _batch(effects: list[Effect]) -> Batch:
         match effect:
             case Remember(public_key, timestamp):
                 batch.greatest[public_key] = max(timestamp, batch.greatest.get(public_key, b""))
-            case RememberEpoch(public_key, epoch):
-                batch.epochs[public_key] = epoch
+            case RememberPsk(public_key, kind, record):
+                batch.psks[public_key, kind] = record
             case RememberOwn(unix_ns):
                 batch.own = max(unix_ns, batch.own or 0)
     return batch

@@ -1,6 +1,7 @@
 """What the custodian must not forget: a small SQLite file, `<state_directory>/custodian/state.sqlite`.
 
-    peer    greatest timestamp received of each public key, and the epoch of the derived PSK that it has proven
+    peer    greatest timestamp received of each public key
+    psk     for each public key and kind of PSK: the epoch that the peer has proven, the file's, and since when
     own     the last own timestamp
 
 No secret is in it. Without it an old initiation could be replayed after a restart, and an own initiation could be
@@ -17,20 +18,40 @@ from typing import TYPE_CHECKING, Any
 
 from wghsm.noise.constants import PUBLIC_KEY_LEN, TIMESTAMP_LEN
 
+from .epochs import Record
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Batch", "State", "StateFault", "make_folder"]
 
 _APPLICATION = 0x77676873
-_VERSION = 1
+_VERSION = 2
+_PSK = f"""
+CREATE TABLE psk (
+    public_key BLOB NOT NULL CHECK (length(public_key) = {PUBLIC_KEY_LEN}),
+    kind TEXT NOT NULL,
+    confirmed INTEGER,
+    newest INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (public_key, kind)
+) WITHOUT ROWID;
+"""
+_FROM_VERSION_1 = (
+    "BEGIN;",
+    _PSK,
+    "INSERT INTO psk SELECT public_key, 'derived', psk_epoch, psk_epoch, 0 FROM peer WHERE psk_epoch IS NOT NULL;",
+    "ALTER TABLE peer DROP COLUMN psk_epoch;",
+    "PRAGMA user_version = 2;",
+    "COMMIT;",
+)
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE peer (
     public_key BLOB PRIMARY KEY NOT NULL CHECK (length(public_key) = {PUBLIC_KEY_LEN}),
-    timestamp BLOB CHECK (length(timestamp) = {TIMESTAMP_LEN}),
-    psk_epoch INTEGER
+    timestamp BLOB CHECK (length(timestamp) = {TIMESTAMP_LEN})
 ) WITHOUT ROWID;
+{_PSK}
 CREATE TABLE own (id INTEGER PRIMARY KEY CHECK (id = 1), unix_ns INTEGER NOT NULL);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
@@ -44,14 +65,14 @@ class StateFault(Exception):  # noqa: N818
 
 @dataclass
 class Batch:
-    """What is to be written at once: timestamps of 12 bytes and epochs by public key, Unix nanoseconds."""
+    """What is to be written at once: timestamps of 12 bytes by public key, PSK records, Unix nanoseconds."""
 
     greatest: dict[bytes, bytes] = field(default_factory=dict)
-    epochs: dict[bytes, int] = field(default_factory=dict)
+    psks: dict[tuple[bytes, str], Record] = field(default_factory=dict)
     own: int | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.greatest or self.epochs or self.own is not None)
+        return bool(self.greatest or self.psks or self.own is not None)
 
 
 def make_folder(state_directory: Path, uid: int, gid: int) -> Path:
@@ -101,10 +122,10 @@ class State:
         rows = self._rows("SELECT public_key, timestamp FROM peer WHERE timestamp IS NOT NULL")
         return {bytes(public_key): bytes(timestamp) for public_key, timestamp in rows}
 
-    def epochs(self) -> dict[bytes, int]:
-        """The PSK epoch that each public key has proven. Raises StateFault."""
-        rows = self._rows("SELECT public_key, psk_epoch FROM peer WHERE psk_epoch IS NOT NULL")
-        return {bytes(public_key): int(epoch) for public_key, epoch in rows}
+    def psks(self) -> dict[tuple[bytes, str], Record]:
+        """What is known of PSKs, by public key and kind. Raises StateFault."""
+        rows = self._rows("SELECT public_key, kind, confirmed, newest, since FROM psk")
+        return {(bytes(key), str(kind)): Record(*known) for key, kind, *known in rows}
 
     def last_own(self) -> int | None:
         """The last own timestamp in Unix nanoseconds, None before the first. Raises StateFault."""
@@ -121,9 +142,11 @@ class State:
                 batch.greatest.items(),
             )
             database.executemany(
-                "INSERT INTO peer (public_key, psk_epoch) VALUES (?, ?) ON CONFLICT (public_key) DO UPDATE "
-                "SET psk_epoch = excluded.psk_epoch",
-                batch.epochs.items(),
+                "INSERT INTO psk VALUES (?, ?, ?, ?, ?) ON CONFLICT (public_key, kind) DO UPDATE "
+                "SET newest = excluded.newest, since = excluded.since, confirmed = CASE "
+                "WHEN excluded.confirmed IS NULL OR excluded.confirmed < confirmed THEN confirmed "
+                "ELSE excluded.confirmed END",
+                [(key, kind, one.confirmed, one.newest, one.since) for (key, kind), one in batch.psks.items()],
             )
             if batch.own is not None:
                 database.execute(
@@ -169,6 +192,8 @@ class State:
             raise self._damaged(" ".join(str(verdict).split()))
         if self._one("PRAGMA application_id") != _APPLICATION:
             raise self._damaged("it is another program's")
+        if self._one("PRAGMA user_version") == 1:
+            self._database.executescript("".join(_FROM_VERSION_1))
         version = self._one("PRAGMA user_version")
         if version != _VERSION:
             raise StateFault(

@@ -357,6 +357,7 @@ class Exchange:
         """First data on the session that we responded with."""
         if (peer := self._state.peers.get(message.peer)) is not None:
             self._state.indices.confirm(peer.number, message.session)
+            self._state.tell(Role.CUSTODIAN, m.ConfirmSession(message.session, peer.number))
             self._complete(peer, now)
 
     def _complete(self, peer: Peer, now: int) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "Applied",
     "Attach",
     "AwaitSessions",
+    "ConfirmSession",
     "ControlSettings",
     "CreateInitiation",
     "CustodianPeer",
@@ -65,6 +66,7 @@ __all__ = [
     "PskObject",
     "PskResult",
     "PskSource",
+    "PskWrapped",
     "PurgeStaged",
     "PutPsk",
     "Ready",
@@ -184,6 +186,13 @@ class TokenSettings(Message, frozen=True, array_like=True, tag=10):
     runtime_psks: bool
     state_directory: str
     prompt: bool = False
+    twins: list[str] = []
+    """URIs of further tokens with the same key, in order of preference after `uri`."""
+    at_start: Literal["wait", "fail"] = "fail"
+    """What to do when no token can be opened."""
+    psk_wrap_key: str | None = None
+    psk_overlap: int = 14 * 86_400
+    """Seconds for which the PSK before a new epoch stays usable."""
 
 
 class PskNone(Message, frozen=True, array_like=True, tag=11):
@@ -202,7 +211,19 @@ class PskObject(Message, frozen=True, array_like=True, tag=13):
     label: str
 
 
-PskSource = PskNone | PskDerived | PskObject
+class PskWrapped(Message, frozen=True, array_like=True, tag=17):
+    """Sealed under a key in the token, as ciphertext: initial vector (12 bytes), PSK, tag (16 bytes); 60 bytes.
+
+    `epoch` is a u32 and part of what is authenticated; `previous` is the one before it, empty if there is none.
+    """
+
+    epoch: int
+    sealed: bytes
+    previous_epoch: int = 0
+    previous: bytes = b""
+
+
+PskSource = PskNone | PskDerived | PskObject | PskWrapped
 
 
 class CustodianPeer(Message, frozen=True, array_like=True):
@@ -211,6 +232,7 @@ class CustodianPeer(Message, frozen=True, array_like=True):
     peer: int
     public_key: bytes
     psk: PskSource
+    migrate_from_none: bool = False
 
 
 class CustodianPeers(Message, frozen=True, array_like=True, tag=14):
@@ -236,6 +258,8 @@ class TokenStatus(Message, frozen=True, array_like=True, tag=16):
     accepted: int = 0
     created: int = 0
     refused: int = 0
+    token: str = ""
+    """Which token is in use, as messages name it; empty while none is."""
 
 
 # Supervisor to handshake, and back.
@@ -397,6 +421,13 @@ class Refused(Message, frozen=True, array_like=True, tag=46):
     """No, whatever the cause; the custodian counts causes inside."""
 
     request: int
+
+
+class ConfirmSession(Message, frozen=True, array_like=True, tag=47):
+    """The peer has sent data on a session that we responded with: so it has the PSK that was mixed into it."""
+
+    session: int
+    peer: int
 
 
 # Custodian to egress and ingress: the only messages that carry session keys.
@@ -595,13 +626,17 @@ class PeerView(Message, frozen=True, array_like=True):
 
     name: str
     public_key: bytes
-    psk: Literal["none", "derived", "object"]
+    psk: Literal["none", "derived", "object", "wrapped"]
     endpoint: Endpoint | None
     persistent_keepalive: int
     allowed_ips: list[str]
     last_handshake_unix: int
     rx_bytes: int
     tx_bytes: int
+    psk_epoch: int | None = None
+    """The file's epoch, where the kind has epochs."""
+    psk_confirmed: int | None = None
+    """The epoch that the last confirmed session had; -1 for one without a PSK, None if none was seen."""
 
 
 class DeviceView(Message, frozen=True, array_like=True):

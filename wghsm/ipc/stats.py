@@ -40,6 +40,7 @@ class PeerField(IntEnum):
     LAST_HANDSHAKE_SENT = 12  # handshake; CLOCK_BOOTTIME ns
     LAST_HANDSHAKE_UNIX = 13  # handshake; wall clock ns of the last completed handshake
     LAST_HANDSHAKE_RECEIVED = 14  # handshake; CLOCK_BOOTTIME ns
+    PSK_CONFIRMED = 15  # custodian; PSK of the last confirmed session: 0 not known, 1 none, else its epoch + 2
 
 
 @unique
@@ -97,6 +98,12 @@ class Counter(StrEnum):
     TOKEN_FAULT = "token-fault"  # noqa: S105
     DERIVE = "derive"
     PSK_USE = "psk-use"
+    # The token's health (custodian).
+    TOKEN_CHECKED = "token-checked"  # noqa: S105
+    TOKEN_REPAIRED = "token-repaired"  # noqa: S105
+    TOKEN_AWAY = "token-away"  # noqa: S105
+    TOKEN_SWITCHED = "token-switched"  # noqa: S105
+    PSK_OUTDATED = "psk-outdated"
 
 
 _WORD = 8

@@ -54,7 +54,12 @@ ACCEPTS: dict[tuple[ChannelKind, Role], tuple[type[m.Message], ...]] = {
         m.RekeyRequest,
         m.StopRequest,
     ),
-    (ChannelKind.HANDSHAKE_CUSTODIAN, Role.CUSTODIAN): (m.AcceptInitiation, m.CreateInitiation, m.AcceptResponse),
+    (ChannelKind.HANDSHAKE_CUSTODIAN, Role.CUSTODIAN): (
+        m.AcceptInitiation,
+        m.CreateInitiation,
+        m.AcceptResponse,
+        m.ConfirmSession,
+    ),
     (ChannelKind.HANDSHAKE_CUSTODIAN, Role.HANDSHAKE): (
         m.Identity,
         m.InitiationAccepted,

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections import Counter as Tally
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from wghsm.custodian.core import Core
 from wghsm.custodian.effects import (
@@ -15,9 +16,10 @@ from wghsm.custodian.effects import (
     Job,
     Landing,
     Remember,
-    RememberEpoch,
     RememberOwn,
+    RememberPsk,
     Report,
+    ShowPsk,
     Submit,
     Suspect,
 )
@@ -27,6 +29,9 @@ from wghsm.ipc import messages as m
 from wghsm.noise import InitiationFields, Initiator, Rejected, Responder, SessionKeys, SoftwareCustody, tai64n
 from wghsm.noise.curve import exchange, public_key
 from wghsm.pkcs11_backend import PointRefused, TokenError, TokenFault
+
+if TYPE_CHECKING:
+    from wghsm.custodian.epochs import Record
 
 SECOND = 10**9
 START_UNIX = 1_760_000_000 * SECOND
@@ -56,11 +61,16 @@ class SoftwareVault:
             raise PointRefused("low order")
         return result
 
-    def psk(self, source: m.PskDerived | m.PskObject, peer_public: bytes) -> bytearray:
+    def psk(self, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
         self.psk_uses += 1
         if self.fault is not None:
             raise self.fault
-        return bytearray(self.psks[peer_public, source])
+        return bytearray(self.psks.get((peer_public, source)) or other_psk(source))
+
+
+def other_psk(source: m.PskSource) -> bytes:
+    """The PSK of a source that no test has given one to."""
+    return hashlib.sha256(repr(source).encode()).digest()
 
 
 def token_fault() -> TokenFault:
@@ -70,7 +80,16 @@ def token_fault() -> TokenFault:
 class SoftwarePeer:
     """A WireGuard peer in software, both roles."""
 
-    def __init__(self, slot: int, gateway_public: bytes, psk: m.PskSource | None = None, secret: bytes = b"") -> None:
+    def __init__(
+        self,
+        slot: int,
+        gateway_public: bytes,
+        psk: m.PskSource | None = None,
+        secret: bytes = b"",
+        *,
+        migrate: bool = False,
+    ) -> None:
+        self.migrate = migrate
         self.slot = slot
         self.private = hashlib.sha256(b"peer %d" % slot).digest()
         self.public = public_key(self.private)
@@ -84,7 +103,7 @@ class SoftwarePeer:
 
     @property
     def told(self) -> m.CustodianPeer:
-        return m.CustodianPeer(self.slot, self.public, self.source)
+        return m.CustodianPeer(self.slot, self.public, self.source, self.migrate)
 
     def initiation(self, request: int, unix_ns: int) -> m.AcceptInitiation:
         self.initiator = Initiator(self.custody, self.gateway)
@@ -115,7 +134,7 @@ class Disk:
     """What outlives a custodian."""
 
     greatest: dict[bytes, bytes] = field(default_factory=dict)
-    epochs: dict[bytes, int] = field(default_factory=dict)
+    psks: dict[tuple[bytes, str], Record] = field(default_factory=dict)
     own: int | None = None
 
 
@@ -143,17 +162,32 @@ class Driver:
         self.landings: list[Landing] = []
         self.order: list[str] = []
         rules = Rules(incarnation, self.disk.greatest, self.disk.own, times)
-        self.core = Core(vault, rules, lambda n: bytearray(os.urandom(n)), self._count, cache_static_static=cache)
+        self.shown: dict[int, int] = {}
+        self.core = Core(
+            vault,
+            rules,
+            lambda n: bytearray(os.urandom(n)),
+            self._count,
+            cache_static_static=cache,
+            psks=self.disk.psks,
+        )
 
     def _count(self, counter: Counter) -> None:
         self.counts[counter] += 1
 
     def add(self, *peers: SoftwarePeer) -> None:
-        self.core.update_peers(m.CustodianPeers(0, [peer.told for peer in peers], []))
+        self.tell(m.CustodianPeers(0, [peer.told for peer in peers], []))
+
+    def tell(self, message: m.CustodianPeers) -> None:
+        self.perform(self.core.update_peers(message, self.now, self.unix))
 
     def advance(self, nanoseconds: int) -> None:
         self.now += nanoseconds
         self.unix += nanoseconds
+
+    def confirm(self, install: Install) -> None:
+        """Data has come on a session that the custodian responded with."""
+        self.perform(self.core.confirm_session(m.ConfirmSession(install.session, install.peer)))
 
     def send(self, message: m.AcceptInitiation | m.CreateInitiation | m.AcceptResponse) -> None:
         match message:
@@ -196,8 +230,10 @@ class Driver:
                     self.disk.greatest[public_key] = timestamp
                 case RememberOwn(unix_ns):
                     self.disk.own = max(unix_ns, self.disk.own or 0)
-                case RememberEpoch(public_key, epoch):
-                    self.disk.epochs[public_key] = epoch
+                case RememberPsk(public_key, kind, record):
+                    self.disk.psks[public_key, kind] = record
+                case ShowPsk(slot, value):
+                    self.shown[slot] = value
                 case Suspect(error):
                     self.suspects.append(error)
                 case Report(text):

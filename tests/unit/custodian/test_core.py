@@ -51,6 +51,7 @@ def test_an_initiation_is_accepted(vault: SoftwareVault, source: m.PskSource, ca
         assert (install.peer, install.initiator, install.created) == (7, False, driver.now)
         assert (install.local_index, install.remote_index) == (1000 + number, 2000 + number)
         assert answer.session == install.session
+        driver.confirm(install)
     # One live derive for each, and static-static once if it may be kept.
     assert vault.points.count(peer.public) == (1 if cache else 3)
     assert len(vault.points) == 3 + vault.points.count(peer.public)
@@ -77,7 +78,9 @@ def test_an_own_initiation_is_made_and_answered(vault: SoftwareVault, source: m.
         assert (install.local_index, install.remote_index) == (50 + number, response.remote_index)
         driver.advance(REKEY_TIMEOUT)
     assert stamps == sorted(set(stamps))
-    assert driver.disk.epochs == ({peer.public: 3} if isinstance(source, m.PskDerived) else {})
+    confirmed = {kind_key: record.confirmed for kind_key, record in driver.disk.psks.items()}
+    expected = {m.PskDerived: {(peer.public, "derived"): 3}, m.PskObject: {(peer.public, "object"): 0}}
+    assert confirmed == expected.get(type(peer.source), {})
     assert vault.points.count(peer.public) == (1 if cache else 3)
 
 
@@ -166,7 +169,7 @@ def test_whoever_is_not_a_peer_is_refused(vault: SoftwareVault) -> None:
 
 def test_the_gateway_is_no_peer_of_itself(vault: SoftwareVault) -> None:
     driver = Driver(vault)
-    driver.core.update_peers(m.CustodianPeers(1, [m.CustodianPeer(1, vault.public_key, m.PskNone())], []))
+    driver.tell(m.CustodianPeers(1, [m.CustodianPeer(1, vault.public_key, m.PskNone())], []))
     assert driver.ask(m.CreateInitiation(1, 1, 1)) == m.Refused(1)
 
 
@@ -207,11 +210,11 @@ def _sweep(driver: Driver, _peer: SoftwarePeer) -> None:
 
 
 def _remove(driver: Driver, _peer: SoftwarePeer) -> None:
-    driver.core.update_peers(m.CustodianPeers(0, [], [7]))
+    driver.tell(m.CustodianPeers(0, [], [7]))
 
 
 def _change_psk(driver: Driver, peer: SoftwarePeer) -> None:
-    driver.core.update_peers(m.CustodianPeers(0, [m.CustodianPeer(7, peer.public, m.PskDerived(9))], []))
+    driver.tell(m.CustodianPeers(0, [m.CustodianPeer(7, peer.public, m.PskDerived(9))], []))
 
 
 def _restart_handshake_process(driver: Driver, _peer: SoftwarePeer) -> None:
@@ -373,7 +376,7 @@ def test_the_static_static_cache_is_wiped_with_the_peer(vault: SoftwareVault) ->
     kept = known.static_static
     assert kept is not None
     assert any(kept)
-    driver.core.update_peers(m.CustodianPeers(0, [], [7]))
+    driver.tell(m.CustodianPeers(0, [], [7]))
     assert not any(kept)
     assert known.static_static is None
 

@@ -109,7 +109,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(slot=st.integers(0, _PEERS - 1), back=st.booleans())
     def a_peer_is_removed(self, slot: int, back: bool) -> None:
-        self.driver.core.update_peers(m.CustodianPeers(0, [self.peers[slot].told] if back else [], [slot]))
+        self.driver.tell(m.CustodianPeers(0, [self.peers[slot].told] if back else [], [slot]))
         # A slot that was given anew has no memory of own initiations.
         self.last_created.pop(slot, None)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from wghsm.custodian.epochs import Record
 from wghsm.custodian.state import Batch, State, StateFault, make_folder
 
 _ALICE, _BOB = b"a" * 32, b"b" * 32
@@ -20,19 +21,20 @@ def _stamp(number: int) -> bytes:
 def test_a_new_file_knows_nothing(tmp_path: Path) -> None:
     state = State(tmp_path)
     assert state.is_new
-    assert (state.greatest(), state.epochs(), state.last_own()) == ({}, {}, None)
+    assert (state.greatest(), state.psks(), state.last_own()) == ({}, {}, None)
     assert state.path.stat().st_mode & 0o077 == 0
 
 
 def test_it_remembers(tmp_path: Path) -> None:
     state = State(tmp_path)
-    state.write(Batch({_ALICE: _stamp(5), _BOB: _stamp(2**95)}, {_ALICE: 2**32 - 1}, 123))
-    state.write(Batch({}, {_BOB: 0}))
+    records = {(_ALICE, "derived"): Record(2**32 - 1, 2**32 - 1, 9), (_BOB, "wrapped"): Record(None, 1, 2**62)}
+    state.write(Batch({_ALICE: _stamp(5), _BOB: _stamp(2**95)}, dict(list(records.items())[:1]), 123))
+    state.write(Batch({}, dict(list(records.items())[1:])))
     state.close()
     again = State(tmp_path)
     assert not again.is_new
     assert again.greatest() == {_ALICE: _stamp(5), _BOB: _stamp(2**95)}
-    assert again.epochs() == {_ALICE: 2**32 - 1, _BOB: 0}
+    assert again.psks() == records
     assert again.last_own() == 123
 
 
@@ -41,6 +43,28 @@ def test_timestamps_never_go_back(tmp_path: Path) -> None:
     state.write(Batch({_ALICE: _stamp(500)}, own=500))
     state.write(Batch({_ALICE: _stamp(499)}, own=499))
     assert (state.greatest(), state.last_own()) == ({_ALICE: _stamp(500)}, 500)
+
+
+def test_a_confirmed_epoch_never_goes_back(tmp_path: Path) -> None:
+    state, key = State(tmp_path), (_ALICE, "derived")
+    for confirmed, newest, expected in ((None, 0, None), (0, 1, 0), (None, 2, 0), (2, 2, 2), (1, 3, 2)):
+        state.write(Batch(psks={key: Record(confirmed, newest, newest * 10)}))
+        assert state.psks() == {key: Record(expected, newest, newest * 10)}
+
+
+def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    database = sqlite3.connect(tmp_path / "state.sqlite")
+    database.executescript("DROP TABLE psk; ALTER TABLE peer ADD COLUMN psk_epoch INTEGER; PRAGMA user_version = 1;")
+    with database:
+        database.execute("INSERT INTO peer VALUES (?, ?, 7)", (_ALICE, _stamp(5)))
+        database.execute("INSERT INTO peer VALUES (?, ?, NULL)", (_BOB, _stamp(6)))
+    database.close()
+    for _ in range(2):
+        state = State(tmp_path)
+        assert state.greatest() == {_ALICE: _stamp(5), _BOB: _stamp(6)}
+        assert state.psks() == {(_ALICE, "derived"): Record(7, 7, 0)}
+        state.close()
 
 
 def test_a_batch_is_there_after_a_kill(tmp_path: Path) -> None:
@@ -99,9 +123,9 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     state = State(tmp_path)
     state.close()
     database = sqlite3.connect(state.path)
-    database.execute("PRAGMA user_version = 2")
+    database.execute("PRAGMA user_version = 3")
     database.close()
-    with pytest.raises(StateFault, match="version 2"):
+    with pytest.raises(StateFault, match="version 3"):
         State(tmp_path)
 
 

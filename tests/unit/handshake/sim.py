@@ -22,7 +22,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from wghsm.custodian.core import Core as CustodianCore
-from wghsm.custodian.effects import Answer, Effect, Install, Remember, RememberOwn, Submit
+from wghsm.custodian.effects import Answer, Effect, Install, Remember, RememberOwn, ShowPsk, Submit
 from wghsm.custodian.rules import Rules
 from wghsm.handshake import Effect as HandshakeEffect
 from wghsm.handshake import HandshakeCore, Limits, SendDatagram, Tell, Times
@@ -222,7 +222,7 @@ class _Vault:
     def derive(self, public: bytes) -> bytearray:
         return self._custody.dh(public)
 
-    def psk(self, source: m.PskDerived | m.PskObject, peer_public: bytes) -> bytearray:
+    def psk(self, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
         raise NotImplementedError
 
 
@@ -238,7 +238,9 @@ class CustodianProcess(Process):
 
     def configure(self) -> None:
         self._core.update_peers(
-            m.CustodianPeers(0, [m.CustodianPeer(n, p.public, m.PskNone()) for n, p in self.gateway.peers.items()], [])
+            m.CustodianPeers(0, [m.CustodianPeer(n, p.public, m.PskNone()) for n, p in self.gateway.peers.items()], []),
+            self.world.now,
+            self.gateway.unix(),
         )
 
     def attached(self, other: Role) -> None:
@@ -253,6 +255,8 @@ class CustodianProcess(Process):
                 self._perform(self._core.accept_initiation(message, now))
             case m.CreateInitiation():
                 self._perform(self._core.create_initiation(message, now, unix))
+            case m.ConfirmSession():
+                self._perform(self._core.confirm_session(message))
             case m.AcceptResponse():
                 self._perform(self._core.accept_response(message, now))
 
@@ -278,6 +282,8 @@ class CustodianProcess(Process):
                     self.gateway.greatest[public_key] = timestamp
                 case RememberOwn(unix_ns):
                     self.gateway.last_own = unix_ns
+                case ShowPsk():
+                    pass
                 case _:
                     raise AssertionError(effect)
 

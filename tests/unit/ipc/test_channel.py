@@ -166,7 +166,7 @@ def test_every_message_with_a_number_is_in_the_table_and_has_its_own() -> None:
     tags = [kind.__struct_config__.tag for kind in tagged]
     assert len(set(tags)) == len(tags)
     listed = {kind for kinds in ACCEPTS.values() for kind in kinds}
-    records = {m.PskNone, m.PskDerived, m.PskObject}
+    records = {m.PskNone, m.PskDerived, m.PskObject, m.PskWrapped}
     assert set(tagged) - {m.Hello} - records == listed
 
 
