@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What script/test, script/demo and .ci/run share: the Debian packages, the virtual environment and the words on the way.
 #
-#   prepare "purpose"  ->  need_root  ->  install_packages  ->  make_environment
+#   prepare "purpose" (or prepare_tests)  ->  need_root  ->  install_packages  ->  make_environment
 #
 # Both preparations do nothing when nothing is missing, and hold a lock, so that several runs may start at once.
 
@@ -25,6 +25,16 @@ packages=(
     util-linux
     wireguard-go
     wireguard-tools
+)
+
+# What only the tests use: other PKCS#11 modules than SoftHSM, and a smart card reader without hardware.
+test_packages=(
+    libnss3
+    libnss3-tools
+    libp11-kit-dev
+    opensc-pkcs11
+    pcscd
+    vsmartcard-vpcd
 )
 
 say() {
@@ -98,6 +108,11 @@ prepare() {
     install_packages "${packages[@]}" "${@:2}"
     say "checking the virtual environment"
     make_environment
+}
+
+# prepare_tests WHAT: as prepare, with what only the tests use
+prepare_tests() {
+    prepare "$1" "${test_packages[@]}"
 }
 
 # check_lock FILE...: lock files name neither an index nor an address, and pin every line with a hash

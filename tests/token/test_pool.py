@@ -1,22 +1,24 @@
 """The session pool: one login, many threads, a wrong PIN sent once, and the recovery ladder (every module)."""
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from tests.token.conftest import TokenUnderTest
+from tests.token.conftest import PATIENCE, TokenUnderTest, answers
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import (
     KeyUnfit,
     ModuleMissing,
     PinRefused,
+    PrivateKey,
     TokenError,
     TokenFault,
     TokenNotFound,
@@ -29,19 +31,11 @@ from wghsm.pkcs11_backend.module import load
 from wghsm.pkcs11_backend.provision import destroy_key, generate_key
 
 
-def _answers(pool: TokenPool, label: str) -> bool:
-    key = pool.find_key(label)
-    peer = X25519PrivateKey.generate()
-    with pool.session() as session:
-        shared = session.derive(key, peer.public_key().public_bytes_raw())
-    return shared == peer.exchange(X25519PublicKey.from_public_bytes(key.public_key))
-
-
 class _Counter:
     """Counts the C calls through one function of a module."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, uri: str, name: str) -> None:
-        functions = load(TokenUri.parse(uri).module_path).functions
+        functions = load(TokenUri.parse(uri)).functions
         real = getattr(functions, name)
         self.count = 0
 
@@ -54,7 +48,7 @@ class _Counter:
 
 def test_eight_threads_with_a_session_each(token: TokenUnderTest, label: str) -> None:
     with TokenPool.open(token.uri, bytearray(token.pin), 8, read_write=True) as pool:
-        key = generate_key(pool, label)
+        key = token.key(pool, label)
         peer = X25519PrivateKey.generate()
         public = peer.public_key().public_bytes_raw()
         expected = peer.exchange(X25519PublicKey.from_public_bytes(key.public_key))
@@ -82,7 +76,7 @@ def test_eight_threads_with_a_session_each(token: TokenUnderTest, label: str) ->
 def test_a_derive_is_three_calls(
     pool: TokenPool, token: TokenUnderTest, label: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = generate_key(pool, label)
+    key = token.key(pool, label)
     names = ("derive_key", "get_attribute_value", "destroy_object", "find_objects_init", "sign_init")
     counters = {name: _Counter(monkeypatch, token.uri, name) for name in names}
     with pool.session() as session:
@@ -90,8 +84,8 @@ def test_a_derive_is_three_calls(
     assert [counters[name].count for name in names] == [1, 1, 1, 0, 0]
 
 
-def test_no_buffer_of_the_hot_path_keeps_a_secret(pool: TokenPool, label: str) -> None:
-    key = generate_key(pool, label)
+def test_no_buffer_of_the_hot_path_keeps_a_secret(pool: TokenPool, token: TokenUnderTest, label: str) -> None:
+    key = token.key(pool, label)
     with pool.session() as session:
         secret = session.derive(key, X25519PrivateKey.generate().public_key().public_bytes_raw())
         assert any(secret)
@@ -146,7 +140,7 @@ def test_a_pin_that_changed_meanwhile_ends_recovery(token: TokenUnderTest, monke
 def test_no_such_token_names_what_is_there(token: TokenUnderTest) -> None:
     uri = TokenUri.parse(token.uri)
     with pytest.raises(TokenNotFound) as caught:
-        TokenPool.open(f"pkcs11:token=absent?module-path={uri.module_path}", bytearray(token.pin), 1)
+        TokenPool.open(replace(uri, token="absent"), bytearray(token.pin), 1)  # noqa: S106
     assert "'absent'" in str(caught.value)
     assert repr(uri.token) in str(caught.value)
     assert caught.value.exit_code is ExitCode.TOKEN_UNUSABLE
@@ -180,8 +174,8 @@ def _libc() -> str:
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_recovery_renews_the_handles_handed_out(pool: TokenPool, label: str, level: int) -> None:
-    key = generate_key(pool, label)
+def test_recovery_renews_the_handles_handed_out(pool: TokenPool, token: TokenUnderTest, label: str, level: int) -> None:
+    key = token.key(pool, label)
     generation = pool.generation
     with pool.session() as session:
         pool._module.functions.close_session(session._ready().session)
@@ -193,42 +187,46 @@ def test_recovery_renews_the_handles_handed_out(pool: TokenPool, label: str, lev
     pool.recover(level)
     assert pool.generation == generation + 1
     assert key.handle != 0
-    assert _answers(pool, label)
+    assert answers(pool, key)
     # Another thread that failed at the same time finds the work done.
     pool.recover(level, generation)
     assert pool.generation == generation + 1
 
 
-def test_after_finalize_only_the_second_step_helps(pool: TokenPool, label: str) -> None:
-    generate_key(pool, label)
+def test_after_finalize_only_the_second_step_helps(pool: TokenPool, token: TokenUnderTest, label: str) -> None:
+    key = token.key(pool, label)
     pool._module.functions.finalize(None)
     with pytest.raises(TokenFault):
         pool.recover(1)
     pool.recover(2)
-    assert _answers(pool, label)
+    assert answers(pool, key)
 
 
 def test_a_token_that_goes_and_comes_back(pool: TokenPool, token: TokenUnderTest, label: str) -> None:
-    if token.objects is None:
-        pytest.fail("this module's record must say how its token is taken away")
-    generate_key(pool, label)
-    away = token.objects.with_name("away")
-    token.objects.rename(away)
-    token.objects.mkdir(0o700)
-    try:
+    key = token.key(pool, label)
+    with token.away():
+        if token.away_is_felt:
+            _until_a_derive_fails(pool, key)
         for _ in range(2):
             with pytest.raises(TokenFault) as caught:
                 pool.recover(2)
             assert not caught.value.final
             with pool.session() as session, pytest.raises(TokenFault):
                 session._ready()
-    finally:
-        shutil.rmtree(token.objects)
-        away.rename(token.objects)
     pool.recover(2)
-    assert _answers(pool, label)
+    assert answers(pool, key)
 
 
+def _until_a_derive_fails(pool: TokenPool, key: PrivateKey) -> None:
+    """Use the key until the token says that it is away, with an error that calls for the ladder."""
+    deadline = time.monotonic() + PATIENCE
+    with pytest.raises(TokenFault) as caught:
+        while time.monotonic() < deadline:
+            assert answers(pool, key)
+    assert caught.value.level > 0
+
+
+@pytest.mark.needs("key generation")
 def test_a_key_that_was_replaced_is_not_used_silently(pool: TokenPool, label: str) -> None:
     generate_key(pool, label)
     destroy_key(pool, label)
@@ -253,12 +251,13 @@ def test_waiting_for_a_session_ends(token: TokenUnderTest) -> None:
 
 
 def test_one_pool_a_token_in_a_process(pool: TokenPool, token: TokenUnderTest, label: str) -> None:
-    generate_key(pool, label)
+    key = token.key(pool, label)
     with pytest.raises(TokenFault, match="open in this process already"):
         TokenPool.open(token.uri, bytearray(token.pin), 1)
-    assert _answers(pool, label)
+    assert answers(pool, key)
 
 
+@pytest.mark.needs("key generation", "psk objects")
 def test_a_read_only_pool_writes_nothing(token: TokenUnderTest, label: str) -> None:
     with TokenPool.open(token.uri, bytearray(token.pin), 1) as pool:
         with pytest.raises(TokenFault) as caught:
@@ -269,20 +268,20 @@ def test_a_read_only_pool_writes_nothing(token: TokenUnderTest, label: str) -> N
 
 
 def test_a_process_may_end_without_closing(token: TokenUnderTest, pool: TokenPool, label: str) -> None:
-    generate_key(pool, label)
+    key = token.key(pool, label)
     code = (
         "import sys; from wghsm.pkcs11_backend import TokenPool\n"
         "pool = TokenPool.open(sys.argv[1], bytearray(sys.stdin.buffer.read()), 4)\n"
         "print(pool.find_key(sys.argv[2]).label)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, token.uri, label],
+        [sys.executable, "-c", code, token.uri, key.label],
         input=token.pin,
         capture_output=True,
         check=False,
         env=os.environ,
     )
-    assert (done.returncode, done.stdout.decode().strip(), done.stderr) == (0, label, b"")
+    assert (done.returncode, done.stdout.decode().strip(), done.stderr) == (0, key.label, b"")
 
 
 def test_importing_the_room_loads_no_module() -> None:

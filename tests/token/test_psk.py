@@ -34,6 +34,7 @@ def _root_of(pool: TokenPool, label: str, secret: bytes) -> None:
         )
 
 
+@pytest.mark.needs("roots")
 def test_a_derived_psk_is_the_documented_hmac(pool: TokenPool, label: str) -> None:
     secret = bytes(range(32))
     _root_of(pool, label, secret)
@@ -57,6 +58,7 @@ def test_what_is_signed_has_fixed_lengths(gateway: int, peer: int, epoch: int) -
         psk_message(bytes(gateway), bytes(peer), epoch)
 
 
+@pytest.mark.needs("roots")
 def test_a_made_root_only_signs(pool: TokenPool, label: str) -> None:
     report = derive_root(pool, label)
     assert (report.kind, report.length) == ("psk-root", 32)
@@ -78,6 +80,7 @@ def test_a_made_root_only_signs(pool: TokenPool, label: str) -> None:
         derive_root(pool, label)
 
 
+@pytest.mark.needs("psk objects")
 def test_a_psk_object_comes_back_as_it_was(pool: TokenPool, label: str) -> None:
     value = bytearray(X25519PrivateKey.generate().private_bytes_raw())
     put_psk(pool, label, value)
@@ -90,6 +93,7 @@ def test_a_psk_object_comes_back_as_it_was(pool: TokenPool, label: str) -> None:
     assert not any(report.attributes[use] for use in ("SIGN", "DERIVE", "ENCRYPT", "DECRYPT", "WRAP", "UNWRAP"))
 
 
+@pytest.mark.needs("psk objects")
 def test_a_psk_is_replaced_only_when_asked(pool: TokenPool, label: str) -> None:
     put_psk(pool, label, bytearray(b"a" * 32))
     psk = pool.find_psk(label)
@@ -101,6 +105,7 @@ def test_a_psk_is_replaced_only_when_asked(pool: TokenPool, label: str) -> None:
     assert sum(report.label == label for report in list_secrets(pool)) == 1
 
 
+@pytest.mark.needs("psk objects")
 def test_a_deleted_psk_is_gone(pool: TokenPool, label: str) -> None:
     pool.put_psk(label, bytearray(b"c" * 32))
     assert pool.delete_psk(label) is True
@@ -110,6 +115,7 @@ def test_a_deleted_psk_is_gone(pool: TokenPool, label: str) -> None:
     pool.recover(1)
 
 
+@pytest.mark.needs("roots")
 def test_two_secrets_with_one_label_are_refused_until_one_is_destroyed(pool: TokenPool, label: str) -> None:
     for secret in (b"e" * 32, b"f" * 32):
         _root_of(pool, label, secret)
@@ -122,6 +128,7 @@ def test_two_secrets_with_one_label_are_refused_until_one_is_destroyed(pool: Tok
     assert pool.find_root(label).label == label
 
 
+@pytest.mark.needs("psk objects")
 def test_a_psk_deleted_elsewhere_does_not_stop_recovery(pool: TokenPool, label: str) -> None:
     psk = pool.put_psk(label, bytearray(b"d" * 32))
     destroy_secret(pool, label)
@@ -136,6 +143,7 @@ def test_a_psk_has_32_bytes(pool: TokenPool, label: str, length: int) -> None:
         pool.put_psk(label, bytearray(length))
 
 
+@pytest.mark.needs("roots", "psk objects")
 def test_roots_psks_and_keys_are_not_mixed_up(pool: TokenPool, label: str) -> None:
     derive_root(pool, label + "r")
     put_psk(pool, label + "p", bytearray(range(32)))

@@ -34,11 +34,11 @@ def project() -> dict[str, list[str]]:
 def debian_packages() -> set[str]:
     """The packages that the scripts install."""
     library = (ROOT / "script" / "lib.sh").read_text()
-    listed = re.search(r"^packages=\(\n(.*?)^\)", library, re.MULTILINE | re.DOTALL)
+    listed = re.findall(r"^(?:test_)?packages=\(\n(.*?)^\)", library, re.MULTILINE | re.DOTALL)
     extra = re.search(r"^prepare \S+ (.*)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert listed is not None
+    assert len(listed) == 2
     assert extra is not None
-    return set(listed[1].split()) | set(extra[1].split())
+    return set(" ".join(listed).split()) | set(extra[1].split())
 
 
 @pytest.mark.parametrize("heading", ["At run time", "For development and tests"])

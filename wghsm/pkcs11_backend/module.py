@@ -59,7 +59,7 @@ class _LockingLib(_Pkcs11Lib):
         if ckr == CKR_CRYPTOKI_ALREADY_INITIALIZED:
             raise TokenFault(ckr, f"initialising {self.so}", "another part of this process uses the module already")
         if ckr != CKR_OK:
-            raise TokenFault(ckr, f"initialising {self.so}", "check the module's own configuration (SOFTHSM2_CONF)")
+            raise TokenFault(ckr, f"initialising {self.so}", "check its own configuration (SOFTHSM2_CONF, x-init-args)")
 
     def finalize(self) -> None:
         ckr = self.functions.finalize(None)

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Self
 from pkcs11 import PKCS11Error
 
 from wghsm.pkcs11_backend import _objects
-from wghsm.pkcs11_backend._calls import Calls
-from wghsm.pkcs11_backend._ckr import ckr_from_exception
+from wghsm.pkcs11_backend._calls import Calls, Template
+from wghsm.pkcs11_backend._ckr import CKR_READ_ONLY, ckr_from_exception
 from wghsm.pkcs11_backend._login import log_in, open_session
 from wghsm.pkcs11_backend._objects import CKA, CKK_GENERIC_SECRET, CKO_SECRET_KEY, PrivateKey, RootSecret, StoredPsk
 from wghsm.pkcs11_backend.errors import KeyNotFound, KeyUnfit, LabelTaken, PinRefused, TokenFault, TokenNotFound
@@ -226,28 +226,34 @@ class TokenPool:
     def put_psk(self, label: str, psk: bytearray) -> StoredPsk:
         """Store 32 bytes as the PSK object `label`, in place of one that is there (needs read_write).
 
-        Raises LabelTaken when the label belongs to something else than a PSK object, KeyUnfit when the token makes it
-        unreadable, ValueError, TokenFault.
+        Raises LabelTaken when the label belongs to something else than a PSK object, KeyUnfit when the token does not
+        take it or makes it unreadable, ValueError, TokenFault.
         """
         if len(psk) != 32:
             raise ValueError("a PSK has 32 bytes")
         with self.control() as calls:
             before = self._psk_handles(calls, label)
-            new = calls.create(
-                (
-                    (CKA["CLASS"], CKO_SECRET_KEY),
-                    (CKA["KEY_TYPE"], CKK_GENERIC_SECRET),
-                    (CKA["TOKEN"], True),
-                    (CKA["PRIVATE"], True),
-                    (CKA["SENSITIVE"], False),
-                    (CKA["EXTRACTABLE"], True),
-                    *((CKA[use], False) for use in _objects.SECRET_USES),
-                    (CKA["MODIFIABLE"], False),
-                    (CKA["LABEL"], label.encode()),
-                    (CKA["ID"], os.urandom(8)),
-                    (CKA["VALUE"], psk),
-                )
+            template: Template = (
+                (CKA["CLASS"], CKO_SECRET_KEY),
+                (CKA["KEY_TYPE"], CKK_GENERIC_SECRET),
+                (CKA["TOKEN"], True),
+                (CKA["PRIVATE"], True),
+                (CKA["SENSITIVE"], False),
+                (CKA["EXTRACTABLE"], True),
+                *((CKA[use], False) for use in _objects.SECRET_USES),
+                (CKA["MODIFIABLE"], False),
+                (CKA["LABEL"], label.encode()),
+                (CKA["ID"], os.urandom(8)),
+                (CKA["VALUE"], psk),
             )
+            try:
+                new = calls.create(template)
+            except TokenFault as fault:
+                if fault.level or fault.ckr in CKR_READ_ONLY:
+                    raise
+                raise KeyUnfit(
+                    f"{self.token_name} takes no PSK objects ({fault.name}); use derived PSKs, or another token"
+                ) from None
             # Asked before the old one goes: some tokens (NSS) store any secret as a sensitive one.
             if not _objects.is_readable_psk(calls, new):
                 calls.destroy(new)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from wghsm.pkcs11_backend import _objects
 from wghsm.pkcs11_backend._calls import Calls
-from wghsm.pkcs11_backend._ckr import CKR_OK
+from wghsm.pkcs11_backend._ckr import CKR_OK, CKR_READ_ONLY
 from wghsm.pkcs11_backend._labels import refuse_taken
 from wghsm.pkcs11_backend._login import CKU_SO, log_in, open_session
 from wghsm.pkcs11_backend._objects import (
@@ -295,7 +295,13 @@ def destroy_key(pool: TokenPool, label: str, identity: bytes | None = None) -> i
                 f"{pool.token_name}: {len(private)} keys have the label {label!r}; add --id, one of {ids}"
             )
         for handle in private + public:
-            calls.destroy(handle)
+            try:
+                calls.destroy(handle)
+            except TokenFault as fault:
+                if fault.level or fault.ckr in CKR_READ_ONLY:
+                    raise
+                remedy = "it does not let its user destroy the key; use the token's own tools, with its administrator"
+                raise TokenFault(fault.ckr, f"destroying key {label!r}", remedy) from None
         return len(private) + len(public)
 
 
