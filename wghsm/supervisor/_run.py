@@ -26,7 +26,7 @@ from ._notify import tell_systemd
 from ._runtime import GatewayLock, runtime_directory, uapi_socket_path
 from ._signals import SignalWatch
 from ._sockets import UdpPair, UnixListener
-from ._startup import deadline, environment, refuse_default_routes, users, wants_pinpad, wants_prompt
+from ._startup import deadline, environment, users, wants_pinpad, wants_prompt
 from ._state import State
 from ._supervisor import Supervisor, pairs
 from ._tun import Tun
@@ -143,7 +143,6 @@ class _Start:
         if os.geteuid() != 0:
             raise GatewayFault(ExitCode.NO_PRIVILEGE, "a gateway needs root to make its interface; run as root")
         name = self._gateway.interface.name
-        refuse_default_routes(self._gateway)
         found_users = users(self._gateway)
         tty = self._terminal()
         tell_systemd("STATUS=starting")

@@ -18,7 +18,7 @@ from ._fault import GatewayFault
 if TYPE_CHECKING:
     from wghsm.config import Gateway
 
-__all__ = ["deadline", "environment", "refuse_default_routes", "users", "wants_pinpad", "wants_prompt"]
+__all__ = ["deadline", "environment", "users", "wants_pinpad", "wants_prompt"]
 
 _SECOND = 1_000_000_000
 _DEADLINE = 60 * _SECOND
@@ -80,15 +80,3 @@ def deadline(role: Role, *, prompt: bool) -> int | None:
     if role is not Role.CUSTODIAN:
         return _DEADLINE
     return None if prompt else _CUSTODIAN_DEADLINE
-
-
-def refuse_default_routes(gateway: Gateway) -> None:
-    """GatewayFault if `table: auto` would put a default route into the main table, which cuts the machine off."""
-    if gateway.interface.table != "auto":
-        return
-    for peer in gateway.peers:
-        for prefix in peer.allowed_ips:
-            if prefix.prefixlen == 0:
-                text = f"peer {peer.name} has {prefix}, and table: auto makes no default routes; "
-                text += "write table: off or a number"
-                raise GatewayFault(ExitCode.BAD_CONFIG, text)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.unit.supervisor.support import gateway, peer
+from tests.unit.supervisor.support import gateway
 from wghsm import config
 from wghsm.exits import ExitCode
 from wghsm.ipc import ChannelKind, Role
 from wghsm.supervisor import GatewayFault, wants_pinpad, wants_prompt
-from wghsm.supervisor._startup import deadline, environment, refuse_default_routes, users
+from wghsm.supervisor._startup import deadline, environment, users
 from wghsm.supervisor._supervisor import pairs
 
 
@@ -55,14 +55,6 @@ def test_deadlines() -> None:
     assert deadline(Role.EGRESS, prompt=True) == 60 * second
     assert deadline(Role.CUSTODIAN, prompt=False) == 120 * second
     assert deadline(Role.CUSTODIAN, prompt=True) is None
-
-
-@pytest.mark.parametrize("prefix", ["0.0.0.0/0", "::/0"])
-def test_a_default_route_in_the_main_table_is_refused(prefix: str) -> None:
-    with pytest.raises(GatewayFault, match=r"peer1 has .*table: off or a number"):
-        refuse_default_routes(gateway(peer(1, prefix)))
-    refuse_default_routes(gateway(peer(1, prefix), table="off"))
-    refuse_default_routes(gateway(peer(1, prefix), table="51820"))
 
 
 @pytest.mark.parametrize(
