@@ -282,4 +282,4 @@ def pool(token: TokenUnderTest) -> Iterator[TokenPool]:
 
 @pytest.fixture
 def label(request: pytest.FixtureRequest) -> str:
-    return str(request.node.name)[:60]
+    return str(request.node.name)[-60:]

@@ -43,7 +43,7 @@ _COUNTER = struct.Struct("=32sQ")
 _COUNTERS = 64
 _AT_SETTINGS = 256
 _AT_HIDDEN = _AT_SETTINGS + 8 * len(_SETTINGS)
-_AT_RULES = _AT_HIDDEN + 8 * _HIDDEN + 8
+_AT_RULES = _AT_HIDDEN + 8 * _HIDDEN
 _AT_COUNTERS = _AT_RULES + _RULES * _RULE.size
 _NONE = 2**64 - 1
 _RETURN, _HANG, _CRASH = 1, 2, 3
@@ -62,20 +62,25 @@ class Rig:
         self._memory[: len(behind)] = behind.encode()
         self.present()
 
-    def present(self, *, hide: tuple[int, ...] = (), **settings: int | None) -> None:
-        """Be this kind of token, and no other: the fields of struct control; `hide` names CKM_ that are not listed.
+    def present(self, **settings: int) -> None:
+        """Be this kind of token, and no other: the fields of struct control.
 
         Without arguments it is a plain token that spells X25519 by the standard and wants raw points.
         """
-        values: dict[str, int | None] = {"montgomery": 1, "raw_point_only": 1, "session_limit": 0, **settings}
+        values: dict[str, int] = {"montgomery": 1, "raw_point_only": 1, "session_limit": 0, **settings}
         for name in ("named_curve_only", "kdf_only", "flags_set", "flags_clear"):
             values.setdefault(name, 0)
         packed = [values.pop(name, None) for name in _SETTINGS]
         if values:
             raise ValueError(f"the rig knows no {', '.join(values)}")
-        hidden = (*hide, *(_NONE for _ in range(_HIDDEN - len(hide))))
         whole = [_NONE if value is None else value for value in packed]
-        struct.pack_into(f"={len(whole) + _HIDDEN}Q", self._memory, _AT_SETTINGS, *whole, *hidden)
+        struct.pack_into(f"={len(whole)}Q", self._memory, _AT_SETTINGS, *whole)
+        self.hide()
+
+    def hide(self, *mechanisms: int) -> None:
+        """List none of these mechanisms (CKM_), at most 16, and all others."""
+        all_of_them = (*mechanisms, *(_NONE for _ in range(_HIDDEN - len(mechanisms))))
+        struct.pack_into(f"={_HIDDEN}Q", self._memory, _AT_HIDDEN, *all_of_them)
 
     def fail(
         self,

@@ -47,10 +47,9 @@ struct control {
     char module[256];
     uint64_t montgomery, named_curve_only, raw_point_only, kdf_only;
     uint64_t derive_refuses, derive_needs; /* a CKA_ in the derived secret's template, NONE for none */
-    uint64_t session_limit;                /* 0 for none */
+    uint64_t session_limit;                /* in one process; 0 for none */
     uint64_t flags_set, flags_clear;       /* CKF_ of C_GetTokenInfo */
     uint64_t hidden[HIDDEN];               /* CKM_ that are not listed, NONE for none */
-    uint64_t sessions;
     struct rule rules[RULES];
     struct counter counters[];
 };
@@ -80,6 +79,7 @@ static const CK_BYTE curve_name[] = "\x13\x0a"
 static CK_FUNCTION_LIST list;
 static CK_FUNCTION_LIST *real;
 static struct control *control;
+static uint64_t sessions;
 
 static uint64_t now(void) {
     struct timespec at;
@@ -161,17 +161,17 @@ PASS(C_GenerateRandom, (CK_SESSION_HANDLE s, CK_BYTE *d, CK_ULONG n), (s, d, n))
 static CK_RV rig_C_Finalize(void *reserved) {
     CK_RV ckr = before(F_C_Finalize, NULL, 0);
     if (ckr != GO) return ckr;
-    __atomic_store_n(&control->sessions, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&sessions, 0, __ATOMIC_RELAXED);
     return real->C_Finalize(reserved);
 }
 
 static CK_RV rig_C_OpenSession(CK_SLOT_ID slot, CK_FLAGS flags, void *app, CK_NOTIFY notify, CK_SESSION_HANDLE *s) {
     CK_RV ckr = before(F_C_OpenSession, NULL, 0);
     if (ckr != GO) return ckr;
-    if (control->session_limit && __atomic_load_n(&control->sessions, __ATOMIC_RELAXED) >= control->session_limit)
+    if (control->session_limit && __atomic_load_n(&sessions, __ATOMIC_RELAXED) >= control->session_limit)
         return CKR_SESSION_COUNT;
     ckr = real->C_OpenSession(slot, flags, app, notify, s);
-    if (ckr == CKR_OK) __atomic_fetch_add(&control->sessions, 1, __ATOMIC_RELAXED);
+    if (ckr == CKR_OK) __atomic_fetch_add(&sessions, 1, __ATOMIC_RELAXED);
     return ckr;
 }
 
@@ -179,14 +179,14 @@ static CK_RV rig_C_CloseSession(CK_SESSION_HANDLE s) {
     CK_RV ckr = before(F_C_CloseSession, NULL, 0);
     if (ckr != GO) return ckr;
     ckr = real->C_CloseSession(s);
-    if (ckr == CKR_OK) __atomic_fetch_sub(&control->sessions, 1, __ATOMIC_RELAXED);
+    if (ckr == CKR_OK) __atomic_fetch_sub(&sessions, 1, __ATOMIC_RELAXED);
     return ckr;
 }
 
 static CK_RV rig_C_CloseAllSessions(CK_SLOT_ID slot) {
     CK_RV ckr = before(F_C_CloseAllSessions, NULL, 0);
     if (ckr != GO) return ckr;
-    __atomic_store_n(&control->sessions, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&sessions, 0, __ATOMIC_RELAXED);
     return real->C_CloseAllSessions(slot);
 }
 
