@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from wghsm.cli._output import json_option, print_json
-from wghsm.config import ConfigError, Gateway, Problem, load
+from wghsm.config import ConfigError, Gateway, Problem, load, read_wrapped_files
 from wghsm.exits import ExitCode
 
 __all__ = ["check"]
@@ -19,6 +19,7 @@ def check(file: str, as_json: bool) -> int:
     warnings: list[Problem] = []
     try:
         gateway = load(file, warn=warnings.append)
+        read_wrapped_files(gateway)
     except ConfigError as error:
         if as_json:
             print_json(

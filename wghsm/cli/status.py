@@ -103,7 +103,7 @@ def _describe_peer(peer: PeerStatus, now: float) -> Iterator[str]:
     yield f"{click.style('peer', fg='yellow', bold=True)}: {click.style(peer.name or peer.public_key, fg='yellow')}"
     if peer.name:
         yield f"  {_bold('public key')}: {peer.public_key}"
-    yield f"  {_bold('preshared key')}: {peer.preshared_key}"
+    yield f"  {_bold('preshared key')}: {peer.preshared_key}{_psk_epoch(peer)}"
     yield f"  {_bold('endpoint')}: {peer.endpoint or 'not known yet'}"
     yield f"  {_bold('allowed ips')}: {', '.join(peer.allowed_ips) or '(none)'}"
     if peer.latest_handshake is None:
@@ -113,6 +113,20 @@ def _describe_peer(peer: PeerStatus, now: float) -> Iterator[str]:
     yield f"  {_bold('transfer')}: {_bytes(peer.rx_bytes)} received, {_bytes(peer.tx_bytes)} sent"
     if peer.persistent_keepalive:
         yield f"  {_bold('persistent keepalive')}: every {peer.persistent_keepalive} seconds"
+
+
+def _psk_epoch(peer: PeerStatus) -> str:
+    """Whether the peer has moved to the file's pre-shared key."""
+    confirmed = peer.psk_confirmed
+    wanted = peer.psk_epoch or 0
+    if peer.preshared_key == "none":
+        return ""
+    shown = "" if peer.psk_epoch is None else f", epoch {peer.psk_epoch}"
+    if confirmed is None:
+        return f"{shown}; not used by the peer yet"
+    if confirmed == wanted:
+        return f"{shown}; the peer has moved" if shown else ""
+    return f"{shown}; the peer still {f'uses epoch {confirmed}' if confirmed >= 0 else 'has none'}"
 
 
 def _bold(text: str) -> str:

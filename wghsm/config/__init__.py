@@ -5,13 +5,15 @@
                                   +------------ problems, all of them, sorted by line -+
 
 Callers: the commands (`wghsm check`, `wghsm run`) and the supervisor. This room knows no other one but
-`wghsm.exits`; it opens one file and nothing else: names are not resolved, users not looked up.
+`wghsm.exits`; it opens the gateway file and, where asked, the files of wrapped PSKs: names are not resolved, users
+not looked up.
 """
 
 from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._load import load, load_text
 from wghsm.config._model import Gateway, Interface, Peer, Token, Users
-from wghsm.config._values import Endpoint, PskDerived, PskNone, PskObject
+from wghsm.config._values import Endpoint, PskDerived, PskNone, PskObject, PskWrapped
+from wghsm.config._wrapped import WrappedPsk, format_wrapped, read_wrapped, read_wrapped_files
 
 __all__ = [
     "ConfigError",
@@ -23,8 +25,13 @@ __all__ = [
     "PskDerived",
     "PskNone",
     "PskObject",
+    "PskWrapped",
     "Token",
     "Users",
+    "WrappedPsk",
+    "format_wrapped",
     "load",
     "load_text",
+    "read_wrapped",
+    "read_wrapped_files",
 ]

@@ -35,7 +35,9 @@ def conflicts(document: Document) -> Iterator[_Fault]:
     yield from _prefixes(document, peers)
     yield from _uris(document)
     yield from _default_routes(document, peers)
-    yield from _derived(document, peers)
+    yield from _token_needs(document, peers)
+    yield from _shared_psks(document, peers)
+    yield from _without_psk(document, peers)
     yield from _addresses(document)
     yield from _small_mtu(document)
     yield from _shared_users(document)
@@ -132,17 +134,53 @@ def _null(raw: object) -> bool | None:
     return True if isinstance(raw, Scalar) and raw.is_null else None
 
 
-def _derived(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
-    token = _entries(document.root).get("token")
-    if "psk_root" in _entries(token):
-        return
+def _token_needs(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
+    token = _entries(_entries(document.root).get("token"))
     for index, peer in enumerate(peers):
-        if isinstance(_good(v.psk, peer.get("preshared_key")), v.PskDerived):
+        psk = _good(v.psk, peer.get("preshared_key"))
+        line = document.line(("peers", index, "preshared_key"))
+        if isinstance(psk, v.PskDerived) and "psk_root" not in token:
             yield (
-                document.line(("peers", index, "preshared_key")),
+                line,
                 "preshared_key: derived needs token.psk_root, which is not set",
                 "make a root with `wghsm psk derive-root LABEL` and write psk_root: LABEL under token:",
             )
+        if isinstance(psk, v.PskWrapped) and "psk_wrap_key" not in token:
+            yield (
+                line,
+                "preshared_key: wrapped:FILE needs token.psk_wrap_key, which is not set",
+                "write psk_wrap_key: LABEL under token:, then make the key with `wghsm psk wrap --make-key`",
+            )
+
+
+def _shared_psks(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
+    seen: dict[Hashable, Path] = {}
+    for index, peer in enumerate(peers):
+        psk = _good(v.psk, peer.get("preshared_key"))
+        if not isinstance(psk, v.PskObject | v.PskWrapped):
+            continue
+        path: Path = ("peers", index, "preshared_key")
+        first = seen.setdefault(psk, path)
+        if first != path:
+            what = "one label" if isinstance(psk, v.PskObject) else "one file"
+            message = f"two peers with {what} for their pre-shared keys; the other is on line {document.line(first)}"
+            yield document.line(path), message, "give each peer a pre-shared key of its own"
+
+
+def _without_psk(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
+    required = _good(lambda x: v.choice(x, ("optional", "required"), "psk"), _entries(document.root).get("psk"))
+    for index, peer in enumerate(peers):
+        psk = _good(v.psk, peer.get("preshared_key"))
+        path: Path = ("peers", index, "preshared_key")
+        migrates = _good(lambda x: v.flag(x, "migrate_from_none"), peer.get("migrate_from_none"))
+        if isinstance(psk, v.PskNone) and required == "required":
+            yield document.line(path), "psk: required, and this peer has none", "give it one, such as derived"
+        if migrates and required == "required":
+            message = "psk: required, and migrate_from_none lets this peer in without one"
+            yield document.line(("peers", index, "migrate_from_none")), message, "remove one of the two"
+        if migrates and isinstance(psk, v.PskNone):
+            message = "migrate_from_none leads from none to a pre-shared key, and preshared_key is none"
+            yield document.line(("peers", index, "migrate_from_none")), message, "write derived, or remove the line"
 
 
 def _addresses(document: Document) -> Iterator[_Fault]:

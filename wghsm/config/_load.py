@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -15,6 +16,7 @@ from wghsm.config._conflicts import conflicts
 from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._model import Gateway
 from wghsm.config._unknown import unknown_key
+from wghsm.config._values import PskWrapped
 from wghsm.config._yaml import Document, parse
 
 __all__ = ["load", "load_text"]
@@ -64,7 +66,21 @@ def load(path: str | os.PathLike[str], warn: Callable[[Problem], object] = _log_
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem(name, line, "bytes that are not UTF-8", "save the file as UTF-8")]) from None
-    return load_text(text, name)
+    return _beside(load_text(text, name), Path(name).absolute().parent)
+
+
+def _beside(gateway: Gateway, folder: Path) -> Gateway:
+    """The gateway with the files of wrapped PSKs as paths from its own folder."""
+    return gateway.model_copy(
+        update={
+            "peers": tuple(
+                peer.model_copy(update={"preshared_key": PskWrapped(folder / peer.preshared_key.file)})
+                if isinstance(peer.preshared_key, PskWrapped)
+                else peer
+                for peer in gateway.peers
+            )
+        }
+    )
 
 
 def _open(path: str, flags: int) -> int:
@@ -115,7 +131,7 @@ _MISSING = {
     "key": "write key: with the label of the gateway's key in the token",
     "name": "write name:",
     "public_key": "write public_key: with the 44 characters of the peer's public key",
-    "preshared_key": "write preshared_key: derived, object:LABEL or none",
+    "preshared_key": "write preshared_key: derived, wrapped:FILE, object:LABEL or none",
     "allowed_ips": "write allowed_ips: with a list of prefixes; [] for none",
 }
 

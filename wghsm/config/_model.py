@@ -61,6 +61,10 @@ class Token(_Section):
     psk_root: Annotated[
         str | None, PlainValidator(lambda x: None if x is None else v.label(x, "the root of derived PSKs"))
     ] = None
+    psk_wrap_key: Annotated[
+        str | None, PlainValidator(lambda x: None if x is None else v.label(x, "the key that wraps pre-shared keys"))
+    ] = None
+    psk_overlap: Annotated[int, PlainValidator(lambda x: v.duration(x, "psk_overlap"))] = 14 * 86_400
     environment: Annotated[
         tuple[Annotated[str, PlainValidator(v.variable)], ...], BeforeValidator(_list), AfterValidator(_once)
     ] = ()
@@ -100,6 +104,7 @@ class Peer(_Section):
     name: Annotated[str, PlainValidator(v.peer_name)]
     public_key: Annotated[bytes, PlainValidator(v.public_key)]
     preshared_key: Annotated[v.Psk, PlainValidator(v.psk)]
+    migrate_from_none: Annotated[bool, PlainValidator(lambda x: v.flag(x, "migrate_from_none"))] = False
     endpoint: Annotated[v.Endpoint | None, PlainValidator(lambda x: None if x is None else v.endpoint(x))] = None
     allowed_ips: Annotated[
         tuple[Annotated[IPv4Network | IPv6Network, PlainValidator(v.allowed_ip)], ...], BeforeValidator(_list)
@@ -127,6 +132,7 @@ class Gateway(_Section):
     token: Token
     interface: Interface
     peers: Annotated[tuple[Peer, ...], BeforeValidator(_list)] = ()
+    psk: Annotated[Literal["optional", "required"], _choice("psk", "optional", "required")] = "optional"
     state_directory: Annotated[Path, PlainValidator(v.directory)] = _UNSET
     users: Users = Users()
     log_level: Annotated[

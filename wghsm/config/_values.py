@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from wghsm.config._yaml import Scalar
 
-__all__ = ["Endpoint", "PskDerived", "PskNone", "PskObject"]
+__all__ = ["Endpoint", "PskDerived", "PskNone", "PskObject", "PskWrapped"]
 
 IPInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,7 +31,10 @@ class PskNone:
 
 @dataclass(frozen=True, slots=True)
 class PskDerived:
-    """The pre-shared key is derived in the token from `token.psk_root` (SEAMS.md, "The custodian's rules")."""
+    """The pre-shared key is derived in the token from `token.psk_root` (SEAMS.md, "The custodian's rules").
+
+    `epoch` is a u32; the next one gives another key.
+    """
 
     epoch: int = 0
 
@@ -41,6 +44,13 @@ class PskObject:
     """The pre-shared key is the token's object with this label."""
 
     label: str
+
+
+@dataclass(frozen=True, slots=True)
+class PskWrapped:
+    """The pre-shared key is in `file`, sealed under `token.psk_wrap_key`. `load` makes the path absolute."""
+
+    file: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,7 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-Psk = PskNone | PskDerived | PskObject
+Psk = PskNone | PskDerived | PskObject | PskWrapped
 
 
 def fault(problem: str, remedy: str) -> NoReturn:
@@ -202,15 +212,25 @@ def public_key(value: object) -> bytes:
 
 
 def psk(value: object) -> Psk:
-    """`derived`, `object:LABEL` or `none`. Anything else may be a key in clear and is not repeated."""
-    if isinstance(value, PskNone | PskDerived | PskObject):
+    """`derived`, `derived:EPOCH`, `object:LABEL`, `wrapped:FILE` or `none`.
+
+    Anything else may be a key in clear and is not repeated.
+    """
+    if isinstance(value, PskNone | PskDerived | PskObject | PskWrapped):
         return value
-    remedy = "write derived, object:LABEL or none"
+    remedy = "write derived, derived:EPOCH, wrapped:FILE, object:LABEL or none"
     text = text_of(value, remedy)
     if text == "none":
         return PskNone()
     if text == "derived":
         return PskDerived()
+    if text.startswith("derived:"):
+        epoch = text.removeprefix("derived:")
+        if not re.fullmatch(r"[0-9]{1,10}", epoch, re.ASCII) or int(epoch) >= 2**32:
+            fault("the epoch of a derived pre-shared key is no number below 2^32", "write derived:1, derived:2, ...")
+        return PskDerived(int(epoch))
+    if text.startswith("wrapped:"):
+        return PskWrapped(_wrapped_file(text.removeprefix("wrapped:")))
     if text.startswith("object:"):
         return PskObject(label(text.removeprefix("object:"), "the pre-shared key"))
     if keylike(text):
@@ -219,7 +239,30 @@ def psk(value: object) -> Psk:
             "put it into the token with `wghsm psk put LABEL`, and write object:LABEL here; "
             "count the key as seen by everybody who could read this file",
         )
-    fault(f"{len(text)} characters that are none of derived, object:LABEL and none", remedy)
+    fault(f"{len(text)} characters that are none of derived, wrapped:FILE, object:LABEL and none", remedy)
+
+
+def _wrapped_file(text: str) -> Path:
+    remedy = "write wrapped:FILE with a file beside this one, such as wrapped:alice.psk"
+    if is_key(text):
+        fault("a key stands where the file of a wrapped pre-shared key belongs", remedy)
+    if not text or not text.isprintable() or len(text) > 200 or text != text.strip() or ".." in text.split("/"):
+        fault("the file of a wrapped pre-shared key is empty, too long, not printable or has ..", remedy)
+    return Path(text)
+
+
+def duration(value: object, what: str) -> int:
+    """Seconds, from a number of days, hours or minutes: `14d`, `36h`, `90m`; at most ten years."""
+    remedy = "write a number and d, h or m, such as 14d"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    text = text_of(value, remedy)
+    if not re.fullmatch(r"[0-9]{1,7}[dhm]", text, re.ASCII):
+        fault(f"{what} cannot be {shown(text)}", remedy)
+    seconds = int(text[:-1]) * {"d": 86_400, "h": 3600, "m": 60}[text[-1]]
+    if seconds > 3650 * 86_400:
+        fault(f"{what} {text} is too long", "write at most 3650d")
+    return seconds
 
 
 def endpoint(value: object) -> Endpoint:

@@ -269,4 +269,6 @@ def _peer(peer: m.PeerView) -> admin.PeerStatus:
         latest_handshake=peer.last_handshake_unix / 1e9 if peer.last_handshake_unix else None,
         rx_bytes=peer.rx_bytes,
         tx_bytes=peer.tx_bytes,
+        psk_epoch=peer.psk_epoch,
+        psk_confirmed=peer.psk_confirmed,
     )

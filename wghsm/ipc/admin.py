@@ -57,7 +57,11 @@ class TokenState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One peer. `latest_handshake` is null if there was none."""
+    """One peer. `latest_handshake` is null if there was none.
+
+    `psk_epoch` is the gateway file's, `psk_confirmed` the one that the peer's last confirmed session had: -1 for a
+    session without a pre-shared key, null if none was seen.
+    """
 
     name: str
     public_key: str
@@ -68,6 +72,8 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     latest_handshake: float | None
     rx_bytes: int
     tx_bytes: int
+    psk_epoch: int | None = None
+    psk_confirmed: int | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

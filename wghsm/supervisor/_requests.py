@@ -45,6 +45,7 @@ _SHOWN = (
     PeerField.HANDSHAKE_RX_BYTES,
     PeerField.TX_BYTES,
     PeerField.HANDSHAKE_TX_BYTES,
+    PeerField.PSK_CONFIRMED,
 )
 
 
@@ -156,7 +157,13 @@ class Requests:
         change = request.change if request.client else self._still_wanted(request.change)
         state = self._state
         own_key = state.identity.public_key if state.identity else None
-        model = applied(state.model, change, runtime_psks=state.runtime_psks, own_key=own_key)
+        model = applied(
+            state.model,
+            change,
+            runtime_psks=state.runtime_psks,
+            own_key=own_key,
+            psk_required=state.gateway.psk == "required",
+        )
         if isinstance(model, Refusal):
             self._answer(request, model.errno, model.text)
             return
@@ -265,6 +272,8 @@ class Requests:
                     last_handshake_unix=row[PeerField.LAST_HANDSHAKE_UNIX],
                     rx_bytes=row[PeerField.RX_BYTES] + row[PeerField.HANDSHAKE_RX_BYTES],
                     tx_bytes=row[PeerField.TX_BYTES] + row[PeerField.HANDSHAKE_TX_BYTES],
+                    psk_epoch=peer.psk.epoch if isinstance(peer.psk, m.PskDerived | m.PskWrapped) else None,
+                    psk_confirmed=row[PeerField.PSK_CONFIRMED] - 2 if row[PeerField.PSK_CONFIRMED] else None,
                 )
 
     def _status(self, request: int) -> m.StatusPart:
@@ -296,8 +305,10 @@ class Requests:
         self._children.send(Role.CONTROL, result)
 
 
-def _psk_kind(psk: m.PskSource) -> Literal["none", "derived", "object"]:
+def _psk_kind(psk: m.PskSource) -> Literal["none", "derived", "object", "wrapped"]:
     match psk:
+        case m.PskWrapped():
+            return "wrapped"
         case m.PskDerived():
             return "derived"
         case m.PskObject():

@@ -14,6 +14,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from wghsm.config import ConfigError, read_wrapped_files
 from wghsm.exits import ExitCode
 from wghsm.ipc import Role, StatsFile, create_stats
 from wghsm.process import Loop, configure_log
@@ -176,6 +177,10 @@ class _Start:
 
     def _state(self, stack: contextlib.ExitStack, tty: int | None) -> State:
         interface = self._gateway.interface
+        try:
+            wrapped = read_wrapped_files(self._gateway)
+        except ConfigError as error:
+            raise GatewayFault(ExitCode.BAD_CONFIG, str(error).partition("\n")[0]) from None
         uapi = UnixListener(uapi_socket_path(interface.name))
         stack.callback(uapi.close)
         admin = UnixListener(runtime_directory(interface.name) / "admin.sock")
@@ -190,7 +195,7 @@ class _Start:
         stack.callback(tun.close)
         links = Links(interface.name, interface.addresses, interface.table)
         stack.callback(links.close)
-        model = initial(self._gateway)
+        model = initial(self._gateway, wrapped)
         links.configure(interface.mtu)
         links.add_routes(model.owners)
         stats_fd = create_stats()

@@ -108,4 +108,6 @@ class State:
             runtime_psks=self.runtime_psks,
             state_directory=str(self.gateway.state_directory),
             prompt=self.tty is not None,
+            psk_wrap_key=token.psk_wrap_key,
+            psk_overlap=token.psk_overlap,
         )

@@ -186,7 +186,7 @@ def custodian_parts(
     peers: Iterable[Peer], number: Callable[[], int], remove: Sequence[int] = ()
 ) -> list[m.CustodianPeers]:
     """Peers for the custodian, in messages of bearable size."""
-    records = [m.CustodianPeer(peer.slot, peer.public_key, peer.psk) for peer in peers]
+    records = [m.CustodianPeer(peer.slot, peer.public_key, peer.psk, peer.migrate_from_none) for peer in peers]
     parts = [m.CustodianPeers(number(), [], list(remove))] if remove else []
     return parts + [m.CustodianPeers(number(), piece, []) for piece in _chunks(records, PEERS_A_MESSAGE)]
 

@@ -20,6 +20,7 @@ from wghsm.ipc import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = ["Difference", "Model", "Peer", "Prefix", "Refusal", "applied", "difference", "initial"]
 
@@ -39,6 +40,7 @@ class Peer:
     name: str
     public_key: bytes
     psk: m.PskSource = field(default_factory=m.PskNone)
+    migrate_from_none: bool = False
     persistent_keepalive: int = 0
     endpoint: m.Endpoint | None = None
     host: config.Endpoint | None = None
@@ -88,8 +90,11 @@ class Difference:
     prefixes_removed: tuple[Prefix, ...]
 
 
-def initial(gateway: config.Gateway) -> Model:
-    """The model of a gateway file. Endpoints are not filled in: the caller knows scopes and names."""
+def initial(gateway: config.Gateway, wrapped: Mapping[Path, list[config.WrappedPsk]] | None = None) -> Model:
+    """The model of a gateway file and its files of wrapped PSKs.
+
+    Endpoints are not filled in: the caller knows scopes and names.
+    """
     peers: dict[bytes, Peer] = {}
     owners: dict[Prefix, bytes] = {}
     for slot, peer in enumerate(gateway.peers):
@@ -97,7 +102,8 @@ def initial(gateway: config.Gateway) -> Model:
             slot=slot,
             name=peer.name,
             public_key=peer.public_key,
-            psk=_psk(peer.preshared_key),
+            psk=_psk(peer.preshared_key, wrapped or {}),
+            migrate_from_none=peer.migrate_from_none,
             persistent_keepalive=peer.persistent_keepalive,
             host=peer.endpoint,
         )
@@ -106,8 +112,15 @@ def initial(gateway: config.Gateway) -> Model:
     return Model(interface.listen_port, interface.fwmark, peers, owners, len(peers))
 
 
-def applied(model: Model, change: m.DeviceChange, *, runtime_psks: bool, own_key: bytes | None) -> Model | Refusal:
-    """The model after `change`, or why it is refused.
+def applied(
+    model: Model,
+    change: m.DeviceChange,
+    *,
+    runtime_psks: bool,
+    own_key: bytes | None,
+    psk_required: bool = False,
+) -> Model | Refusal:
+    """The model after `change`, or why it is refused; `psk_required`: no peer may be without a pre-shared key.
 
     Beyond the protocol: a peer that `replace_peers` sweeps away and the same change names again keeps its slot,
     name and pre-shared key, so that its sessions live on and its key in the token is never lost by a reload.
@@ -124,6 +137,8 @@ def applied(model: Model, change: m.DeviceChange, *, runtime_psks: bool, own_key
             return Refusal(errno.ENOSPC, f"there are {MAX_PEERS} peers already")
         except ValueError:
             return Refusal(errno.EINVAL, "an allowed IP is no prefix")
+    if psk_required and any(isinstance(peer.psk, m.PskNone) for peer in draft.peers.values()):
+        return Refusal(errno.EPERM, "the gateway file says psk: required, and a peer would be without one")
     fwmark = model.fwmark if change.fwmark is None else change.fwmark
     if not 0 <= fwmark < 2**32 or not 0 <= (change.listen_port or 0) < 2**16:
         return Refusal(errno.EINVAL, "a port or mark is out of range")
@@ -201,7 +216,7 @@ class _Draft:
                 return
             peer = self._create(key)
         if change.psk is not None:
-            peer = replace(peer, psk=change.psk)
+            peer = replace(peer, psk=change.psk, migrate_from_none=False)
         if change.endpoint is not None:
             peer = replace(peer, endpoint=change.endpoint, host=None)
         if change.persistent_keepalive is not None:
@@ -268,8 +283,14 @@ def _route(prefix: Prefix, slot: int | None) -> m.Route:
     return m.Route(prefix.network_address.packed, prefix.prefixlen, slot)
 
 
-def _psk(psk: config.PskNone | config.PskDerived | config.PskObject) -> m.PskSource:
+def _psk(
+    psk: config.PskNone | config.PskDerived | config.PskObject | config.PskWrapped,
+    wrapped: Mapping[Path, list[config.WrappedPsk]],
+) -> m.PskSource:
     match psk:
+        case config.PskWrapped():
+            (epoch, sealed), *before = wrapped[psk.file]
+            return m.PskWrapped(epoch, sealed, *(before[0] if before else ()))
         case config.PskDerived():
             return m.PskDerived(psk.epoch)
         case config.PskObject():

@@ -49,7 +49,9 @@ def test_the_defaults_are_the_models() -> None:
                 continue
             shown = re.search(r"Default: (?:`([^`]*)`|none)", ENTRIES[key])
             assert shown, key
-            default = {(): "[]", True: "true", None: None, "": None}.get(field.default, str(field.default))
+            written = {(): "[]", True: "true", False: "false", None: None, "": None, 14 * 86_400: "14d"}
+            default = written.get(field.default, str(field.default)) if field.default != 0 else "0"
+            default = "false" if field.default is False else default
             assert shown[1] == default, key
 
 

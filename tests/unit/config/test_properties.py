@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.config.samples import GOOD, key
-from wghsm.config import ConfigError, Gateway, PskDerived, PskObject, load_text
+from wghsm.config import ConfigError, Gateway, PskDerived, PskNone, PskObject, PskWrapped, load_text
 
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LABELS = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=30)
@@ -41,7 +41,9 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
     prefixes = iter(draw(st.lists(PREFIXES, max_size=12, unique=True)))
     peers = []
     for number, name in enumerate(names):
-        psk = draw(st.one_of(st.sampled_from(["derived", "none"]), LABELS.map("object:{}".format)))
+        epochs = st.integers(1, 2**32 - 1).map("derived:{}".format)
+        # No two peers share a label or a file.
+        psk = draw(st.one_of(st.sampled_from(["derived", "none", f"object:{name}", f"wrapped:{number}.psk"]), epochs))
         count = draw(st.integers(0, 4))
         peer: dict[str, Any] = {"name": name, "public_key": key(number), "preshared_key": psk}
         peer["allowed_ips"] = [prefix for _, prefix in zip(range(count), prefixes, strict=False)]
@@ -49,6 +51,8 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             peer["endpoint"] = draw(ENDPOINTS)
         if draw(st.booleans()):
             peer["persistent_keepalive"] = draw(st.integers(0, 65535))
+        if psk != "none" and draw(st.booleans()):
+            peer["migrate_from_none"] = True
         peers.append(peer)
     default_route = any(prefix.endswith("/0") for peer in peers for prefix in peer["allowed_ips"])
     tables = ["off"] if default_route else ["auto", "off"]
@@ -59,6 +63,8 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             **draw(TOKENS),
             "at_start": draw(st.sampled_from(["wait", "fail"])),
             "psk_root": draw(LABELS),
+            "psk_wrap_key": draw(LABELS),
+            "psk_overlap": f"{draw(st.integers(0, 10**4))}h",
             "environment": draw(st.lists(st.from_regex(r"[A-Z_][A-Z0-9_]{0,9}", fullmatch=True), unique=True)),
             "sessions": draw(st.integers(1, 64)),
             "cache_static_static": draw(st.booleans()),
@@ -78,10 +84,23 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             "fwmark": draw(st.integers(0, 2**32 - 1)),
         },
         "peers": peers,
+        "psk": "optional",
         "users": dict(zip(rooms, draw(UIDS), strict=True)),
         "state_directory": "/srv/" + draw(st.from_regex(r"[a-z]{1,9}", fullmatch=True)),
         "log_level": draw(st.sampled_from(["debug", "info", "warning", "error"])),
     }
+
+
+def _written_psk(psk: PskNone | PskDerived | PskObject | PskWrapped) -> str:
+    match psk:
+        case PskDerived(epoch):
+            return f"derived:{epoch}" if epoch else "derived"
+        case PskObject(label):
+            return f"object:{label}"
+        case PskWrapped(file):
+            return f"wrapped:{file}"
+        case _:
+            return "none"
 
 
 def written(gateway: Gateway) -> dict[str, Any]:
@@ -90,6 +109,7 @@ def written(gateway: Gateway) -> dict[str, Any]:
     written_as = "uris" if gateway.token.uris else "uri"
     raw["token"].pop("uri" if gateway.token.uris else "uris")
     raw["token"][written_as] = list(gateway.token.uris) or gateway.token.uri
+    raw["token"]["psk_overlap"] = f"{gateway.token.psk_overlap // 3600}h"
     raw["token"]["environment"] = list(gateway.token.environment)
     raw["interface"]["addresses"] = [str(address) for address in gateway.interface.addresses]
     raw["state_directory"] = str(gateway.state_directory)
@@ -99,16 +119,14 @@ def written(gateway: Gateway) -> dict[str, Any]:
         entry: dict[str, Any] = {
             "name": peer.name,
             "public_key": base64.b64encode(peer.public_key).decode(),
-            "preshared_key": "derived"
-            if isinstance(psk, PskDerived)
-            else f"object:{psk.label}"
-            if isinstance(psk, PskObject)
-            else "none",
+            "preshared_key": _written_psk(psk),
             "allowed_ips": [str(prefix) for prefix in peer.allowed_ips],
             "persistent_keepalive": peer.persistent_keepalive,
         }
         if peer.endpoint is not None:
             entry["endpoint"] = str(peer.endpoint)
+        if peer.migrate_from_none:
+            entry["migrate_from_none"] = True
         raw["peers"].append(entry)
     return raw
 

@@ -234,6 +234,7 @@ def test_the_device_counts_handshakes_too(world: World) -> None:
     for field, value in ((PeerField.TX_BYTES, 100), (PeerField.HANDSHAKE_TX_BYTES, 1000)):
         world.state.stats.set(1, field, value)
     world.state.stats.set(1, PeerField.LAST_HANDSHAKE_UNIX, 12345)
+    world.state.stats.set(1, PeerField.PSK_CONFIRMED, 5)
     world.requests.handle(m.DeviceGet(3))
     role, part = world.children.sent[-1]
     assert role is Role.CONTROL
@@ -250,6 +251,8 @@ def test_the_device_counts_handshakes_too(world: World) -> None:
         last_handshake_unix=12345,
         rx_bytes=11,
         tx_bytes=1100,
+        psk_epoch=0,
+        psk_confirmed=3,
     )
 
 
