@@ -36,11 +36,18 @@ _PROVISION = """
 import json, os, sys
 from wghsm.pkcs11_backend import TokenPool, open_pin, TokenUri
 from wghsm.pkcs11_backend import provision
+from wghsm.pkcs11_backend.key_import import import_key
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+# Its backend is imported at the first use, which must not be after the change of the uid.
+X25519PrivateKey.generate()
 order = json.load(sys.stdin)
 uri = TokenUri.parse(order["uri"])
 pin = open_pin(uri.pin_source)
 os.setgroups([]); os.setresgid(*[order["uid"]] * 3); os.setresuid(*[order["uid"]] * 3)
 with TokenPool.open(uri, pin.read(), 1, read_write=True) as pool:
+    if "private" in order:
+        import_key(pool, "gateway", bytearray.fromhex(order["private"]))
+        provision.derive_root(pool, "root")
     if order.get("new"):
         provision.generate_key(pool, "gateway")
         provision.derive_root(pool, "root")
@@ -140,13 +147,14 @@ class Custodian:
         cache: bool = True,
         sessions: int = 2,
         changes: Mapping[str, object] | None = None,
+        program: Sequence[str] = ("-m", "wghsm.custodian"),
     ) -> None:
         self.waiting: dict[ChannelKind, deque[m.Message]] = {kind: deque() for kind in ChannelKind}
         self.channels: dict[ChannelKind, Channel] = {}
         self.log = tempfile.TemporaryFile()  # noqa: SIM115
         mine, theirs = socket_pair()
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "wghsm.custodian", "--channel", str(theirs.fileno())],
+            [sys.executable, "-I", *program, "--channel", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env={"PATH": os.environ["PATH"], **token.made.environment},
             stdin=subprocess.DEVNULL,

@@ -93,10 +93,14 @@ def _token(gateway: Status, now: float) -> str:
     token = gateway.token
     if token is None:
         return "not open yet"
-    state = "ready" if token.state == "ready" else click.style(token.state, fg="red", bold=True)
     detail = f" ({token.detail})" if token.detail else ""
     uses = f"{token.accepted} handshakes done, {token.created} begun, {token.refused} refused"
-    return f"{state} for {_span(now - token.since)}{detail}; {uses}"
+    name = f"{token.token}, " if token.token else ""
+    if token.state == "ready":
+        return f"{name}ready for {_span(now - token.since)}{detail}; {uses}"
+    since = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(token.since))
+    away = click.style(f"{token.state} since {since}", fg="red", bold=True)
+    return f"{name}{away}, for {_span(now - token.since)}{detail}; {uses}"
 
 
 def _describe_peer(peer: PeerStatus, now: float) -> Iterator[str]:

@@ -244,6 +244,7 @@ def _token(token: m.TokenStatus) -> admin.TokenState:
         accepted=token.accepted,
         created=token.created,
         refused=token.refused,
+        token=token.token,
     )
 
 

@@ -1,8 +1,8 @@
-"""Whether the token is there: a small table of states, driven by `service`.
+"""Whether the token is there: a small table of states, driven by `keeper`.
 
     READY -- suspect --> CHECKING -- good --> READY          one peer's data was at fault, the token works
                             |
-                           bad
+                           bad --> AWAY                      if it was mended only a moment ago: the breaker
                             v
                         REPAIRING -- good --> READY          the recovery ladder helped
                             |
@@ -10,17 +10,34 @@
                             v
                           AWAY -- due --> RETRYING           1, 2, 4 ... 30 s apart, until it is back
 
-Pure: no clock. While the state is none of READY and CHECKING, requests are refused.
+Pure: time is an argument. While the state is none of READY and CHECKING, requests are refused without asking the
+token: the breaker is open.
 """
 
+from dataclasses import dataclass
 from enum import Enum, auto
 
-from wghsm.noise.constants import NSEC_PER_SEC
+from wghsm.noise.constants import NSEC_PER_MSEC, NSEC_PER_SEC
 
-__all__ = ["Action", "Event", "Health", "State"]
+__all__ = ["Action", "Event", "Health", "State", "TokenTimes"]
 
-_FIRST_PAUSE = 1 * NSEC_PER_SEC
-_LONGEST_PAUSE = 30 * NSEC_PER_SEC
+
+@dataclass(frozen=True, slots=True)
+class TokenTimes:
+    """How long to wait for a token, in nanoseconds; a test may shorten them."""
+
+    first_pause: int = 1 * NSEC_PER_SEC
+    longest_pause: int = 30 * NSEC_PER_SEC
+    settle: int = 10 * NSEC_PER_SEC
+    """A token that fails this soon after it was mended is not repaired at once again."""
+    stuck: int = 20 * NSEC_PER_SEC
+    """A handshake's call that takes longer never returns: the process ends, the supervisor starts another."""
+    stuck_repair: int = 90 * NSEC_PER_SEC
+    """The same for a repair, which may wait for a network."""
+    look_back: int = 60 * NSEC_PER_SEC
+    """Between two looks for a token that stands earlier in the list than the one in use."""
+    watch: int = 500 * NSEC_PER_MSEC
+    """Between two looks for calls that are stuck."""
 
 
 class State(Enum):
@@ -50,11 +67,11 @@ class Action(Enum):
 
     NOTHING = auto()
     CHECK = auto()
-    """Derive with data known to be good."""
+    """Use key and root on data known to be good."""
     REPAIR = auto()
     """Climb the whole recovery ladder, then check."""
     REPAIR_AGAIN = auto()
-    """The ladder's last step, then check."""
+    """The ladder's last step, then check; with `elsewhere`, try the other tokens as well."""
     TELL_BACK = auto()
     TELL_AWAY = auto()
     """Tell, and send DUE after `pause`."""
@@ -77,9 +94,12 @@ _TABLE = {
 class Health:
     """The state, and how long to wait before the next try."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: TokenTimes | None = None) -> None:
+        self._times = times or TokenTimes()
+        self._mended: int | None = None
+        self._failed_tries = 0
         self.state = State.READY
-        self.pause = _FIRST_PAUSE
+        self.pause = self._times.first_pause
         """Nanoseconds until DUE."""
 
     @property
@@ -87,13 +107,36 @@ class Health:
         """Whether requests may go to the token."""
         return self.state in (State.READY, State.CHECKING)
 
-    def on(self, event: Event) -> Action:
-        """Take `event` in; a SUSPECT where it says nothing new is ignored. KeyError for an event out of place."""
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the token has stayed away for so long that another one should take over."""
+        return self._failed_tries > 0
+
+    def begin_away(self) -> Action:
+        """The token was not there at the start."""
+        self.state, self._failed_tries = State.AWAY, 1
+        return Action.TELL_AWAY
+
+    def on(self, event: Event, now: int) -> Action:
+        """Take `event` in at `now` (ns); a SUSPECT that says nothing new is ignored. KeyError if it is out of place."""
         if event is Event.SUSPECT and self.state is not State.READY:
             return Action.NOTHING
-        self.state, action = _TABLE[self.state, event]
-        if action is Action.TELL_AWAY:
-            self.pause = _FIRST_PAUSE
+        before = self.state
+        self.state, action = _TABLE[before, event]
+        settled = self._mended is None or now - self._mended >= self._times.settle
+        if action is Action.REPAIR and not settled:
+            # Mended a moment ago, and the same again: no loop of repairs.
+            self.state, action = State.AWAY, Action.TELL_AWAY
+            self._lengthen()
+        elif action is Action.TELL_AWAY:
+            self.pause = self._times.first_pause
         elif action is Action.WAIT:
-            self.pause = min(2 * self.pause, _LONGEST_PAUSE)
+            self._lengthen()
+            self._failed_tries += 1
+        elif action is Action.TELL_BACK:
+            self._mended = now
+            self._failed_tries = 0
         return action
+
+    def _lengthen(self) -> None:
+        self.pause = min(2 * self.pause, self._times.longest_pause)

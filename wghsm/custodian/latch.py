@@ -33,10 +33,14 @@ class LatchFault(Exception):  # noqa: N818
 
 
 class PinLatch:
-    """The latch in `folder` for one token, named by `token`. Call `is_refused` first, then `close` or `open`."""
+    """The latch in `folder` for one token, named by `token`. Call `is_refused` first, then `close` or `open`.
 
-    def __init__(self, folder: Path, token: str) -> None:
-        self.path = folder / "pin-refused"
+    A gateway with several tokens gives each a file of its own (`shared`), named by a short hash of the token's name.
+    """
+
+    def __init__(self, folder: Path, token: str, *, shared: bool = False) -> None:
+        mark = f"-{hashlib.blake2s(token.encode(), digest_size=4).hexdigest()}" if shared else ""
+        self.path = folder / f"pin-refused{mark}"
         self._token = token.encode()
         self._salt = b""
         self._refused: list[bytes] = []

@@ -24,7 +24,6 @@ from wghsm.exits import ExitCode
 from wghsm.ipc import ChannelKind, Counter, PeerField
 from wghsm.ipc import messages as m
 from wghsm.noise.constants import NSEC_PER_SEC
-from wghsm.pkcs11_backend import PinLocked, PinRefused, TokenError
 from wghsm.process import ChildFault, boottime
 from wghsm.wipe import wipe
 
@@ -34,7 +33,6 @@ from .effects import (
     Answer,
     Effect,
     Install,
-    Landing,
     Remember,
     RememberOwn,
     RememberPsk,
@@ -43,8 +41,7 @@ from .effects import (
     Submit,
     Suspect,
 )
-from .health import Action, Event, Health
-from .health import State as HealthState
+from .keeper import Keeper
 from .rules import Rules, Times
 from .state import Batch, State, StateFault
 from .workers import Workers
@@ -52,9 +49,11 @@ from .workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wghsm.pkcs11_backend import TokenError
     from wghsm.process import Child
 
     from .effects import Job
+    from .health import TokenTimes
     from .vault import TokenVault
 
 __all__ = ["Service"]
@@ -64,16 +63,12 @@ _log = logging.getLogger(__name__)
 _HANDSHAKE = ChannelKind.HANDSHAKE_CUSTODIAN
 _CONTROL = ChannelKind.CONTROL_CUSTODIAN
 _TICK = 10 * NSEC_PER_SEC
-_STUCK = 60 * NSEC_PER_SEC
 _SPARE_JOBS = 256
 _STOP_TIMEOUT = 2.0
 
 
 class Service:
-    """One custodian with its token open.
-
-    `pin_refused` is called if the token refuses the PIN later on; `note` is what status says while all is well.
-    """
+    """One custodian. `away` is why no token is open yet; `note` is what status says while all is well."""
 
     def __init__(
         self,
@@ -82,15 +77,15 @@ class Service:
         vault: TokenVault,
         state: State,
         times: Times,
-        pin_refused: Callable[[], None],
+        token_times: TokenTimes,
+        away: TokenError | None = None,
         note: str = "",
     ) -> None:
         self._child = child
         self._settings = settings
         self._vault = vault
         self._state = state
-        self._pin_refused = pin_refused
-        self._note = note
+        self._away = away
         times = dataclasses.replace(times, psk_overlap=settings.psk_overlap * NSEC_PER_SEC)
         rules = Rules(child.start.incarnation, state.greatest(), state.last_own(), times)
         self._core = Core(
@@ -101,12 +96,15 @@ class Service:
             cache_static_static=settings.cache_static_static,
             psks=state.psks(),
         )
-        self._health = Health()
         self._outbox: list[Effect] = []
         self._flush_due = False
         self._refusals: collections.Counter[Counter] = collections.Counter()
-        self._status = m.TokenStatus("ready", time.time_ns(), note)
+        self._status: m.TokenStatus | None = None
+        self._identity = b""
         self._workers = Workers(settings.sessions, MAX_PENDING + _SPARE_JOBS)
+        self._keeper = Keeper(
+            vault, self._workers, child.loop, token_times, child.stats.count, self._token_changed, note
+        )
 
     def run(self) -> None:
         """Serve until the supervisor ends it. Raises ChildFault and ProtocolError."""
@@ -123,8 +121,8 @@ class Service:
         child.loop.add_reader(self._workers, self._on_landings)
         child.loop.call_later(_TICK, self._tick)
         self._perform(self._core.watch_clock(time.time_ns(), boottime()))
-        child.report(m.Identity(self._vault.public_key))
-        child.report(self._status)
+        self._keeper.start(self._away)
+        self._token_changed()
         child.report(m.Ready())
         try:
             child.serve()
@@ -145,7 +143,8 @@ class Service:
 
     def _on_handshake_process(self, _incarnation: int) -> None:
         self._core.new_handshake_process()
-        self._child.send(_HANDSHAKE, m.Identity(self._vault.public_key))
+        if self._identity:
+            self._child.send(_HANDSHAKE, m.Identity(self._identity))
 
     def _on_accept_initiation(self, message: m.AcceptInitiation, _fds: list[int]) -> None:
         self._perform(self._core.accept_initiation(message, boottime()))
@@ -214,10 +213,11 @@ class Service:
                 case ShowPsk(peer, value):
                     self._child.stats.set(peer, PeerField.PSK_CONFIRMED, value)
                 case Suspect(error):
-                    self._suspect(error)
+                    self._keeper.suspect(error)
                 case Report(text):
                     _log.warning("%s", text)
-                    self._tell_status(detail=text)
+                    self._keeper.detail = text
+                    self._tell_status()
 
     def _install(self, install: Install) -> None:
         with install.keys as keys:
@@ -251,68 +251,28 @@ class Service:
 
     # The token's health.
 
-    def _suspect(self, error: TokenError) -> None:
-        action = self._health.on(Event.SUSPECT)
-        if action is not Action.NOTHING:
-            _log.warning("a request failed at the token: %s", error)
-        self._act(action, str(error))
+    def _token_changed(self) -> None:
+        self._core.available = self._keeper.available
+        if self._vault.public_key != self._identity:
+            self._identity = self._vault.public_key
+            self._forget_ourselves()
+            self._child.report(m.Identity(self._identity))
+            # Whatever waited for it goes on.
+            self._child.send(_HANDSHAKE, m.Identity(self._identity))
+        self._tell_status()
 
-    def _act(self, action: Action, why: str = "") -> None:
-        health = self._health
-        self._core.available = health.available
-        match action:
-            case Action.CHECK:
-                self._try_token(self._vault.check)
-            case Action.REPAIR:
-                self._try_token(lambda: self._vault.repair(all_steps=True))
-            case Action.REPAIR_AGAIN:
-                self._try_token(lambda: self._vault.repair(all_steps=False))
-            case Action.TELL_BACK:
-                _log.warning("the token is back")
-                self._tell_status("ready")
-            case Action.TELL_AWAY:
-                _log.error("the token is away: %s; trying again until it is back", why)
-                self._tell_status("away", why)
-                self._wait()
-            case Action.WAIT:
-                self._wait()
+    def _forget_ourselves(self) -> None:
+        # Peers that were told while our own key was not known.
+        peer = self._core.rules.by_key(self._identity)
+        if peer is not None:
+            self._core.rules.update((), [peer.slot])
 
-    def _wait(self) -> None:
-        self._child.loop.call_later(self._health.pause, lambda: self._act(self._health.on(Event.DUE)))
-
-    def _try_token(self, attempt: Callable[[], None]) -> None:
-        def job() -> Landing:
-            try:
-                attempt()
-            except TokenError as error:
-                fault = error.with_traceback(None)
-                return lambda _now: self._token_tried(fault)
-            return lambda _now: self._token_tried(None)
-
-        self._workers.submit(job)
-
-    def _token_tried(self, error: TokenError | None) -> list[Effect]:
-        if error is None:
-            self._act(self._health.on(Event.GOOD))
-            return []
-        if error.final and self._health.state is not HealthState.CHECKING:
-            if isinstance(error, PinRefused) and not isinstance(error, PinLocked):
-                self._pin_refused()
-            raise ChildFault(error.exit_code, str(error))
-        self._act(self._health.on(Event.BAD), str(error))
-        return []
-
-    def _tell_status(self, state: str | None = None, detail: str | None = None) -> None:
-        core, before = self._core, self._status
+    def _tell_status(self) -> None:
+        core, keeper = self._core, self._keeper
         now = m.TokenStatus(
-            "ready" if (state or before.state) == "ready" else "away",
-            time.time_ns() if state else before.since_unix,
-            detail if detail is not None else self._note if state else before.detail,
-            core.accepted,
-            core.created,
-            core.refused,
+            keeper.state, keeper.since_unix, keeper.detail, core.accepted, core.created, core.refused, keeper.token
         )
-        if now != before:
+        if now != self._status:
             self._status = now
             self._child.report(now)
 
@@ -326,8 +286,6 @@ class Service:
         if self._refusals:
             _log.info("refused: %s", ", ".join(f"{number} {cause}" for cause, number in self._refusals.most_common()))
             self._refusals.clear()
-        if self._workers.longest_running() > _STUCK:
-            raise ChildFault(ExitCode.FAILURE, f"the token's module has not answered for {_STUCK // NSEC_PER_SEC} s")
 
     def _end(self) -> None:
         self._core.rules.forget_all()

@@ -1,98 +1,171 @@
 """The token's side of the custodian: the gateway's key, the PSKs, and the way back after a fault.
 
-Implements `custody.Vault` over a TokenPool. All methods but `take_uses` run on worker threads; each call borrows one
-of the pool's sessions, of which there are as many as threads.
+    candidates   the tokens that hold the same key, best first: most gateways have one
+    open         the first that works          repair    the ladder, and then the others
+    look_round   the others, once: would they do?          look_back   is a better one there again?
+
+Implements `custody.Vault` over the TokenPool of the token in use. What asks the token runs on worker threads; each
+call borrows one of the pool's sessions. `open`, `repair`, `look_round` and `look_back` exclude each other: the main
+thread at the start, then the workers' one thread beside.
 """
 
 from __future__ import annotations
 
+import base64
+import logging
 import threading
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from wghsm.exits import ExitCode
 from wghsm.ipc import Counter
 from wghsm.ipc import messages as m
-from wghsm.pkcs11_backend import KeyNotFound, KeyUnfit, TokenError, TokenFault
+from wghsm.pkcs11_backend import (
+    KeyNotFound,
+    KeyUnfit,
+    PinLocked,
+    PinRefused,
+    TokenError,
+    TokenFault,
+    TokenNotFound,
+    TokenPool,
+    essential_checks,
+    find_wrap_key,
+    root_check_value,
+    unwrap_psk,
+)
 from wghsm.wipe import wipe
 
 if TYPE_CHECKING:
-    from wghsm.pkcs11_backend import PrivateKey, RootSecret, StoredPsk, TokenPool
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-__all__ = ["TokenVault"]
+    from wghsm.pkcs11_backend import PrivateKey, RootSecret, StoredPsk, TokenUri, WorkerSession, WrapKey
+
+__all__ = ["Candidate", "TokenVault", "TokensAway", "is_away"]
+
+_log = logging.getLogger(__name__)
 
 _BASE_POINT = b"\x09" + bytes(31)
 _RECOVERY_STEPS = (1, 2)
+_TOKEN_NOT_PRESENT = 0x0E0
+
+_T = TypeVar("_T")
+
+
+class TokensAway(TokenError):  # noqa: N818
+    """None of several tokens can be used now."""
+
+    exit_code = ExitCode.TOKEN_UNUSABLE
+    final = False
+
+
+class TokenDiffers(KeyUnfit):
+    """One of several tokens holds something else than the others."""
+
+
+def is_away(error: TokenError) -> bool:
+    """Whether a token that cannot be opened may still come: it is not there, or does not answer well."""
+    return isinstance(error, TokenFault | TokenNotFound | TokensAway)
+
+
+class _Latch(Protocol):
+    path: Path
+
+    def is_refused(self, pin: bytearray) -> bool: ...
+    def close(self) -> None: ...
+    def open(self) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """One token that may be used. `pin` is None where the token asks for it itself; `latch` guards it."""
+
+    uri: TokenUri
+    pin: bytearray | None = field(repr=False)
+    latch: _Latch
+    out: TokenError | None = None
+    """Why it is not tried again by this process."""
+    said: str = ""
+    tried: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Opened:
+    """A token that is logged in to."""
+
+    place: int
+    pool: TokenPool
+    key: PrivateKey
+    root: RootSecret | None
+    wrap_key: WrapKey | None
+    psks: dict[str, StoredPsk] = field(default_factory=dict)
 
 
 class TokenVault:
-    """One identity in the token. Errors are those of wghsm.pkcs11_backend."""
+    """One identity, in one token or in several. Errors are those of wghsm.pkcs11_backend; LatchFault of `latch`."""
 
-    def __init__(self, pool: TokenPool, key: PrivateKey, root: RootSecret | None) -> None:
-        self._pool = pool
-        self._key = key
-        self._root = root
-        self._psks: dict[str, StoredPsk] = {}
+    def __init__(self, settings: m.TokenSettings, candidates: Sequence[Candidate]) -> None:
+        """The PINs of `candidates` are the vault's from now on: it wipes them. Nothing is opened yet."""
+        self._settings = settings
+        self._candidates = list(candidates)
+        self._opened: _Opened | None = None
+        self._public_key = b""
+        self._root_check = b""
+        self._known_by = ""
         self._lock = threading.Lock()
         self._uses = {Counter.DERIVE: 0, Counter.PSK_USE: 0}
 
     @property
     def public_key(self) -> bytes:
-        """The gateway's static public key, 32 bytes."""
-        return self._key.public_key
+        """The gateway's static public key, 32 bytes; empty until a token has been opened."""
+        return self._public_key
+
+    @property
+    def token(self) -> str:
+        """The token in use, as messages name it; empty while none is open."""
+        opened = self._opened
+        return "" if opened is None else opened.pool.token_name
+
+    @property
+    def several(self) -> bool:
+        """Whether another token could take over."""
+        return len(self._candidates) > 1
+
+    @property
+    def at_best(self) -> bool:
+        """Whether there is no better token to go back to."""
+        opened = self._opened
+        return opened is None or not any(candidate.out is None for candidate in self._candidates[: opened.place])
+
+    # What handshakes need.
 
     def derive(self, public: bytes) -> bytearray:
         """X25519 of the gateway's key with 32 bytes `public`: 32 bytes for the caller to wipe."""
         self._count(Counter.DERIVE)
-        with self._pool.session() as session:
-            return session.derive(self._key, public)
+        return self._ask(lambda opened: _in_session(opened, lambda session: session.derive(opened.key, public)))
 
-    def psk(self, source: m.PskDerived | m.PskObject, peer_public: bytes) -> bytearray:
+    def psk(self, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
         """The pre-shared key of a peer, 32 bytes for the caller to wipe."""
         self._count(Counter.PSK_USE)
-        if isinstance(source, m.PskObject):
-            try:
-                return self._read(self._stored(source.label))
-            except TokenFault:
-                # Perhaps the operator has put another PSK in its place: its handle is a new one.
-                return self._read(self._find(source.label))
-        if self._root is None:
-            raise KeyNotFound("a peer has a derived PSK, but the configuration names no psk_root in the token")
-        with self._pool.session() as session:
-            return session.derived_psk(self._root, self.public_key, peer_public, source.epoch)
+        return self._ask(lambda opened: self._psk(opened, source, peer_public))
 
     def put_psk(self, label: str, psk: bytearray) -> None:
         """Store a PSK of 32 bytes under `label`, in place of an older one; `psk` is wiped."""
         try:
-            stored = self._pool.put_psk(label, psk)
+            opened = self._now()
+            stored = opened.pool.put_psk(label, psk)
         finally:
             wipe(psk)
         with self._lock:
-            self._psks[label] = stored
+            opened.psks[label] = stored
 
     def delete_psk(self, label: str) -> bool:
         """Remove the PSK under `label`; False if there is none."""
+        opened = self._now()
         with self._lock:
-            self._psks.pop(label, None)
-        return self._pool.delete_psk(label)
-
-    def check(self) -> None:
-        """Derive with the base point, whose result is our public key and no secret; raises TokenError if it fails."""
-        with self._pool.session() as session:
-            result = session.derive(self._key, _BASE_POINT)
-        if result != self.public_key:
-            raise KeyUnfit(f"{self._pool.token_name}: key {self._key.label!r} derives something else than before")
-
-    def repair(self, *, all_steps: bool) -> None:
-        """Climb the recovery ladder (its last step only, unless `all_steps`) and check; raises TokenError."""
-        steps = _RECOVERY_STEPS if all_steps else _RECOVERY_STEPS[-1:]
-        for step in steps:
-            try:
-                self._pool.recover(step)
-                self.check()
-            except TokenError as error:
-                if error.final or step == steps[-1]:
-                    raise
-            else:
-                return
+            opened.psks.pop(label, None)
+        return opened.pool.delete_psk(label)
 
     def take_uses(self) -> dict[Counter, int]:
         """How often the key and PSKs were used since the last call; for the main thread, which counts."""
@@ -100,26 +173,267 @@ class TokenVault:
             taken, self._uses = self._uses, dict.fromkeys(self._uses, 0)
         return taken
 
+    # The token's health.
+
+    def check(self) -> None:
+        """Use key and root on data known to be good, with results that are no secret; raises TokenError."""
+        opened = self._now()
+        result = _in_session(opened, lambda session: session.derive(opened.key, _BASE_POINT))
+        if result != self._public_key:
+            raise KeyUnfit(f"{opened.pool.token_name}: key {opened.key.label!r} derives something else than before")
+        self._check_root(opened)
+
+    def open(self) -> None:
+        """Log in to the first token that works. Raises TokenError: see `is_away`."""
+        faults: list[TokenError] = []
+        for place, candidate in enumerate(self._candidates):
+            try:
+                self._opened = self._log_in(place)
+            except TokenError as error:
+                fault = error.with_traceback(None)
+                faults.append(fault)
+                if self.several:
+                    _say(candidate, f"{_name(candidate)} is not used: {fault}")
+            else:
+                candidate.said = ""
+                return
+        raise _sum_up(faults)
+
+    def repair(self, *, all_steps: bool, elsewhere: bool) -> None:
+        """Climb the recovery ladder (its last step only, unless `all_steps`) and check; raises TokenError.
+
+        With `elsewhere`, log in to the first token of all that works if that does not help.
+        """
+        opened = self._opened
+        if opened is None:
+            self.open()
+            return
+        try:
+            self._climb(opened, all_steps=all_steps)
+        except TokenError as error:
+            if not self.several or not (elsewhere or self._candidates[opened.place].out):
+                raise
+            _log.warning("%s is given up: %s", opened.pool.token_name, error)
+        else:
+            return
+        self._opened = None
+        opened.pool.retire()
+        self.open()
+
+    def look_round(self) -> None:
+        """Try the tokens that are not in use, and tell what they are worth."""
+        for place, candidate in enumerate(self._candidates):
+            if self._opened is None or place == self._opened.place or candidate.out is not None:
+                continue
+            try:
+                self._log_in(place).pool.close()
+            except TokenError as error:
+                _say(candidate, f"{_name(candidate)} could not take over: {error}")
+            else:
+                candidate.said = ""
+                _log.info("%s holds the same key and could take over", _name(candidate))
+
+    def look_back(self) -> bool:
+        """Go back to a better token if one is there again; True if so. The one in use serves until then."""
+        opened = self._opened
+        if opened is None:
+            return False
+        for place in range(opened.place):
+            try:
+                better = self._log_in(place)
+            except TokenError as error:
+                _log.debug("%s: not yet: %s", _name(self._candidates[place]), error)
+                continue
+            self._candidates[place].said = ""
+            self._opened = better
+            opened.pool.retire()
+            return True
+        return False
+
     def close(self) -> None:
-        """Log out."""
-        self._pool.close()
+        """Log out, wipe the PINs."""
+        if self._opened is not None:
+            self._opened.pool.close()
+        for candidate in self._candidates:
+            wipe(candidate.pin)
+
+    def _log_in(self, place: int) -> _Opened:
+        candidate = self._candidates[place]
+        if candidate.out is not None:
+            raise candidate.out
+        try:
+            opened = self._open_pool(place)
+        except TokenError as error:
+            # Another try would cost the token's patience, or use another key.
+            if isinstance(error, PinRefused | TokenDiffers):
+                candidate.out = error.with_traceback(None)
+            raise
+        if not self.several:
+            # The pool has a copy and stays.
+            wipe(candidate.pin)
+        return opened
+
+    def _open_pool(self, place: int) -> _Opened:
+        candidate, settings = self._candidates[place], self._settings
+        if candidate.pin is not None and not candidate.tried and candidate.latch.is_refused(candidate.pin):
+            raise PinRefused(
+                f"{_name(candidate)} has refused this PIN before, so it was not sent again; "
+                f"correct the PIN, or delete {candidate.latch.path} to have it tried once more"
+            )
+        candidate.tried = True
+        try:
+            pool = TokenPool.open(candidate.uri, candidate.pin, settings.sessions, read_write=settings.runtime_psks)
+        except PinRefused as error:
+            _latch(candidate, error)
+            raise
+        try:
+            if candidate.pin is not None:
+                candidate.latch.open()
+            _check_essentials(pool, settings)
+            opened = _Opened(
+                place,
+                pool,
+                pool.find_key(settings.key),
+                None if settings.psk_root is None else pool.find_root(settings.psk_root),
+                None if settings.psk_wrap_key is None else find_wrap_key(pool, settings.psk_wrap_key),
+            )
+            self._compare(opened)
+        except BaseException:
+            pool.close()
+            raise
+        shown = base64.b64encode(opened.key.public_key).decode()
+        _log.info("logged in to %s, key %r, public key %s", pool.token_name, settings.key, shown)
+        return opened
+
+    def _compare(self, opened: _Opened) -> None:
+        """The first token that is opened says what key and root are; the others must hold the same."""
+        name, public = opened.pool.token_name, opened.key.public_key
+        if self._public_key and public != self._public_key:
+            raise TokenDiffers(
+                f"{name} holds another key {opened.key.label!r} than {self._known_by} (public key "
+                f"{base64.b64encode(public).decode()}, not {base64.b64encode(self._public_key).decode()}); "
+                "it is refused: clone or import the key into it"
+            )
+        self._check_root(opened)
+        if not self._public_key:
+            self._public_key, self._known_by = public, name
+
+    def _check_root(self, opened: _Opened) -> None:
+        if opened.root is None:
+            return
+        found = root_check_value(opened.pool, opened.root.label)
+        if self._root_check and found != self._root_check:
+            raise TokenDiffers(
+                f"{opened.pool.token_name} holds another PSK root {opened.root.label!r} than {self._known_by} "
+                f"(check value {found.hex()}, not {self._root_check.hex()}); it is refused: copy the root into it"
+            )
+        self._root_check = found
+
+    def _climb(self, opened: _Opened, *, all_steps: bool) -> None:
+        steps = _RECOVERY_STEPS if all_steps else _RECOVERY_STEPS[-1:]
+        for step in steps:
+            try:
+                opened.pool.recover(step)
+                self.check()
+            except PinRefused as error:
+                candidate = self._candidates[opened.place]
+                candidate.out = error.with_traceback(None)
+                _latch(candidate, error)
+                raise
+            except TokenError:
+                if step == steps[-1]:
+                    raise
+            else:
+                return
+
+    # How handshakes are served.
+
+    def _now(self) -> _Opened:
+        opened = self._opened
+        if opened is None:
+            raise TokenFault(_TOKEN_NOT_PRESENT, "using a token while none is open")
+        return opened
+
+    def _ask(self, work: Callable[[_Opened], _T]) -> _T:
+        opened = self._now()
+        try:
+            return work(opened)
+        except TokenFault:
+            if self._opened is opened or self._opened is None:
+                raise
+        # It was exchanged for another one meanwhile.
+        return work(self._now())
+
+    def _psk(self, opened: _Opened, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
+        if isinstance(source, m.PskWrapped):
+            if opened.wrap_key is None:
+                raise KeyNotFound("a peer has a wrapped PSK, but the configuration names no psk_wrap_key in the token")
+            return unwrap_psk(opened.pool, opened.wrap_key, self.public_key, peer_public, source.epoch, source.sealed)
+        if isinstance(source, m.PskObject):
+            try:
+                return _read(opened, self._stored(opened, source.label))
+            except TokenFault:
+                # Perhaps the operator has put another PSK in its place: its handle is a new one.
+                return _read(opened, self._find(opened, source.label))
+        root = opened.root
+        if root is None:
+            raise KeyNotFound("a peer has a derived PSK, but the configuration names no psk_root in the token")
+        return _in_session(
+            opened, lambda session: session.derived_psk(root, self.public_key, peer_public, source.epoch)
+        )
+
+    def _stored(self, opened: _Opened, label: str) -> StoredPsk:
+        with self._lock:
+            stored = opened.psks.get(label)
+        # The pool zeroes the handle of one that is not there any more.
+        return stored if stored is not None and stored.handle else self._find(opened, label)
+
+    def _find(self, opened: _Opened, label: str) -> StoredPsk:
+        stored = opened.pool.find_psk(label)
+        with self._lock:
+            opened.psks[label] = stored
+        return stored
 
     def _count(self, use: Counter) -> None:
         with self._lock:
             self._uses[use] += 1
 
-    def _read(self, stored: StoredPsk) -> bytearray:
-        with self._pool.session() as session:
-            return session.read_psk(stored)
 
-    def _stored(self, label: str) -> StoredPsk:
-        with self._lock:
-            stored = self._psks.get(label)
-        # The pool zeroes the handle of one that is not there any more.
-        return stored if stored is not None and stored.handle else self._find(label)
+def _check_essentials(pool: TokenPool, settings: m.TokenSettings) -> None:
+    wrong = essential_checks(pool, settings.key, settings.psk_root)
+    if wrong is not None:
+        raise wrong
 
-    def _find(self, label: str) -> StoredPsk:
-        stored = self._pool.find_psk(label)
-        with self._lock:
-            self._psks[label] = stored
-        return stored
+
+def _in_session(opened: _Opened, work: Callable[[WorkerSession], _T]) -> _T:
+    with opened.pool.session() as session:
+        return work(session)
+
+
+def _read(opened: _Opened, stored: StoredPsk) -> bytearray:
+    return _in_session(opened, lambda session: session.read_psk(stored))
+
+
+def _name(candidate: Candidate) -> str:
+    return candidate.uri.describe_token()
+
+
+def _latch(candidate: Candidate, error: PinRefused) -> None:
+    # What was typed at a pinpad is not known here; and a locked token does not look at the PIN.
+    if candidate.pin is not None and not isinstance(error, PinLocked):
+        candidate.latch.close()
+
+
+def _say(candidate: Candidate, text: str) -> None:
+    if text != candidate.said:
+        candidate.said = text
+        _log.warning("%s", text)
+
+
+def _sum_up(faults: list[TokenError]) -> TokenError:
+    if len(faults) == 1:
+        return faults[0]
+    if any(is_away(fault) for fault in faults):
+        return TokensAway("; ".join(str(fault) for fault in faults))
+    # Nothing that waiting helps: a refused PIN counts most.
+    return next((fault for fault in faults if isinstance(fault, PinRefused)), faults[0])

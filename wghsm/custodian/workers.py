@@ -1,6 +1,7 @@
 """The threads that wait for the token, so that one slow answer holds up nobody else.
 
     main thread --- queue of jobs (bounded) ---> N threads ---> queue of landings + eventfd ---> main thread
+                --- checks and repairs -------> one thread more ----^
 
 A job runs on some thread and returns its landing, which the main thread calls. A worker touches its own handshake
 and the token; rules, state and channels belong to the main thread.
@@ -22,17 +23,22 @@ __all__ = ["Workers"]
 
 
 class Workers:
-    """`threads` daemon threads. `fileno` is readable when `landings` has something."""
+    """`threads` daemon threads, and one for what is beside the handshakes.
+
+    `fileno` is readable when `landings` has something.
+    """
 
     def __init__(self, threads: int, longest_queue: int) -> None:
         self._jobs: queue.Queue[Job | None] = queue.Queue(longest_queue)
         self._landings: deque[Landing] = deque()
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._since: list[int | None] = [None] * threads
+        self._aside: queue.Queue[Job | None] = queue.Queue(longest_queue)
+        self._since: list[int | None] = [None] * (threads + 1)
         self._threads = [
-            threading.Thread(target=self._run, args=(place,), name=f"token-{place}", daemon=True)
+            threading.Thread(target=self._run, args=(self._jobs, place), name=f"token-{place}", daemon=True)
             for place in range(threads)
         ]
+        self._threads.append(threading.Thread(target=self._run, args=(self._aside, -1), name="aside", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -44,6 +50,10 @@ class Workers:
         """Have some thread run `job`. Raises queue.Full; whoever hands out jobs keeps below the bound."""
         self._jobs.put_nowait(job)
 
+    def submit_aside(self, job: Job) -> None:
+        """Have the thread beside run `job`; these jobs run one after the other. Raises queue.Full."""
+        self._aside.put_nowait(job)
+
     def landings(self) -> list[Landing]:
         """What has come back since the last call, in order."""
         try:
@@ -53,24 +63,29 @@ class Workers:
         return [self._landings.popleft() for _ in range(len(self._landings))]
 
     def longest_running(self) -> int:
-        """For how many nanoseconds the slowest job has been running; 0 if none is."""
-        started = [since for since in self._since if since is not None]
+        """For how many nanoseconds the slowest job has been running, those beside apart; 0 if none is."""
+        started = [since for since in self._since[:-1] if since is not None]
         return time.monotonic_ns() - min(started) if started else 0
+
+    def running_aside(self) -> int:
+        """For how many nanoseconds the job beside has been running; 0 if none is."""
+        since = self._since[-1]
+        return 0 if since is None else time.monotonic_ns() - since
 
     def stop(self, timeout: float) -> bool:
         """Let the threads end, at most `timeout` seconds; True when all have."""
         deadline = time.monotonic() + timeout
-        for _ in self._threads:
+        for jobs in (*[self._jobs] * (len(self._threads) - 1), self._aside):
             try:
-                self._jobs.put(None, timeout=max(0.0, deadline - time.monotonic()))
+                jobs.put(None, timeout=max(0.0, deadline - time.monotonic()))
             except queue.Full:
                 return False
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _run(self, place: int) -> None:
-        while (job := self._jobs.get()) is not None:
+    def _run(self, jobs: queue.Queue[Job | None], place: int) -> None:
+        while (job := jobs.get()) is not None:
             self._since[place] = time.monotonic_ns()
             landing = _land(job)
             self._since[place] = None

@@ -46,7 +46,7 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenState(msgspec.Struct, frozen=True, kw_only=True):
-    """The token as the custodian sees it; counts are since its start."""
+    """The token as the custodian sees it; counts are since its start. `token` is empty while none is open."""
 
     state: str
     since: float
@@ -54,6 +54,7 @@ class TokenState(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int
     created: int
     refused: int
+    token: str = ""
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,9 +30,10 @@ from wghsm.pkcs11_backend.pin import PinSource, open_pin
 from wghsm.pkcs11_backend.uri import TokenUri
 
 if TYPE_CHECKING:
-    from wghsm.pkcs11_backend._doctor_essential import essential_checks
+    from wghsm.pkcs11_backend._doctor_essential import essential_checks, root_check_value
     from wghsm.pkcs11_backend._objects import PrivateKey, RootSecret, StoredPsk
     from wghsm.pkcs11_backend.pool import TokenPool, WorkerSession
+    from wghsm.pkcs11_backend.wrapping import WrapKey, find_wrap_key, unwrap_psk
 
 __all__ = [
     "AmbiguousKey",
@@ -58,11 +59,19 @@ __all__ = [
     "TokenUri",
     "UriError",
     "WorkerSession",
+    "WrapKey",
     "essential_checks",
+    "find_wrap_key",
     "open_pin",
+    "root_check_value",
+    "unwrap_psk",
 ]
 
 _LATER = {
+    "root_check_value": "_doctor_essential",
+    "WrapKey": "wrapping",
+    "unwrap_psk": "wrapping",
+    "find_wrap_key": "wrapping",
     "PrivateKey": "_objects",
     "RootSecret": "_objects",
     "StoredPsk": "_objects",

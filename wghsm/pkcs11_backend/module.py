@@ -83,7 +83,16 @@ class Module:
             raise ModuleMissing(f"PKCS#11 module {path} cannot be loaded: {fault}") from None
         self._lib: _LockingLib | None = None
         self._users = 0
+        self._unfinished = False
         self._lock = threading.Lock()
+
+    @property
+    def description(self) -> str:
+        """What the module says of itself, with its version and Cryptoki's; empty before the first `acquire`."""
+        if self._lib is None:
+            return ""
+        (major, minor), (spoken, part) = self._lib.library_version, self._lib.cryptoki_version
+        return f"{self._lib.library_description.strip()} {major}.{minor}, Cryptoki {spoken}.{part}"
 
     def configure(self, arguments: str | None) -> None:
         """Give the init string (pReserved) for the next C_Initialize; raises UriError while it runs with another."""
@@ -100,6 +109,8 @@ class Module:
         """Initialise the module if nobody uses it yet; raises TokenFault."""
         with self._lock:
             if self._users == 0:
+                if self._unfinished:
+                    self._finalize()
                 self._initialize()
             self._users += 1
 
@@ -108,13 +119,17 @@ class Module:
         with self._lock:
             self._users -= 1
             if self._users == 0:
-                self.functions.finalize(None)
+                self._finalize()
 
     def reinitialize(self) -> None:
         """C_Finalize, then C_Initialize; raises TokenFault. Call it only while no other thread is in the module."""
         with self._lock:
             self.functions.finalize(None)
             self._initialize()
+
+    def _finalize(self) -> None:
+        # A module that refuses it now would refuse the next C_Initialize as well: it is asked again before that.
+        self._unfinished = self.functions.finalize(None) != CKR_OK
 
     def tokens(self) -> list[Token]:
         """Return every token that is there, initialised or not; raises TokenFault."""

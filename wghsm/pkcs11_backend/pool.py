@@ -174,6 +174,21 @@ class TokenPool:
             wipe(self._pin)
             self._module.release()
 
+    def retire(self, timeout: float = 30.0) -> None:
+        """Close the pool when every session is back; who waits for one then gets a TokenFault. Never raises.
+
+        If a session is not back within `timeout` seconds, because the module is stuck, all stays as it is.
+        """
+        try:
+            lent = self._collect(timeout)
+        except TokenFault:
+            return
+        try:
+            self.close()
+        finally:
+            for worker in lent:
+                self._idle.put(worker)
+
     @contextmanager
     def session(self, timeout: float | None = None) -> Iterator[WorkerSession]:
         """Lend a worker session; wait for a free one, at most `timeout` seconds (TokenFault then)."""
@@ -193,6 +208,12 @@ class TokenPool:
             if self._control is None:
                 raise TokenFault(0x0B3, "using a token that is down")
             yield self._control
+
+    def open_extra(self, which: str) -> int:
+        """Open one more session, read-only, that is the caller's to close (this room only). Raises TokenFault."""
+        if self._token is None:
+            raise TokenFault(0x0B3, "using a token that is down")
+        return open_session(self._module.functions, self._token, read_write=False, which=which)
 
     def find_key(self, label: str) -> PrivateKey:
         """Find the X25519 private key `label` and prove that it derives (base point, compared with CKA_EC_POINT).

@@ -231,6 +231,7 @@ class _Start:
 
     def _served(self, state: State) -> None:
         tell_systemd("READY=1", f"STATUS=serving on port {state.udp.port}")
+        state.served = True
         if not self._keep_tty:
             state.tty = None
         self._teller.tell(ExitCode.OK, "")

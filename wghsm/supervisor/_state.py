@@ -34,7 +34,10 @@ __all__ = ["State"]
 
 @dataclass
 class State:
-    """A running gateway, seen from its supervisor. `endpoints`: the newest known one of each slot."""
+    """A running gateway, seen from its supervisor.
+
+    `endpoints`: the newest known one of each slot; `served`: it has been up.
+    """
 
     gateway: Gateway
     file: str
@@ -51,6 +54,7 @@ class State:
     endpoints: dict[int, m.Endpoint] = field(default_factory=dict)
     identity: m.Identity | None = None
     token: m.TokenStatus | None = None
+    served: bool = False
     started_unix: int = field(default_factory=time.time_ns)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -100,7 +104,10 @@ class State:
     def _token_settings(self) -> m.TokenSettings:
         token = self.gateway.token
         return m.TokenSettings(
-            uri=token.uri,
+            uri=token.in_order[0],
+            twins=list(token.in_order[1:]),
+            # Sessions that live are worth more than an exit code.
+            at_start="wait" if self.served else token.at_start,
             key=self.gateway.interface.key,
             psk_root=token.psk_root,
             sessions=token.sessions,

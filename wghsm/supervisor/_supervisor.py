@@ -157,7 +157,7 @@ class Supervisor:
         before = self._state.token
         if before is None or before.state != token.state:
             log = _log.info if token.state == "ready" else _log.error
-            log("the token is %s%s", token.state, f": {token.detail}" if token.detail else "")
+            log("%s is %s%s", token.token or "the token", token.state, f": {token.detail}" if token.detail else "")
         self._state.token = token
 
     def _settled(self) -> None:
