@@ -3,6 +3,7 @@
     __main__      arguments -> laboratory -> measurements -> report
     throughput    one TCP stream through the gateway, both directions, and the CPU that the tunnel took for it
     handshakes    handshakes a second as responder, with load from `_generator`
+    token_rate    the custodian against the bare token: what it costs beside its derives
     contenders    a wghsm gateway and a wireguard-go in one shape, and the CPU time of all their processes
     ratios        medians of per-round ratios
     report        the table on standard output, results.json, the table in docs/benchmarks.md

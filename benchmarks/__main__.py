@@ -1,6 +1,7 @@
 """`python -m benchmarks`: run the benchmarks and write their results. `script/bench` prepares the machine first."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -8,18 +9,28 @@ from pathlib import Path
 
 from benchmarks.handshakes import measure_handshakes
 from benchmarks.ratios import Ratio
-from benchmarks.report import Conditions, results, table, write_page, write_results
+from benchmarks.report import (
+    Conditions,
+    results,
+    table,
+    token_results,
+    write_page,
+    write_results,
+    write_token_page,
+)
 from benchmarks.throughput import measure_throughput
+from benchmarks.token_rate import measure_token
 from tests.network.support import Lab, exit_on_signals
 
 CORES = 2
 ROOT = Path(__file__).parents[1]
+_PAGE = ROOT / "docs/benchmarks.md"
 
 
 def main() -> None:
     """Read the arguments, measure, write."""
     parser = argparse.ArgumentParser(prog="script/bench", description="wghsm against wireguard-go, as ratios.")
-    parser.add_argument("--only", choices=_MEASUREMENTS, help="run this part alone")
+    parser.add_argument("--only", choices=(*_MEASUREMENTS, "token"), help="run this part alone")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="length of a sample")
     parser.add_argument("--peers", type=int, default=500, help="peers of the handshake benchmark")
@@ -33,19 +44,37 @@ def main() -> None:
     if chosen.quick:
         conditions = Conditions(1, 1, cores, 40, quick=True)
     found: dict[str, Ratio] = {}
+    bare: dict[str, Ratio] = {}
+    # Short and few: there are two dozen of them.
+    samples = min(conditions.rounds, 3), min(conditions.seconds, 2) if not conditions.quick else 0.3
     with exit_on_signals():
         for name, measure in _MEASUREMENTS.items():
             if chosen.only in (None, name):
                 with Lab() as lab:
                     found |= {f"{name}.{key}": ratio for key, ratio in measure(lab, conditions).items()}
-    print(table(found), flush=True)
-    whole = chosen.only is None and not chosen.quick
-    if chosen.out is None and not whole:
+        if chosen.only in (None, "token"):
+            bare = measure_token(*samples, _say, quick=conditions.quick)
+    if found:
+        print(table(found), flush=True)
+    if bare:
+        print(table(bare, "custodian", "bare token"), flush=True)
+    _keep(chosen.out, conditions, found, token_results(bare, *samples) if bare else None)
+    if chosen.out is None and not conditions.quick:
+        if chosen.only is None:
+            write_page(_PAGE, found, conditions)
+        if bare:
+            write_token_page(_PAGE, bare, samples[0])
+
+
+def _keep(out: Path | None, conditions: Conditions, found: dict[str, Ratio], token: dict[str, object] | None) -> None:
+    """Write the document: all of it, or into the committed one the part about the token, which stands by itself."""
+    path = out or ROOT / "benchmarks/results.json"
+    if out is not None or (len(found) > 0 and token is not None and not conditions.quick):
+        write_results(path, {**results(conditions, found), "token": token})
+    elif token is not None and not conditions.quick:
+        write_results(path, {**json.loads(path.read_text()), "token": token})
+    else:
         _say("a part or a quick run: nothing is written without --out")
-        return
-    write_results(chosen.out or ROOT / "benchmarks/results.json", results(conditions, found))
-    if chosen.out is None:
-        write_page(ROOT / "docs/benchmarks.md", found, conditions)
 
 
 def _throughput(lab: Lab, conditions: Conditions) -> dict[str, Ratio]:

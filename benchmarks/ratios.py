@@ -13,11 +13,11 @@ __all__ = ["Ratio", "Rounds", "interleave", "ratio_of"]
 
 @dataclass(frozen=True)
 class Ratio:
-    """wghsm divided by wireguard-go, for each round; and the two medians they come from, in `unit`."""
+    """Ours divided by theirs, for each round; and the two medians they come from, in `unit`."""
 
     rounds: tuple[float, ...]
-    wghsm: float
-    wireguard_go: float
+    ours: float
+    theirs: float
     unit: str
 
     @property
@@ -30,13 +30,13 @@ class Ratio:
 class Rounds:
     """The samples of both, a name of a value to its number; the same position is the same round."""
 
-    wghsm: tuple[Mapping[str, float], ...]
-    wireguard_go: tuple[Mapping[str, float], ...]
+    ours: tuple[Mapping[str, float], ...]
+    theirs: tuple[Mapping[str, float], ...]
 
 
 def interleave(
-    wghsm: Callable[[], Mapping[str, float]],
-    wireguard_go: Callable[[], Mapping[str, float]],
+    measure_ours: Callable[[], Mapping[str, float]],
+    measure_theirs: Callable[[], Mapping[str, float]],
     rounds: int,
     say: Callable[[str], None],
 ) -> Rounds:
@@ -44,7 +44,7 @@ def interleave(
     ours: list[Mapping[str, float]] = []
     theirs: list[Mapping[str, float]] = []
     for number in range(rounds):
-        both = [(wghsm, ours), (wireguard_go, theirs)]
+        both = [(measure_ours, ours), (measure_theirs, theirs)]
         for measure, samples in both if number % 2 == 0 else reversed(both):
             samples.append(measure())
         shown = ", ".join(f"{name} {ours[-1][name]:.4g} / {theirs[-1][name]:.4g}" for name in ours[-1])
@@ -53,10 +53,10 @@ def interleave(
 
 
 def ratio_of(rounds: Rounds, name: str, unit: str) -> Ratio:
-    """The ratios of the value `name`. Raises ValueError when wireguard-go's was zero in a round."""
-    ours, theirs = _values(rounds.wghsm, name), _values(rounds.wireguard_go, name)
+    """The ratios of the value `name`. Raises ValueError when theirs was zero in a round."""
+    ours, theirs = _values(rounds.ours, name), _values(rounds.theirs, name)
     if not all(theirs):
-        raise ValueError(f"{name} of wireguard-go was zero in a round: the rounds are too short")
+        raise ValueError(f"{name} of the other was zero in a round: the rounds are too short")
     return Ratio(tuple(a / b for a, b in zip(ours, theirs, strict=True)), median(ours), median(theirs), unit)
 
 

@@ -9,16 +9,26 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.ratios import Ratio
 from wghsm import __version__
 
-__all__ = ["Conditions", "results", "table", "versions", "write_page", "write_results"]
+__all__ = [
+    "Conditions",
+    "results",
+    "table",
+    "token_results",
+    "versions",
+    "write_page",
+    "write_results",
+    "write_token_page",
+]
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+TOKEN_BEGIN, TOKEN_END = "<!-- token: begin -->", "<!-- token: end -->"
 
 
 @dataclass(frozen=True)
@@ -56,15 +66,6 @@ def _version(*command: str) -> str:
 
 def results(conditions: Conditions, found: Mapping[str, Ratio]) -> dict[str, object]:
     """The document of results.json; `found` has a dotted name for each ratio."""
-    ratios = {
-        name: {
-            "median": round(ratio.median, 3),
-            "least": round(min(ratio.rounds), 3),
-            "greatest": round(max(ratio.rounds), 3),
-            "rounds": [round(value, 3) for value in ratio.rounds],
-        }
-        for name, ratio in found.items()
-    }
     return {
         "version": 1,
         "compared": "wghsm divided by wireguard-go",
@@ -76,18 +77,39 @@ def results(conditions: Conditions, found: Mapping[str, Ratio]) -> dict[str, obj
             "quick": conditions.quick,
         },
         "versions": versions(),
-        "ratios": ratios,
+        "ratios": _ratios(found),
     }
 
 
-def table(found: Mapping[str, Ratio]) -> str:
+def token_results(found: Mapping[str, Ratio], rounds: int, seconds: float) -> dict[str, object]:
+    """What the same document says of the custodian and the bare token; `seconds` is the length of one sample."""
+    return {
+        "compared": "custodian divided by what the bare token's derives allow",
+        "conditions": {"rounds": rounds, "seconds": seconds},
+        "ratios": _ratios(found),
+    }
+
+
+def _ratios(found: Mapping[str, Ratio]) -> dict[str, object]:
+    return {
+        name: {
+            "median": round(ratio.median, 3),
+            "least": round(min(ratio.rounds), 3),
+            "greatest": round(max(ratio.rounds), 3),
+            "rounds": [round(value, 3) for value in ratio.rounds],
+        }
+        for name, ratio in found.items()
+    }
+
+
+def table(found: Mapping[str, Ratio], ours: str = "wghsm", theirs: str = "wireguard-go") -> str:
     """The table for standard output, with the absolute numbers of this machine."""
-    rows = [("what", "wghsm", "wireguard-go", "unit", "ratio", "least to greatest")]
+    rows = [("what", ours, theirs, "unit", "ratio", "least to greatest")]
     rows += [
         (
             name,
-            f"{ratio.wghsm:.4g}",
-            f"{ratio.wireguard_go:.4g}",
+            f"{ratio.ours:.4g}",
+            f"{ratio.theirs:.4g}",
             ratio.unit,
             f"{ratio.median:.3f}",
             f"{min(ratio.rounds):.3f} to {max(ratio.rounds):.3f}",
@@ -107,12 +129,37 @@ def write_results(path: Path, document: Mapping[str, object]) -> None:
 
 def write_page(path: Path, found: Mapping[str, Ratio], conditions: Conditions) -> None:
     """Put the ratios between the two marks of the page. Raises ValueError when it has no marks."""
+    _put(path, BEGIN, END, _page(found, conditions))
+
+
+def write_token_page(path: Path, found: Mapping[str, Ratio], rounds: int) -> None:
+    """Put the ratios of custodian and bare token between their marks. Raises ValueError when there are none."""
+    _put(path, TOKEN_BEGIN, TOKEN_END, _token_page(found, rounds))
+
+
+def _put(path: Path, begin: str, end: str, lines: Iterable[str]) -> None:
     text = path.read_text()
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"{path.name} has no place for results: {BEGIN} and {END}")
-    head, _, rest = text.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    path.write_text(head + BEGIN + "\n" + "\n".join(_page(found, conditions)) + "\n" + END + tail)
+    if begin not in text or end not in text:
+        raise ValueError(f"{path.name} has no place for results: {begin} and {end}")
+    head, _, rest = text.partition(begin)
+    tail = rest.partition(end)[2]
+    path.write_text(head + begin + "\n" + "\n".join(lines) + "\n" + end + tail)
+
+
+def _token_page(found: Mapping[str, Ratio], rounds: int) -> Iterator[str]:
+    """One row for each delay and number of sessions, from names such as `1ms.4.cached.rate`."""
+    known = versions()
+    yield f"wghsm {known['wghsm']} on Python {known['python']} with SoftHSM {known['softhsm']}; {rounds} rounds."
+    yield ""
+    yield "| delay a call | sessions | rate, one derive | rate, two derives | CPU outside, one | CPU outside, two |"
+    yield "|---|---|---|---|---|---|"
+    rows: dict[tuple[str, str], dict[str, Ratio]] = {}
+    for name, ratio in found.items():
+        delay, sessions, rest = name.split(".", 2)
+        rows.setdefault((delay, sessions), {})[rest] = ratio
+    for (delay, sessions), row in rows.items():
+        cells = [row[f"{kind}.{value}"].median for value in ("rate", "cpu_outside") for kind in ("cached", "plain")]
+        yield f"| {delay.removesuffix('ms')} ms | {sessions} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
 
 
 def _page(found: Mapping[str, Ratio], conditions: Conditions) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """script/bench runs whole and writes its document; what it measures is nobody's concern here."""
 
+import itertools
 import json
 import subprocess
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ratios import Ratio, Rounds, interleave, ratio_of
-from benchmarks.report import BEGIN, END, Conditions, write_page
+from benchmarks.report import BEGIN, END, TOKEN_BEGIN, TOKEN_END, Conditions, write_page, write_token_page
+from benchmarks.token_rate import cells
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +21,10 @@ RATIOS = {
     "handshakes.rate",
     "handshakes.cpu_per_handshake",
 }
+
+
+def token_ratios(*, quick: bool) -> set[str]:
+    return {f"{cell.name}.{value}" for cell in cells(quick=quick) for value in ("rate", "cpu_outside")}
 
 
 def test_a_quick_run_writes_its_document(tmp_path: Path) -> None:
@@ -36,6 +42,8 @@ def test_a_quick_run_writes_its_document(tmp_path: Path) -> None:
         assert len(ratio["rounds"]) == document["conditions"]["rounds"], name
         assert ratio["least"] <= ratio["median"] <= ratio["greatest"], name
         assert name in done.stdout
+    assert document["token"]["ratios"].keys() == token_ratios(quick=True)
+    assert all(ratio["median"] >= 0 for ratio in document["token"]["ratios"].values())
     assert "/" not in json.dumps({key: value for key, value in document.items() if key != "compared"})
 
 
@@ -44,6 +52,8 @@ def test_the_committed_document_is_of_a_whole_run() -> None:
     assert document["conditions"]["quick"] is False
     assert document["conditions"]["rounds"] >= 5
     assert document["ratios"].keys() == RATIOS
+    assert document["token"]["conditions"]["rounds"] >= 3
+    assert document["token"]["ratios"].keys() == token_ratios(quick=False)
 
 
 def test_rounds_alternate_and_ratios_are_taken_by_round() -> None:
@@ -60,7 +70,7 @@ def test_rounds_alternate_and_ratios_are_taken_by_round() -> None:
     ratio = ratio_of(samples, "rate", "Gbit/s")
     assert ratio.rounds == (0.5, 3.0, 3.0)
     assert ratio.median == 3.0
-    assert (ratio.wghsm, ratio.wireguard_go) == (3.0, 2.0)
+    assert (ratio.ours, ratio.theirs) == (3.0, 2.0)
     assert len(lines) == 3
 
 
@@ -80,6 +90,14 @@ def test_the_page_keeps_what_stands_around_its_results(tmp_path: Path) -> None:
     assert text.endswith(f"{END}\nafter\n")
     assert "| handshakes a second as responder | 0.25 | 0.25 to 0.25 |" in text
     assert "old" not in text
+    page.write_text(f"before\n{TOKEN_BEGIN}\nold\n{TOKEN_END}\nafter\n")
+    found = {
+        f"1ms.4.{kind}.{value}": Ratio((n / 8,), 1.0, 2.0, "")
+        for n, (value, kind) in enumerate(itertools.product(("rate", "cpu_outside"), ("cached", "plain")), 1)
+    }
+    write_token_page(page, found, 3)
+    assert "| 1 ms | 4 | 0.12 | 0.25 | 0.38 | 0.50 |\n" in page.read_text()
+    assert "old" not in page.read_text()
     page.write_text("no marks")
     with pytest.raises(ValueError, match="no place"):
         write_page(page, {}, conditions)

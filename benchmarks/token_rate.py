@@ -1,0 +1,242 @@
+"""Handshakes a second as responder against what the bare token does through the same three calls.
+
+    this process, as the handshake process    --- initiations, a window of them ---> custodian --- SoftHSM
+                  as egress and ingress       <--- session keys ------------------      |          behind the rig,
+    _bare_token   N threads that derive       ------------------------------------------+--------- which adds delay
+
+A handshake takes two derives without the static-static cache, and one with it: so many times slower than its derives
+the bare token is what a perfect custodian would reach. Both are measured in turn, with the same number of sessions and
+the same delay added to each C call. Called by __main__.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.ratios import Ratio, interleave, ratio_of
+from tests.token.custodian_process import UID, Custodian, GatewayToken, state_folder
+from tests.token.rig import Rig, rig_token
+from tests.unit.custodian.support import SoftwarePeer
+from wghsm.ipc import ChannelKind
+from wghsm.ipc import messages as m
+from wghsm.softhsm_setup import SoftHsmToken
+
+__all__ = ["Cell", "cells", "measure_token"]
+
+PEERS = 256
+"""More than a window, and so many that no peer comes faster than the flood guard lets it."""
+GRAIN = 1 << 24
+"""Nanoseconds between two timestamps of a peer."""
+PATIENCE = 60.0
+
+_KEYS = (ChannelKind.CUSTODIAN_EGRESS, ChannelKind.CUSTODIAN_INGRESS)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of the result: `delay` in milliseconds for each C call, worker sessions, with the cache or without."""
+
+    delay: int
+    sessions: int
+    cached: bool
+
+    @property
+    def name(self) -> str:
+        """As the documents name it."""
+        return f"{self.delay}ms.{self.sessions}.{'cached' if self.cached else 'plain'}"
+
+    @property
+    def derives(self) -> int:
+        """Derives of a handshake."""
+        return 1 if self.cached else 2
+
+
+def cells(*, quick: bool) -> list[Cell]:
+    """What is measured."""
+    delays, sessions = ((0, 1), (2,)) if quick else ((0, 1, 10), (1, 2, 4, 8))
+    return [Cell(*one) for one in itertools.product(delays, sessions, (True, False))]
+
+
+def measure_token(rounds: int, seconds: float, say: Callable[[str], None], *, quick: bool = False) -> dict[str, Ratio]:
+    """Ratios `CELL.rate` (1 is what the bare token allows) and `CELL.cpu_outside` (a share of the token's own CPU)."""
+    wanted = cells(quick=quick)
+    found: dict[str, Ratio] = {}
+    with contextlib.ExitStack() as stack:
+        rig = stack.enter_context(rig_token(uid=UID))
+        for command in (("key", "generate", "gateway"), ("psk", "derive-root", "root")):
+            _wghsm(rig.made, *command)
+        bare = stack.enter_context(_bare_token(rig.made, max(cell.sessions for cell in wanted)))
+        token = GatewayToken(rig.made, bare.public_key, b"")
+        load = _Load(bare.public_key)
+        for (sessions, cached), group in itertools.groupby(
+            sorted(wanted, key=lambda cell: (cell.sessions, cell.cached, cell.delay)),
+            lambda cell: (cell.sessions, cell.cached),
+        ):
+            with (
+                state_folder() as state,
+                Custodian(token, state, peers=load.peers, cache=cached, sessions=sessions) as custodian,
+            ):
+                custodian.ready()
+                gateway = _Gateway(custodian, load, sessions)
+                # Every peer once: afterwards the cache has all it will ever have.
+                gateway.run(PEERS, PATIENCE)
+                for cell in group:
+                    say(f"{cell.name}: custodian / bare token")
+                    found |= _measure(cell, gateway, bare, rig.rig, rounds, seconds, say)
+    return {name: found[name] for cell in wanted for name in (f"{cell.name}.rate", f"{cell.name}.cpu_outside")}
+
+
+def _measure(
+    cell: Cell, gateway: "_Gateway", bare: "_Bare", rig: Rig, rounds: int, seconds: float, say: Callable[[str], None]
+) -> dict[str, Ratio]:
+    rig.clear()
+    if cell.delay:
+        rig.slow(cell.delay / 1000)
+
+    def ours() -> dict[str, float]:
+        done, took, used = gateway.run(None, seconds)
+        return {"handshakes/s": done / took, "CPU ms": used * 1000 / done}
+
+    def theirs() -> dict[str, float]:
+        answer = bare.ask(cell.sessions, seconds)
+        rate = answer["derives"] / answer["seconds"] / cell.derives
+        return {"handshakes/s": rate, "CPU ms": answer["cpu"] * 1000 / answer["derives"] * cell.derives}
+
+    samples = interleave(ours, theirs, rounds, say)
+    cpu = ratio_of(samples, "CPU ms", "CPU ms outside the token")
+    outside = tuple(max(0.0, ratio - 1) for ratio in cpu.rounds)
+    return {
+        f"{cell.name}.rate": ratio_of(samples, "handshakes/s", "handshakes/s"),
+        f"{cell.name}.cpu_outside": Ratio(outside, max(0.0, cpu.ours - cpu.theirs), cpu.theirs, cpu.unit),
+    }
+
+
+class _Load:
+    """The initiations of all peers, in the order in which every custodian gets them; made before a round."""
+
+    def __init__(self, gateway: bytes) -> None:
+        self.peers = [SoftwarePeer(slot, gateway) for slot in range(PEERS)]
+        self._made: list[m.AcceptInitiation] = []
+        self._start = time.time_ns()
+
+    def messages(self, first: int, count: int) -> Sequence[m.AcceptInitiation]:
+        """Messages number `first` and on; a peer comes again after PEERS of them, with a later timestamp."""
+        for number in range(len(self._made), first + count):
+            peer = self.peers[number % PEERS]
+            self._made.append(peer.initiation(number, self._start + number // PEERS * GRAIN))
+        return self._made[first : first + count]
+
+
+class _Gateway:
+    """One custodian and how far it has come in the load."""
+
+    def __init__(self, custodian: Custodian, load: _Load, sessions: int) -> None:
+        self._custodian = custodian
+        self._load = load
+        self._window = 8 + 3 * sessions
+        self._next = 0
+        self._rate = 2000.0
+
+    def run(self, count: int | None, seconds: float) -> tuple[int, float, float]:
+        """Shake hands `count` times, or for `seconds`; gives how often, in how many seconds, with how much CPU time."""
+        pid = self._custodian.process.pid
+        messages = iter(self._load.messages(self._next, count or int(self._rate * seconds * 1.5) + self._window))
+        channel = self._custodian.channels[ChannelKind.HANDSHAKE_CUSTODIAN]
+        keys = [self._custodian.channels[kind] for kind in _KEYS]
+        before, started = _cpu(pid), time.monotonic()
+        under_way = done = 0
+        for message in itertools.islice(messages, self._window):
+            channel.send(message)
+            under_way += 1
+        while under_way:
+            left = started + PATIENCE + seconds - time.monotonic()
+            for ready in select.select([channel, *keys], [], [], max(0.0, left))[0]:
+                if ready is not channel:
+                    _drain(ready.fileno())
+                    continue
+                for answer, _ in channel.messages(1000):
+                    if not isinstance(answer, m.InitiationAccepted):
+                        raise TypeError(f"the custodian refused: {answer}; {self._custodian.log_text()[-2000:]}")
+                    done += 1
+                    under_way -= 1
+                    if count is None and time.monotonic() - started >= seconds:
+                        continue
+                    following = next(messages, None)
+                    if following is not None:
+                        channel.send(following)
+                        under_way += 1
+            if left <= 0:
+                raise RuntimeError(f"{under_way} handshakes had no answer: {self._custodian.log_text()[-2000:]}")
+        took, used = time.monotonic() - started, _cpu(pid) - before
+        self._next += done
+        if count is None:
+            self._rate = max(done / took, 50.0)
+        return done, took, used
+
+
+def _cpu(pid: int) -> float:
+    """CPU seconds of a process with all its threads by its own clock (clock_getres(2)), finer than /proc's ticks."""
+    return time.clock_gettime_ns(~pid << 3 | 2) / 1e9
+
+
+def _drain(descriptor: int) -> None:
+    """Drop the session keys unread: decoding them would cost the custodian's core."""
+    with contextlib.suppress(BlockingIOError):
+        while os.read(descriptor, 65536):
+            pass
+
+
+class _Bare:
+    """The process that derives and does nothing else."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self.public_key = bytes.fromhex(json.loads(self._line())["public_key"])
+
+    def ask(self, sessions: int, seconds: float) -> dict[str, float]:
+        """Derive for so long with so many sessions."""
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.write(json.dumps({"sessions": sessions, "seconds": seconds}) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, float] = json.loads(self._line())
+        return answer
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None  # noqa: S101
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the bare token's process ended with {self._process.wait()}")
+        return line
+
+
+@contextlib.contextmanager
+def _bare_token(made: SoftHsmToken, sessions: int) -> Iterator[_Bare]:
+    process = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("_bare_token.py"), made.uri, str(sessions), str(UID)],
+        env={**os.environ, **made.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield _Bare(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _wghsm(made: SoftHsmToken, *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "wghsm", *arguments, "--token", made.uri],
+        env={**os.environ, **made.environment},
+        capture_output=True,
+        check=True,
+    )
