@@ -399,7 +399,7 @@ def test_a_psk_objects_life(made: SoftHsmToken) -> None:
 
 def test_every_command_explains_itself() -> None:
     for group, commands in {
-        "token": ("init", "list", "show"),
+        "token": ("init", "list", "show", "doctor"),
         "key": ("generate", "list", "show", "public", "destroy"),
         "psk": ("derive-root", "put", "list", "destroy", "export"),
     }.items():

@@ -26,7 +26,7 @@ from wghsm.pkcs11_backend import TokenError, TokenPool, TokenUri, UriError, open
 from wghsm.softhsm_setup import store_owner
 from wghsm.wipe import wipe
 
-__all__ = ["Answer", "as_owner", "on_token"]
+__all__ = ["Answer", "as_owner", "on_token", "owner_to_become"]
 
 _ANSWER = b"A"
 _FAULT = b"F"
@@ -63,14 +63,20 @@ def on_token(uri: TokenUri, work: Callable[[TokenPool], Answer], *, read_write: 
 def as_owner(uri: TokenUri, work: Callable[[], Answer]) -> Answer:
     """Do `work` as the owner of the store that `uri` leads to. Raises TokenError and CommandError."""
     _no_core_dump()
+    owner = owner_to_become(uri)
+    return work() if owner is None else _in_child(owner[0], owner[1], work)
+
+
+def owner_to_become(uri: TokenUri) -> tuple[int, int] | None:
+    """Return the uid and gid to change to before the module is loaded, None to stay. Raises CommandError."""
     owner = store_owner(uri.module_path, os.environ)
     if owner is None or owner[0] in (0, os.geteuid()):
-        return work()
+        return None
     if os.geteuid() != 0:
         raise CommandError(
             f"the token's store belongs to uid {owner[0]}; run this as root or as that user", ExitCode.NO_PRIVILEGE
         )
-    return _in_child(owner[0], owner[1], work)
+    return owner
 
 
 def _no_core_dump() -> None:

@@ -1,4 +1,4 @@
-"""`wghsm token init|list|show`."""
+"""`wghsm token init|list|show|doctor`."""
 
 import dataclasses
 
@@ -7,6 +7,7 @@ import click
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, as_owner
 from wghsm.cli._target import Target, target_of, token_options
+from wghsm.cli.doctor import doctor
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenNotFound, TokenUri, open_pin
 from wghsm.pkcs11_backend.provision import TokenReport, init_token, list_tokens
@@ -18,7 +19,10 @@ __all__ = ["token"]
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def token() -> None:
-    """Make, list and show PKCS#11 tokens."""
+    """Make, list, show and examine PKCS#11 tokens."""
+
+
+token.add_command(doctor)
 
 
 @token.command()
