@@ -48,7 +48,7 @@ def gateway(made: SoftHsmToken) -> Path:
     }
     path = made.directory / "gateway.yaml"
     path.write_text(
-        "version: 1\n"
+        f"version: 1\nstate_directory: {made.directory}/state\n"
         "token:\n"
         f'  uri: "{made.uri}"\n'
         "  psk_root: root\n"
@@ -401,7 +401,7 @@ def test_every_command_explains_itself() -> None:
     for group, commands in {
         "token": ("init", "list", "show", "doctor"),
         "key": ("generate", "list", "show", "public", "destroy"),
-        "psk": ("derive-root", "put", "list", "destroy", "export"),
+        "psk": ("derive-root", "wrap", "put", "list", "destroy", "export", "rotate"),
     }.items():
         for command in commands:
             done = subprocess.run(

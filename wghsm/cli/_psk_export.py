@@ -1,4 +1,4 @@
-"""What `wghsm psk export` is asked for: a PSK object, or a PSK derived for one peer."""
+"""What `wghsm psk export` is asked for: a PSK object, a wrapped PSK, or a PSK derived for one peer."""
 
 import base64
 import binascii
@@ -10,13 +10,18 @@ from wghsm.exits import ExitCode
 
 if TYPE_CHECKING:
     from wghsm.cli._target import Target
+    from wghsm.config import Gateway, Peer
 
-__all__ = ["Request", "request_of"]
+__all__ = ["Request", "peer_of", "request_of"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """Either `stored` (a label) or `root`, `key` (labels), `peer` (32 bytes) and `epoch` (u32)."""
+    """Where the PSK comes from.
+
+    `stored` (a label); or `key` (the gateway's, a label), `peer` (32 bytes), `epoch` (u32) and either `root` (a
+    label) or `wrap_key` (a label) with `sealed` (60 bytes).
+    """
 
     stored: str | None = None
     root: str = ""
@@ -24,13 +29,31 @@ class Request:
     peer: bytes = b""
     epoch: int = 0
     name: str | None = None
+    wrap_key: str | None = None
+    sealed: bytes = b""
+
+    @property
+    def kind(self) -> str:
+        """As the gateway file names it."""
+        return "object" if self.stored is not None else "wrapped" if self.wrap_key is not None else "derived"
 
     def describe(self) -> dict[str, object]:
         """Return the public facts for --json."""
         if self.stored is not None:
             return {"peer": self.name, "object": self.stored}
-        peer = base64.b64encode(self.peer).decode("ascii")
-        return {"peer": self.name, "public_key": peer, "root": self.root, "key": self.key, "epoch": self.epoch}
+        facts = {"peer": self.name, "public_key": base64.b64encode(self.peer).decode("ascii")}
+        if self.wrap_key is not None:
+            return {**facts, "psk_wrap_key": self.wrap_key, "key": self.key, "epoch": self.epoch}
+        return {**facts, "root": self.root, "key": self.key, "epoch": self.epoch}
+
+    def record(self) -> dict[str, object]:
+        """Return what the record of exports keeps."""
+        return {
+            "peer": self.name,
+            "public_key": base64.b64encode(self.peer).decode("ascii"),
+            "kind": self.kind,
+            "epoch": None if self.stored is not None else self.epoch,
+        }
 
     def words(self) -> str:
         """Name the PSK in a sentence."""
@@ -52,26 +75,32 @@ def request_of(
         if root is None or key is None:
             raise _bad("without a gateway file, say where the PSK comes from: --root LABEL and --key LABEL")
         return Request(root=root, key=key, peer=_public_key(peer), epoch=epoch or 0)
-    return _from_file(target, peer, root, key, epoch)
+    return _from_file(target.gateway, peer, root, key, epoch)
 
 
-def _from_file(target: "Target", wanted: str, root: str | None, key: str | None, epoch: int | None) -> Request:
-    from wghsm.config import PskDerived, PskObject
-
-    gateway = target.gateway
-    if gateway is None:
-        raise _bad("no gateway file")
+def peer_of(gateway: "Gateway", wanted: str) -> "Peer":
+    """The peer of that name or public key in the gateway file. Raises CommandError (BAD_CONFIG)."""
     found = [peer for peer in gateway.peers if wanted in (peer.name, base64.b64encode(peer.public_key).decode("ascii"))]
     if not found:
         names = ", ".join(peer.name for peer in gateway.peers) or "none"
         raise _bad(f"no peer {wanted!r} in the gateway file; there is: {names}")
-    peer = found[0]
+    return found[0]
+
+
+def _from_file(gateway: "Gateway", wanted: str, root: str | None, key: str | None, epoch: int | None) -> Request:
+    from wghsm.config import PskDerived, PskObject, PskWrapped
+
+    peer = peer_of(gateway, wanted)
     if isinstance(peer.preshared_key, PskObject):
         if (root, key, epoch) != (None, None, None):
             raise _bad(
                 f"peer {peer.name!r} has the PSK object {peer.preshared_key.label!r}; leave out --root, --key, --epoch"
             )
-        return Request(stored=peer.preshared_key.label, name=peer.name)
+        return Request(stored=peer.preshared_key.label, name=peer.name, peer=peer.public_key)
+    if isinstance(peer.preshared_key, PskWrapped):
+        if root is not None:
+            raise _bad(f"peer {peer.name!r} has a wrapped PSK; leave out --root")
+        return _wrapped(gateway, peer, peer.preshared_key, key or gateway.interface.key, epoch)
     if not isinstance(peer.preshared_key, PskDerived):
         raise _bad(f"peer {peer.name!r} has no PSK (preshared_key: none); write derived or object:LABEL there")
     label = root or gateway.token.psk_root
@@ -83,6 +112,26 @@ def _from_file(target: "Target", wanted: str, root: str | None, key: str | None,
         peer=peer.public_key,
         epoch=peer.preshared_key.epoch if epoch is None else epoch,
         name=peer.name,
+    )
+
+
+def _wrapped(gateway: "Gateway", peer: "Peer", psk: object, key: str, epoch: int | None) -> Request:
+    from wghsm.config import PskWrapped, read_wrapped
+
+    if not isinstance(psk, PskWrapped) or gateway.token.psk_wrap_key is None:
+        raise _bad("the gateway file has no token.psk_wrap_key")
+    entries = dict(read_wrapped(psk.file))
+    number = max(entries) if epoch is None else epoch
+    if number not in entries:
+        there = ", ".join(map(str, sorted(entries)))
+        raise _bad(f"{psk.file} has no epoch {number}; there is: {there}")
+    return Request(
+        key=key,
+        peer=peer.public_key,
+        epoch=number,
+        name=peer.name,
+        wrap_key=gateway.token.psk_wrap_key,
+        sealed=entries[number],
     )
 
 

@@ -1,7 +1,6 @@
-"""`wghsm psk derive-root|put|list|destroy|export`."""
+"""`wghsm psk derive-root|put|list|destroy|export`; `wrap` and `rotate` have modules of their own."""
 
 import base64
-import binascii
 import dataclasses
 import os
 import sys
@@ -13,11 +12,16 @@ import click
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._psk_export import Request, request_of
+from wghsm.cli._psk_file import Exports
+from wghsm.cli._psk_input import read_psk
+from wghsm.cli._psk_rotate import rotate
+from wghsm.cli._psk_wrap import wrap
 from wghsm.cli._target import Target, identity_of, target_of, token_options
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool
 from wghsm.pkcs11_backend.provision import derive_root as make_root
 from wghsm.pkcs11_backend.provision import destroy_secret, list_secrets, put_psk
+from wghsm.pkcs11_backend.wrapping import find_wrap_key, unwrap_psk
 from wghsm.wipe import wipe
 
 __all__ = ["psk"]
@@ -26,6 +30,10 @@ __all__ = ["psk"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def psk() -> None:
     """Make, store and hand out pre-shared keys."""
+
+
+psk.add_command(wrap)
+psk.add_command(rotate)
 
 
 @psk.command("derive-root")
@@ -63,7 +71,7 @@ def put(label: str, replace: bool, token: str | None, config: str | None, as_jso
     Example: wg genpsk | wghsm psk put alice-psk -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
-    value = _read_psk()
+    value = read_psk()
 
     def work(pool: Any) -> Answer:
         put_psk(pool, label, value, replace=replace)
@@ -80,14 +88,21 @@ def put(label: str, replace: bool, token: str | None, config: str | None, as_jso
 
 
 @psk.command(name="list")
+@click.option("--peers", is_flag=True, help="With -c: each peer's PSK and when it was handed out; no login.")
 @token_options
 @json_option
-def list_(token: str | None, config: str | None, as_json: bool) -> None:
-    """List the roots and PSK objects of the token.
+def list_(peers: bool, token: str | None, config: str | None, as_json: bool) -> None:
+    """List the roots and PSK objects of the token, or the peers' PSKs.
 
-    Example: wghsm psk list -c /etc/wghsm/wg0.yaml
+    \b
+    Examples:
+      wghsm psk list -c /etc/wghsm/wg0.yaml
+      wghsm psk list --peers -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
+    if peers:
+        _list_peers(target, as_json)
+        return
     work = lambda pool: Answer([dataclasses.asdict(report) for report in list_secrets(pool)])  # noqa: E731
     answer = on_token(target.uri, work)
     reports = answer.data if isinstance(answer.data, list) else []
@@ -149,7 +164,8 @@ def export(
 ) -> None:
     """Hand out a peer's PSK for the client's configuration, in base64.
 
-    With -c, PEER is a peer's name or public key in the file. Without --out it is shown on a terminal only.
+    With -c, PEER is a peer's name or public key in the file, and the export is recorded (without the PSK) in
+    psk-exports.jsonl in the gateway's state folder. Without --out the PSK is shown on a terminal only.
 
     \b
     Examples:
@@ -165,6 +181,13 @@ def export(
             ExitCode.BAD_CONFIG,
         )
     secret = _fetch(target, request)
+    if target.gateway is not None and request.name is not None:
+        try:
+            to = "standard output" if out in (None, "-") else "file"
+            Exports(target.gateway.state_directory).append({**request.record(), "to": to})
+        except BaseException:
+            wipe(secret)
+            raise
     line = bytearray(base64.b64encode(secret))
     wipe(secret)
     try:
@@ -187,12 +210,49 @@ def export(
         click.echo(f"{shown['file']}: the PSK {request.words()}; give it to the client, then remove the file")
 
 
+def _list_peers(target: Target, as_json: bool) -> None:
+    from wghsm.config import PskDerived, PskNone, PskObject, PskWrapped, read_wrapped
+
+    if target.gateway is None:
+        raise CommandError("--peers needs a gateway file: -c GATEWAY.yaml", ExitCode.BAD_CONFIG)
+    last = Exports(target.gateway.state_directory).last()
+    reports: list[dict[str, object]] = []
+    for peer in target.gateway.peers:
+        key = base64.b64encode(peer.public_key).decode("ascii")
+        epoch: int | None = None
+        kind = "none"
+        match peer.preshared_key:
+            case PskDerived():
+                kind, epoch = "derived", peer.preshared_key.epoch
+            case PskWrapped(file):
+                kind, epoch = "wrapped", read_wrapped(file)[0][0]
+            case PskObject():
+                kind = "object"
+            case PskNone():
+                pass
+        given = last.get(key, {})
+        distributed = (given.get("kind"), given.get("epoch")) == (kind, epoch)
+        report: dict[str, object] = {"peer": peer.name, "public_key": key, "kind": kind, "epoch": epoch}
+        reports.append({**report, "distributed": distributed, "last_export": given.get("time")})
+    if as_json:
+        print_json(reports)
+        return
+    for report in reports:
+        number = "-" if report["epoch"] is None else f"epoch {report['epoch']}"
+        state = "-" if report["kind"] == "none" else "distributed" if report["distributed"] else "not distributed"
+        click.echo(f"{report['peer']}\t{report['kind']}\t{number}\t{state}\t{report['last_export'] or '-'}")
+
+
 def _fetch(target: Target, request: Request) -> bytearray:
     def work(pool: TokenPool) -> Answer:
-        with pool.session() as session:
-            if request.stored is not None:
+        if request.stored is not None:
+            with pool.session() as session:
                 return Answer(secret=session.read_psk(pool.find_psk(request.stored)))
-            gateway = pool.find_key(request.key).public_key
+        gateway = pool.find_key(request.key).public_key
+        if request.wrap_key is not None:
+            key = find_wrap_key(pool, request.wrap_key)
+            return Answer(secret=unwrap_psk(pool, key, gateway, request.peer, request.epoch, request.sealed))
+        with pool.session() as session:
             root = pool.find_root(request.root)
             return Answer(secret=session.derived_psk(root, gateway, request.peer, request.epoch))
 
@@ -213,35 +273,3 @@ def _write_new(path: Path, line: bytearray) -> None:
         os.write(descriptor, b"\n")
     finally:
         os.close(descriptor)
-
-
-def _read_psk() -> bytearray:
-    if sys.stdin.isatty():
-        click.echo("PSK in base64, then Enter:", err=True)
-    text = bytearray(256)
-    length = 0
-    # One line is enough, and a terminal gives no more.
-    while length < len(text) and (not length or text[length - 1] != 0x0A):
-        got = os.readv(0, [memoryview(text)[length:]])
-        if got == 0:
-            break
-        length += got
-    try:
-        line = bytearray(memoryview(text)[:length]).strip()
-        try:
-            value = bytearray(binascii.a2b_base64(line, strict_mode=True))
-        except binascii.Error:
-            value = bytearray()
-        finally:
-            size = len(line)
-            wipe(line)
-    finally:
-        wipe(text)
-    if len(value) != 32 or size != 44:
-        wipe(value)
-        raise CommandError(
-            "standard input is no PSK: it takes 44 characters of base64, as wg genpsk prints them", ExitCode.BAD_CONFIG
-        )
-    if not any(value):
-        raise CommandError("the PSK is all zeros, which WireGuard reads as none; use wg genpsk", ExitCode.BAD_CONFIG)
-    return value

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from wghsm.pkcs11_backend import _objects
 from wghsm.pkcs11_backend._gcm import CKM_AES_GCM, IV_LENGTH, gcm_open, gcm_seal
 from wghsm.pkcs11_backend._objects import CKA, CKO_SECRET_KEY
-from wghsm.pkcs11_backend.errors import AmbiguousKey, KeyNotFound, KeyUnfit, LabelTaken
-from wghsm.pkcs11_backend.pool import TokenPool
+from wghsm.pkcs11_backend.errors import AmbiguousKey, KeyNotFound, KeyUnfit, LabelTaken, TokenFault
+from wghsm.pkcs11_backend.pool import TokenPool, WorkerSession
 from wghsm.wipe import wipe
 
 __all__ = ["WrapKey", "find_wrap_key", "make_wrap_key", "unwrap_psk", "wrap_message", "wrap_psk"]
@@ -25,6 +25,7 @@ __all__ = ["WrapKey", "find_wrap_key", "make_wrap_key", "unwrap_psk", "wrap_mess
 _CONTEXT = b"wghsm-psk-wrap-v1\x00"
 _CKM_AES_KEY_GEN = 0x1080
 _CKK_AES = 0x1F
+_VAGUE = frozenset({0x005, 0x006})  # CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED
 
 
 @dataclass(eq=False)
@@ -116,13 +117,26 @@ def unwrap_psk(
     """Open a wrapped PSK of 60 bytes: 32 bytes, which the caller wipes. Raises KeyUnfit, TokenFault."""
     aad = wrap_message(gateway_public, peer_public, epoch)
     with pool.session() as session:
-        opened = gcm_open(pool.functions, session.handle, _handle(pool, key), sealed, aad)
+        handle = _handle(pool, key)
+        try:
+            opened = gcm_open(pool.functions, session.handle, handle, sealed, aad)
+        except TokenFault as fault:
+            # SoftHSM has no better word for a wrong tag: what it sealed itself tells who is to blame.
+            if fault.ckr not in _VAGUE or not _opens_its_own(pool, session, handle):
+                raise
+            opened = None
     if opened is None:
         raise KeyUnfit(
             f"{pool.token_name}: a wrapped PSK of epoch {epoch} does not open with {key.label!r}: it was made with "
             "another key, for another peer or gateway, or was changed; wrap it again: wghsm psk wrap"
         )
     return opened
+
+
+def _opens_its_own(pool: TokenPool, session: WorkerSession, handle: int) -> bool:
+    sealed = gcm_seal(pool.functions, session.handle, handle, bytearray(32), b"", os.urandom(IV_LENGTH))
+    opened = gcm_open(pool.functions, session.handle, handle, sealed, b"")
+    return opened is not None and not any(opened)
 
 
 def _handle(pool: TokenPool, key: WrapKey) -> int:

@@ -1,0 +1,116 @@
+"""Files that the psk commands write: the gateway file's epochs, wrapped PSKs, the record of exports.
+
+replaced_psk    gateway file text -> the same text with one peer's preshared_key changed, all else kept
+replace_file    whole or not at all: a new file in the same folder, then rename
+locked          one command at a time on a file
+Exports         psk-exports.jsonl in the state folder: a line for each PSK that was handed out, without the PSK
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from wghsm.cli._output import CommandError
+
+__all__ = ["Exports", "locked", "replace_file", "replaced_psk"]
+
+
+def replaced_psk(text: str, position: int, value: str) -> str:
+    """The gateway file's text with the preshared_key of the peer at `position` set to the plain word `value`.
+
+    Only the value's own characters change: comments, quotes and order stay. The text must have been loaded before.
+    """
+    root = YAML(typ="rt").compose(text)
+    peers = _entry(root, "peers")
+    node = _entry(peers.value[position], "preshared_key")
+    return text[: node.start_mark.index] + value + text[node.end_mark.index :]
+
+
+def _entry(mapping: Any, key: str) -> Any:
+    return next(value for name, value in mapping.value if name.value == key)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the file at `path`, also if it is replaced meanwhile. Raises OSError."""
+    while True:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            held, there = os.fstat(descriptor), path.stat()
+            if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Put `text` in the place of the file at `path`, with its owner and mode (0600 for a new one). Raises OSError."""
+    path = path.resolve()
+    try:
+        before: os.stat_result | None = path.stat()
+    except FileNotFoundError:
+        before = None
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if before is not None:
+                os.fchown(descriptor, before.st_uid, before.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+            file.write(text.encode())
+            file.flush()
+            os.fsync(descriptor)
+        Path(name).rename(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class Exports:
+    """The record of exports of one gateway."""
+
+    def __init__(self, state_directory: Path) -> None:
+        self.path = state_directory / "psk-exports.jsonl"
+
+    def append(self, record: dict[str, object]) -> None:
+        """Have `record` on disk, with the time and who asks. Raises CommandError: then nothing may be handed out."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = json.dumps({"time": when, "uid": os.getuid(), **record}) + "\n"
+        try:
+            self.path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(self.path, flags, 0o600)
+            try:
+                os.write(descriptor, line.encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise CommandError(
+                f"{self.path}: {error.strerror}; an export is recorded there first, so nothing was handed out"
+            ) from None
+
+    def last(self) -> dict[str, dict[str, Any]]:
+        """The last record of each peer, by public key (base64). Raises OSError."""
+        found: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(FileNotFoundError), self.path.open() as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    record = json.loads(line)
+                    found[str(record.get("public_key"))] = record
+        return found
