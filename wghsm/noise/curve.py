@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from wghsm.noise.constants import PUBLIC_KEY_LEN
 from wghsm.wipe import wipe
 
-__all__ = ["LOW_ORDER_POINTS", "exchange", "is_low_order", "is_zero", "public_key"]
+__all__ = ["LOW_ORDER_POINTS", "Ephemeral", "exchange", "is_low_order", "is_zero", "public_key"]
 
 _ZERO: Final = bytes(PUBLIC_KEY_LEN)
 
@@ -54,11 +54,28 @@ def exchange(private: bytes | bytearray, public: bytes) -> bytearray:
 
     `private` has 32 bytes and is clamped on use; `public` has 32 bytes. Raises ValueError for another length.
     """
-    ours = X25519PrivateKey.from_private_bytes(private)
-    theirs = X25519PublicKey.from_public_bytes(public)
-    if is_low_order(public):
-        return bytearray(PUBLIC_KEY_LEN)
-    result = ours.exchange(theirs)
-    shared = bytearray(result)
-    wipe(result)
-    return shared
+    return Ephemeral(private).exchange(public)
+
+
+class Ephemeral:
+    """A private key loaded for more than one use: loading costs as much as a DH. OpenSSL clears its copy at the end."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, private: bytes | bytearray) -> None:
+        """Load 32 bytes, which stay the caller's. Raises ValueError for another length."""
+        self._key = X25519PrivateKey.from_private_bytes(private)
+
+    def public_key(self) -> bytes:
+        """The public key, 32 bytes."""
+        return self._key.public_key().public_bytes_raw()
+
+    def exchange(self, public: bytes) -> bytearray:
+        """As the function `exchange`."""
+        theirs = X25519PublicKey.from_public_bytes(public)
+        if is_low_order(public):
+            return bytearray(PUBLIC_KEY_LEN)
+        result = self._key.exchange(theirs)
+        shared = bytearray(result)
+        wipe(result)
+        return shared

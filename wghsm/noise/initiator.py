@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from wghsm.noise._handshake import Handshake, Stage
 from wghsm.noise.constants import AUTHTAG_LEN, PUBLIC_KEY_LEN, TIMESTAMP_LEN
-from wghsm.noise.curve import exchange, public_key
+from wghsm.noise.curve import Ephemeral, exchange
 from wghsm.noise.custody import Custody
 from wghsm.noise.results import Reason, Rejected
 from wghsm.noise.session import SessionKeys
@@ -59,9 +59,10 @@ class Initiator(Handshake):
             if len(timestamp) != TIMESTAMP_LEN:
                 raise ValueError(f"a timestamp has {TIMESTAMP_LEN} bytes, not {len(timestamp)}")
             with self._working_copy() as work:
-                ephemeral = public_key(ephemeral_private)
+                own = Ephemeral(ephemeral_private)
+                ephemeral = own.public_key()
                 work.mix_ephemeral(ephemeral)
-                if not work.mix_dh(exchange(ephemeral_private, self._peer_public)):
+                if not work.mix_dh(own.exchange(self._peer_public)):
                     return Rejected(Reason.ZERO_DH)
                 static = work.seal(self._custody.public_key)
                 if not work.mix_dh(self._custody.static_static(self._peer_public)):

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from wghsm.noise._handshake import Handshake, Stage
 from wghsm.noise.constants import AUTHTAG_LEN, PUBLIC_KEY_LEN, TIMESTAMP_LEN
-from wghsm.noise.curve import exchange, public_key
+from wghsm.noise.curve import Ephemeral
 from wghsm.noise.custody import Custody
 from wghsm.noise.results import Reason, Rejected
 from wghsm.noise.session import SessionKeys
@@ -90,10 +90,11 @@ class Responder(Handshake):
         self._require("write_response")
         try:
             with self._working_copy() as work:
-                ephemeral = public_key(ephemeral_private)
+                own = Ephemeral(ephemeral_private)
+                ephemeral = own.public_key()
                 work.mix_ephemeral(ephemeral)
                 for public in (self._remote_ephemeral, self._remote_static):
-                    if not work.mix_dh(exchange(ephemeral_private, public)):
+                    if not work.mix_dh(own.exchange(public)):
                         return Rejected(Reason.ZERO_DH)
                 work.mix_psk(self._custody.preshared_key(self._remote_static))
                 fields = ResponseFields(ephemeral, work.seal(b""))

@@ -13,7 +13,7 @@ from wghsm.noise._kdf import aead_open, aead_seal, blake2s, hmac_blake2s, kdf1, 
 from wghsm.noise._transcript import Transcript
 from wghsm.noise._xchacha import hchacha20, xchacha_open, xchacha_seal
 from wghsm.noise.constants import CONSTRUCTION, IDENTIFIER
-from wghsm.noise.curve import LOW_ORDER_POINTS, exchange, is_zero, public_key
+from wghsm.noise.curve import LOW_ORDER_POINTS, Ephemeral, exchange, is_zero, public_key
 
 
 def test_blake2s_known_answers() -> None:
@@ -149,3 +149,17 @@ def test_low_order_points() -> None:
 @given(st.binary(min_size=32, max_size=32))
 def test_random_points_are_judged_by_their_results(public: bytes) -> None:
     assert is_low_order(public) == is_zero(exchange(b"\x42" * 32, public))
+
+
+@given(st.binary(min_size=32, max_size=32), st.lists(st.binary(min_size=32, max_size=32), max_size=3))
+def test_a_loaded_ephemeral_is_the_key_that_was_given(private: bytes, others: list[bytes]) -> None:
+    given_key = bytearray(private)
+    loaded = Ephemeral(given_key)
+    # The caller wipes its copy; the loaded one is its own.
+    given_key[:] = bytes(32)
+    assert loaded.public_key() == public_key(private)
+    for other in [*map(public_key, others), *LOW_ORDER_POINTS]:
+        assert loaded.exchange(other) == exchange(private, other)
+    assert all(is_zero(loaded.exchange(point)) for point in LOW_ORDER_POINTS)
+    with pytest.raises(ValueError, match="32"):
+        Ephemeral(private[:-1])
