@@ -316,6 +316,22 @@ def test_the_backup_commands(nss: Store, label: str, tmp_path: Path) -> None:
     _one_line(again)
 
 
+@pytest.mark.parametrize("way", ["ceremony", "copy"])
+def test_what_to_do_instead_gives_the_same_key(foreign: Store, way: str) -> None:
+    private = base64.b64encode(os.urandom(32))
+    assert run(foreign, "key", "import", "gateway", "--token", foreign.uri, given=private).returncode == 0
+    with softhsm_token(label="gw", uid=61100, pin=bytearray(PIN)) as made:
+        spare = Store(made.uri, made.environment, made.directory)
+        if way == "ceremony":
+            assert run(spare, "key", "import", "gateway", "--token", spare.uri, given=private).returncode == 0
+        else:
+            shutil.rmtree(spare.folder / "tokens")
+            subprocess.run(["cp", "-a", foreign.folder / "tokens", spare.folder / "tokens"], check=True)
+        answers = [run(store, "key", "public", "gateway", "--token", store.uri) for store in (foreign, spare)]
+        assert answers[0].returncode == answers[1].returncode == 0, answers[1].stderr
+        assert answers[0].stdout == answers[1].stdout
+
+
 # The import command.
 
 
@@ -511,3 +527,12 @@ def test_destroying_names_who_depends_on_the_key(softhsm: Store, label: str, tmp
         "peers": ["alice", "bob"],
         "derived_psks": ["alice"],
     }
+
+
+def test_each_command_explains_itself() -> None:
+    for command in ("generate", "import", "backup", "restore", "destroy"):
+        done = subprocess.run(
+            [sys.executable, "-m", "wghsm", "key", command, "--help"], capture_output=True, text=True, check=True
+        )
+        assert f"wghsm key {command}" in done.stdout.partition("Options:")[0].partition("Example")[2]
+        assert "--json" in done.stdout
