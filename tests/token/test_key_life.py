@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.token.rig import rig_token
 from wghsm.cli._output import CommandError
 from wghsm.cli._private_key import key_from_wg_quick
 from wghsm.exits import ExitCode
@@ -87,9 +88,7 @@ def _nss() -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def softhsm() -> Iterator[Store]:
-    with _softhsm() as store, pytest.MonkeyPatch.context() as patch:
-        for name, value in store.environment.items():
-            patch.setenv(name, value)
+    with _softhsm() as store:
         yield store
 
 
@@ -99,11 +98,26 @@ def nss() -> Iterator[Store]:
         yield store
 
 
-@pytest.fixture(params=["softhsm", "nss"])
+@pytest.fixture(scope="module")
+def montgomery() -> Iterator[Store]:
+    """SoftHSM behind the rig, which spells X25519 by the standard."""
+    with rig_token(pin=bytearray(PIN)) as token:
+        yield Store(token.made.uri, token.made.environment, token.made.directory)
+
+
+@contextlib.contextmanager
+def opened(store: Store) -> Iterator[TokenPool]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in store.environment.items():
+            patch.setenv(name, value)
+        with TokenPool.open(store.uri, bytearray(PIN), 1, read_write=True) as pool:
+            yield pool
+
+
+@pytest.fixture(params=["softhsm", "montgomery", "nss"])
 def pool(request: pytest.FixtureRequest) -> Iterator[TokenPool]:
-    store: Store = request.getfixturevalue(request.param)
-    with TokenPool.open(store.uri, bytearray(PIN), 1, read_write=True) as opened:
-        yield opened
+    with opened(request.getfixturevalue(request.param)) as found:
+        yield found
 
 
 @pytest.fixture
@@ -218,8 +232,8 @@ def test_a_token_without_the_curve_is_told_from_a_broken_one(pool: TokenPool, mo
 
 @pytest.fixture
 def wrapping(nss: Store) -> Iterator[TokenPool]:
-    with TokenPool.open(nss.uri, bytearray(PIN), 1, read_write=True) as opened:
-        yield opened
+    with opened(nss) as found:
+        yield found
 
 
 @pytest.mark.parametrize("made", ["generated", "imported"])
@@ -275,7 +289,7 @@ def test_the_wrapping_key_must_be_one(wrapping: TokenPool, label: str) -> None:
 
 
 def test_softhsm_cannot_wrap_and_says_what_to_do_instead(softhsm: Store, label: str, tmp_path: Path) -> None:
-    with TokenPool.open(softhsm.uri, bytearray(PIN), 1, read_write=True) as pool:
+    with opened(softhsm) as pool:
         _wrapping_key(pool, "aes")
         _wrapping_key(pool, "readable", SENSITIVE=False, EXTRACTABLE=True)
     out = tmp_path / "backup"
@@ -293,7 +307,7 @@ def test_softhsm_cannot_wrap_and_says_what_to_do_instead(softhsm: Store, label: 
 
 
 def test_the_backup_commands(nss: Store, label: str, tmp_path: Path) -> None:
-    with TokenPool.open(nss.uri, bytearray(PIN), 1, read_write=True) as pool:
+    with opened(nss) as pool:
         _wrapping_key(pool, f"{label}-aes")
     token = ("--token", nss.uri)
     out = tmp_path / "key.backup"
