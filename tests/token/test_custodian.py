@@ -71,6 +71,7 @@ def _accept(custodian: Custodian, peer: SoftwarePeer, request: int) -> tuple[m.I
     assert isinstance(answer, m.InitiationAccepted), custodian.log_text()
     theirs = peer.finish(answer)
     assert not isinstance(theirs, Rejected)
+    custodian.send(_HANDSHAKE, m.ConfirmSession(answer.session, answer.peer))
     receive, send = custodian.installed()
     assert (bytes(theirs.send), bytes(theirs.receive)) == (receive.key, send.key)
     assert (receive.session, receive.peer, receive.initiator) == (answer.session, peer.slot, False)
