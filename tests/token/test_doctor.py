@@ -254,6 +254,44 @@ def test_a_pinpad(odd: OddToken) -> None:
     assert report["exit_code"] == ExitCode.BAD_CONFIG
 
 
+def test_after_a_wrong_pin_the_flags_are_told(odd: OddToken) -> None:
+    wrong = odd.made.directory / "wrong.pin"
+    wrong.write_bytes(b"wrong-4711\n")
+    wrong.chmod(0o600)
+    report = _json(odd.environment, "--token", odd.uri.replace("odd.pin", "wrong.pin"))
+    last, flags = report["tokens"][0]["findings"][-2:]
+    assert "refused the PIN (CKR_PIN_INCORRECT)" in last["text"]
+    assert "CKF_USER_PIN_COUNT_LOW" in flags["text"]
+    assert report["exit_code"] == ExitCode.PIN_REFUSED
+    assert "wrong-4711" not in json.dumps(report)
+    # The right one clears it.
+    assert _found(_examine(odd), "flags")["level"] == "yellow"
+    assert _found(_examine(odd), "flags")["level"] == "green"
+
+
+def test_a_wrapping_key(odd: OddToken) -> None:
+    subprocess.run(
+        [sys.executable, "-c", _MAKE_WRAP_KEY, odd.uri, "wrap"], env={**os.environ, **odd.environment}, check=True
+    )
+    finding = _found(_examine(odd, "--wrap-key", "wrap"), "psk-wrapped")
+    assert finding["text"] == "wrapping key 'wrap' opens what it seals, and nothing else"
+    finding = _found(_examine(odd, "--wrap-key", "absent"), "psk-wrapped")
+    assert finding["level"] == "red"
+    assert "no secret with the label 'absent'" in finding["text"]
+
+
+_MAKE_WRAP_KEY = """
+import os, sys
+from wghsm.pkcs11_backend import TokenPool, TokenUri, open_pin
+from wghsm.pkcs11_backend.wrapping import make_wrap_key
+uri = TokenUri.parse(sys.argv[1])
+pin = open_pin(uri.pin_source).read()
+os.setgroups([]); os.setresgid(61100, 61100, 61100); os.setresuid(61100, 61100, 61100)
+with TokenPool.open(uri, pin, 1, read_write=True) as pool:
+    make_wrap_key(pool, sys.argv[2])
+"""
+
+
 def test_it_writes_nothing_unless_told(odd: OddToken) -> None:
     odd.set(read_only=1)
     assert _examine(odd)["verdict"] == "green"

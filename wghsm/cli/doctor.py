@@ -31,6 +31,7 @@ class _Wanted:
 
     key: str | None
     psk_root: str | None
+    wrap_key: str | None
     sessions: int
     at_final_try: bool
     write: bool
@@ -45,6 +46,7 @@ class _Wanted:
 @click.option("-c", "--config", metavar="GATEWAY.yaml", type=click.Path(), help="Gateway file that names the tokens.")
 @click.option("--key", metavar="LABEL", help="The gateway's key (default: the file's or the URI's, or the only one).")
 @click.option("--psk-root", metavar="LABEL", help="The root of derived PSKs (default: the file's).")
+@click.option("--wrap-key", metavar="LABEL", help="The key of wrapped PSKs (default: the file's).")
 @click.option("--sessions", type=click.IntRange(1, 64), help="Worker sessions to try (default: the file's, or 4).")
 @click.option("--timeout", type=click.FloatRange(1), default=60.0, help="Seconds that the module has for a check.")
 @click.option("--write", is_flag=True, help="Log in read-write; put a PSK object into the token, and destroy it.")
@@ -55,6 +57,7 @@ def doctor(
     config: str | None,
     key: str | None,
     psk_root: str | None,
+    wrap_key: str | None,
     sessions: int | None,
     timeout: float,
     write: bool,
@@ -78,6 +81,7 @@ def doctor(
     wanted = _Wanted(
         key=key or (gateway.interface.key if gateway else None),
         psk_root=psk_root or (gateway.token.psk_root if gateway else None),
+        wrap_key=wrap_key or (gateway.token.psk_wrap_key if gateway else None),
         sessions=sessions or (gateway.token.sessions if gateway else _SESSIONS),
         at_final_try=yes,
         write=write,
@@ -120,6 +124,7 @@ def _examine(uri: TokenUri, wanted: _Wanted, *, quiet: bool) -> TokenReport:
         uri=uri,
         key=wanted.key or uri.object,
         psk_root=wanted.psk_root,
+        wrap_key=wanted.wrap_key,
         sessions=wanted.sessions,
         strict=wanted.gateway is not None,
         kinds=_kinds(wanted.gateway),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from wghsm.pkcs11_backend._calls import Calls
 from wghsm.pkcs11_backend._doctor_essential import root_check_value
-from wghsm.pkcs11_backend._doctor_gcm import gcm_works
+from wghsm.pkcs11_backend._doctor_gcm import gcm_works, wrap_key_works
 from wghsm.pkcs11_backend._doctor_probe import hmac_works, psk_object_works
 from wghsm.pkcs11_backend._doctor_report import Finding, Found, Level, Step, failed, green, red, yellow
 from wghsm.pkcs11_backend.errors import KeyUnfit, TokenError, TokenFault
@@ -23,10 +23,12 @@ _CKM_SHA256_HMAC = 0x251
 _CKM_AES_GCM = 0x1087
 
 
-def examine_psks(pool: TokenPool, root: str | None, kinds: frozenset[str], objects: Sequence[str]) -> Iterator[Found]:
+def examine_psks(
+    pool: TokenPool, root: str | None, wrap_key: str | None, kinds: frozenset[str], objects: Sequence[str]
+) -> Iterator[Found]:
     """The PSK kinds derived, wrapped and object; red only for one of `kinds`, which the gateway's peers use.
 
-    `objects` are the labels of PSK objects that they use.
+    `root` and `wrap_key` are labels, `objects` those of the PSK objects that peers use.
     """
     yield Step("psk-derived")
     if root is not None:
@@ -40,9 +42,23 @@ def examine_psks(pool: TokenPool, root: str | None, kinds: frozenset[str], objec
     else:
         yield _kind(pool, "derived", _CKM_SHA256_HMAC, "CKM_SHA256_HMAC", hmac_works, kinds)
     yield Step("psk-wrapped")
-    yield _kind(pool, "wrapped", _CKM_AES_GCM, "CKM_AES_GCM", lambda one: gcm_works(one, pool.functions), kinds)
+    if wrap_key is not None:
+        yield _wrap_key(pool, wrap_key)
+    else:
+        yield _kind(pool, "wrapped", _CKM_AES_GCM, "CKM_AES_GCM", lambda one: gcm_works(one, pool.functions), kinds)
     yield Step("psk-object")
     yield _objects_in_use(pool, objects) if objects else _object(pool, kinds)
+
+
+def _wrap_key(pool: TokenPool, label: str) -> Finding:
+    try:
+        works = wrap_key_works(pool, label)
+    except TokenError as error:
+        return failed("psk-wrapped", error)
+    if not works:
+        text = f"the wrapping key {label!r} does not open what it sealed, or opens what is not authentic"
+        return red("psk-wrapped", text, "do not use this token for wrapped PSKs")
+    return green("psk-wrapped", f"wrapping key {label!r} opens what it seals, and nothing else")
 
 
 def _objects_in_use(pool: TokenPool, labels: Sequence[str]) -> Finding:

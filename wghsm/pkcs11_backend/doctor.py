@@ -32,7 +32,7 @@ from wghsm.pkcs11_backend._doctor_report import (
 )
 from wghsm.pkcs11_backend._doctor_sessions import examine_sessions
 from wghsm.pkcs11_backend._doctor_token import examine_flags, examine_mechanisms, may_log_in
-from wghsm.pkcs11_backend.errors import TokenError
+from wghsm.pkcs11_backend.errors import PinRefused, TokenError
 from wghsm.pkcs11_backend.module import Module, load
 from wghsm.pkcs11_backend.pool import TokenPool
 from wghsm.pkcs11_backend.uri import TokenUri
@@ -58,7 +58,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Order:
-    """What to examine. `key` and `psk_root` are labels, None where none is known.
+    """What to examine. `key`, `psk_root` and `wrap_key` are labels, None where none is known.
 
     `sessions` is how many worker sessions are wanted; `strict` says that a gateway file asks for them. `kinds` are the
     PSK kinds that the gateway's peers have (derived, wrapped, object), `objects` the labels of the last. With
@@ -69,6 +69,7 @@ class Order:
     uri: TokenUri
     key: str | None = None
     psk_root: str | None = None
+    wrap_key: str | None = None
     sessions: int = 4
     strict: bool = False
     kinds: frozenset[str] = field(default_factory=frozenset)
@@ -143,6 +144,8 @@ def _steps(order: Order, pin: bytearray | None) -> Iterator[Found]:
         pool = TokenPool.open(order.uri, pin, 0, order.write, at_final_try=order.at_final_try)
     except TokenError as error:
         yield failed("login", error)
+        if isinstance(error, PinRefused):
+            yield from _after_a_refusal(module, order)
         return
     with pool:
         yield green(
@@ -180,6 +183,21 @@ def _token(module: Module, order: Order) -> Generator[Found, None, "Token | None
     return token
 
 
+def _after_a_refusal(module: Module, order: Order) -> Iterator[Found]:
+    """What the token says now about its PIN."""
+    try:
+        module.acquire()
+        try:
+            token = module.find_token(order.uri)
+            for found in examine_flags(token, at_final_try=False):
+                if not isinstance(found, Finding) or found.level is not Level.GREEN:
+                    yield found
+        finally:
+            module.release()
+    except TokenError:
+        return
+
+
 def _logged_in(pool: TokenPool, order: Order) -> Iterator[Found]:
     yield Step("key")
     try:
@@ -192,7 +210,7 @@ def _logged_in(pool: TokenPool, order: Order) -> Iterator[Found]:
         yield red("key", text, "name it with --key, or make one: wghsm key generate LABEL")
     else:
         yield from examine_key(pool, label)
-    yield from examine_psks(pool, order.psk_root, order.kinds, order.objects)
+    yield from examine_psks(pool, order.psk_root, order.wrap_key, order.kinds, order.objects)
     yield from examine_sessions(pool, _usable(pool, label), order.sessions, strict=order.strict)
 
 
