@@ -10,6 +10,8 @@ __all__ = ["wipe"]
 
 # An object's payload starts after the header; the terminating NUL that sizeof(b"") counts stays.
 _BYTES_HEADER = bytes.__basicsize__ - 1
+# From bytearray to bytearray of one length no copy is made in between; a handshake wipes some 200 short buffers.
+_ZEROS = tuple(bytearray(length) for length in range(129))
 
 
 def wipe(buffer: bytearray | bytes | None) -> None:
@@ -22,6 +24,7 @@ def wipe(buffer: bytearray | bytes | None) -> None:
     if buffer is None:
         return
     if isinstance(buffer, bytearray):
-        buffer[:] = bytes(len(buffer))
+        size = len(buffer)
+        buffer[:] = _ZEROS[size] if size < len(_ZEROS) else bytearray(size)
     elif len(buffer) >= 2:
         ctypes.memset(id(buffer) + _BYTES_HEADER, 0, len(buffer))
