@@ -23,7 +23,7 @@ def test_bytes_hold_zeros_in_place_and_their_neighbours_do_not(size: int) -> Non
     neighbours = bytearray(before), bytearray(after)
     wipe(secret)
     assert secret == bytes(size)
-    assert (before, after) == neighbours
+    assert (bytearray(before), bytearray(after)) == neighbours
 
 
 def test_what_the_interpreter_shares_is_left_alone() -> None:
