@@ -82,11 +82,13 @@ def _open(vault: TokenVault, *, wait: bool) -> TokenError | None:
 
 
 def _tell_who_types(child: Child, source: PinSource) -> str:
-    """Say that a person has to type the PIN now; the line for the time after, empty where nobody has to."""
+    """Say that a person has to type the PIN at a pinpad now; the line for the time after, empty where nobody has to."""
     if not source.typed:
         return ""
-    where = "at the token's pinpad" if source.pinpad else "at the terminal (pin-source=prompt)"
-    text = f"waiting for its PIN to be typed {where}: an operator must be there"
+    if not source.pinpad:
+        # The prompt itself asks for it, at a terminal that shows the log as well.
+        return "after a restart an operator must type its PIN at the terminal (pin-source=prompt)"
+    text = "waiting for its PIN to be typed at the token's pinpad: an operator must be there"
     _log.warning("the token is away: %s", text)
     child.report(m.TokenStatus("away", time.time_ns(), text))
-    return f"after a restart an operator must type its PIN {where}"
+    return "after a restart an operator must type its PIN at the token's pinpad"
