@@ -2,14 +2,17 @@
 
 import errno
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.supervisor.support import KEYS, change, two_peers
+from tests.unit.supervisor.support import KEYS, change, gateway, peer, two_peers
+from wghsm import config
 from wghsm.ipc import messages as m
 from wghsm.supervisor import model as model_room
+from wghsm.supervisor.changes import custodian_parts
 from wghsm.supervisor.model import Model, Refusal, applied, difference
 
 
@@ -129,6 +132,38 @@ def test_endpoint_and_keepalive_are_for_the_handshake_process_alone() -> None:
     assert found.moved == {0}
     assert not found.psk_changed
     assert not found.routes
+
+
+def test_wrapped_psks_come_from_their_files() -> None:
+    files = {Path("/a"): [(7, b"new"), (6, b"old"), (5, b"older")], Path("/b"): [(0, b"only")]}
+    peers = (
+        peer(number, f"10.{number}.0.0/24").model_copy(update={"preshared_key": config.PskWrapped(path)})
+        for number, path in enumerate(files)
+    )
+    model = model_room.initial(gateway(*peers), files)
+    assert [one.psk for one in model.peers.values()] == [m.PskWrapped(7, b"new", 6, b"old"), m.PskWrapped(0, b"only")]
+
+
+def test_the_way_from_none_is_told_to_the_custodian_until_a_client_sets_a_psk() -> None:
+    migrating = peer(0, "10.0.0.0/24").model_copy(update={"migrate_from_none": True})
+    old = model_room.initial(gateway(migrating, peer(1)))
+    (part,) = custodian_parts(old.peers.values(), lambda: 1)
+    assert [told.migrate_from_none for told in part.upsert] == [True, False]
+    new = apply(old, change(m.PeerChange(KEYS[0], psk=m.PskObject("label"))), runtime_psks=True)
+    assert not new.peers[KEYS[0]].migrate_from_none
+
+
+def test_where_psks_are_required_no_client_brings_a_peer_without() -> None:
+    def asked(*wanted: m.PeerChange) -> Model | Refusal:
+        return applied(two_peers(), change(*wanted), runtime_psks=True, own_key=None, psk_required=True)
+
+    for wanted in ((m.PeerChange(KEYS[5]),), (m.PeerChange(KEYS[0], remove=True), m.PeerChange(KEYS[0]))):
+        refused = asked(*wanted)
+        assert isinstance(refused, Refusal)
+        assert refused.errno == errno.EPERM
+        assert "psk: required" in refused.text
+    assert isinstance(asked(m.PeerChange(KEYS[5], psk=m.PskObject("label"))), Model)
+    assert isinstance(asked(m.PeerChange(KEYS[0], persistent_keepalive=1)), Model)
 
 
 def test_a_psk_of_the_control_protocol_needs_the_authority() -> None:
