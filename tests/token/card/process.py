@@ -26,6 +26,7 @@ _ADMIN_PIN = b"12345678"
 _OFF, _ON, _RESET, _ATR = 0, 1, 2, 4
 # SELECT DATA, by which OpenSC chooses among a version 3 card's certificates; jcecard does not know it, and has none.
 _SELECT_DATA = 0xA5
+_VERIFY = 0x20
 _PATIENCE = 60.0
 
 
@@ -43,7 +44,7 @@ class Card:
             bytes.fromhex("00DA00C20B122B060104019755010501"),
             bytes.fromhex("0047800002B80000"),
         ):
-            answer = self._card.process_apdu(command)
+            answer: bytes = self._card.process_apdu(command)
             if answer[-2:] != b"\x90\x00":
                 raise RuntimeError(f"the card refused {command[:4].hex()}: {answer[-2:].hex()}")
         self._card.power_off()
@@ -74,14 +75,25 @@ class Card:
         (length,) = struct.unpack(">H", self._receive(2))
         message = self._receive(length)
         if length != 1:
-            known = message[1] != _SELECT_DATA
-            self._send(self._card.process_apdu(message) if known else b"\x90\x00")
-            return None
-        if message[0] == _ATR:
+            self._send(self._apdu(message))
+        elif message[0] == _ATR:
             self._send(self._card.get_atr())
         else:
-            {_OFF: self._card.power_off, _ON: self._card.power_on, _RESET: self._card.reset}[message[0]]()
-        return message[0]
+            # A reset, too, ends what a PIN has opened: jcecard alone would keep it.
+            if message[0] in (_OFF, _RESET):
+                self._card.power_off()
+            if message[0] in (_ON, _RESET):
+                self._card.power_on()
+        return message[0] if length == 1 else None
+
+    def _apdu(self, command: bytes) -> bytes:
+        if command[1] == _SELECT_DATA:
+            return b"\x90\x00"
+        answer: bytes = self._card.process_apdu(command)
+        if command[1] == _VERIFY and len(command) > 5 and answer != b"\x90\x00":
+            # As a card does, and jcecard does not: a wrong PIN closes what the right one has opened.
+            self._card._security._verified_pins.discard(command[3])
+        return answer
 
     def _send(self, data: bytes) -> None:
         if self._reader is not None:
