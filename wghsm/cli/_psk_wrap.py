@@ -5,6 +5,7 @@ PSK on standard input (or generated) -> AES-GCM in the token -> FILE: the new ep
 
 import base64
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,7 @@ import click
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._psk_export import peer_of
-from wghsm.cli._psk_file import replace_file
+from wghsm.cli._psk_file import locked, replace_file
 from wghsm.cli._psk_input import read_psk
 from wghsm.cli._target import Target, target_of
 from wghsm.exits import ExitCode
@@ -59,7 +60,8 @@ def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, co
         return
     if peer is None:
         raise _bad("name the peer whose PSK is wrapped, or --make-key")
-    report = _wrap(target, gateway, peer, label, epoch, generate=generate)
+    with locked(Path(config)):
+        report = _wrap(target, gateway, peer, label, epoch, generate=generate)
     if as_json:
         print_json(report)
     else:

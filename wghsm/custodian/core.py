@@ -118,9 +118,12 @@ class Core:
         """Take the supervisor's word for who may be talked to."""
         self._wall_ahead = unix_ns - now
         told = [peer for peer in message.upsert if peer.public_key != self._vault.public_key]
+        kinds = {peer.public_key: kind_of(known.psk) for peer in told if (known := self.rules.by_key(peer.public_key))}
         self.rules.update(told, message.remove)
         effects: list[Effect] = []
         for peer in told:
+            if kinds.get(peer.public_key, kind_of(peer.psk)) != kind_of(peer.psk):
+                effects.append(ShowPsk(peer.peer, 0))
             key, psk = peer.public_key, peer.psk
             effects += self._remember(key, psk, self._epochs.told(key, psk, unix_ns))
             record = self._epochs.record(key, psk)
@@ -203,10 +206,15 @@ class Core:
             return self._refuse(message.request, Counter.MALFORMED)
         if is_low_order(message.ephemeral):
             return self._refuse(message.request, Counter.LOW_ORDER_POINT)
+        # What the handle was made with may be outdated: the peer can have proven a newer PSK since.
+        allowed = self._choices(handle.peer, now)
+        choices = tuple(source for source in handle.choices if source in allowed)
+        if not choices:
+            return self._refuse(message.request, Counter.PSK_OUTDATED)
         if refused := self._unavailable() or self.rules.begin(handle.peer):
             return self._refuse(message.request, refused)
         handle.in_use = True
-        work = partial(_read_response, handle, message.ephemeral, message.empty)
+        work = partial(_read_response, handle, choices, message.ephemeral, message.empty)
         return self._submit(
             work, partial(self._responded, handle, message), partial(self._response_failed, handle, message)
         )
@@ -354,6 +362,9 @@ class Core:
             return self._refuse(message.request, _cause(keys, Counter.BAD_RESPONSE))
         peer, psk = handle.peer, handle.custody.psk_source
         self.rules.close_handle(peer)
+        if psk not in self._choices(peer, now):
+            keys.wipe()
+            return self._refuse(message.request, Counter.PSK_OUTDATED)
         session = self.rules.next_number()
         self.accepted += 1
         # Its last offer came to nothing: the peer has answered us since.
@@ -448,14 +459,16 @@ def _respond(responder: Responder, ephemeral: bytearray) -> tuple[ResponseFields
     return fields if isinstance(fields, Rejected) else (fields, responder.session_keys())
 
 
-def _read_response(handle: Handle, ephemeral: bytes, empty: bytes) -> SessionKeys | Rejected:
+def _read_response(
+    handle: Handle, choices: tuple[m.PskSource, ...], ephemeral: bytes, empty: bytes
+) -> SessionKeys | Rejected:
     """Try the PSKs one after the other; a wrong one leaves the handshake as it was."""
     custody = handle.custody
     keys: SessionKeys | Rejected = Rejected(Reason.AUTHENTICATION)
-    if len(handle.choices) > 1:
+    if len(choices) > 1:
         custody.keep_dh()
     try:
-        for source in handle.choices:
+        for source in choices:
             custody.use(source)
             keys = handle.initiator.read_response(ephemeral, empty)
             if not isinstance(keys, Rejected) or keys.reason is not Reason.AUTHENTICATION:

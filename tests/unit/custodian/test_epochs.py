@@ -238,6 +238,52 @@ def test_a_wrong_response_leaves_both_epochs_to_the_right_one() -> None:
     assert driver.disk.psks[peer.public, "derived"] == Record(0, 1, driver.unix)
 
 
+def test_an_open_handle_is_no_way_back() -> None:
+    vault = SoftwareVault(_PRIVATE)
+    driver, old, moved = Driver(vault), _peer(vault, _derived(1), _derived(0)), _peer(vault, _derived(1), _derived(1))
+    driver.add(old)
+    assert isinstance(driver.ask(moved.initiation(1, driver.unix)), m.InitiationAccepted)
+    created = driver.ask(m.CreateInitiation(2, 7, 1))
+    assert isinstance(created, m.InitiationCreated)
+    response, _, _ = old.respond(3, created)
+    driver.confirm(driver.installs[-1])
+    assert driver.ask(response) == m.Refused(3)
+    assert driver.counts[Counter.BAD_RESPONSE] == 1
+    right, _, _ = moved.respond(4, created)
+    assert isinstance(driver.ask(right), m.ResponseAccepted)
+
+
+def test_an_old_response_that_a_worker_has_already_is_refused_in_the_end() -> None:
+    vault = SoftwareVault(_PRIVATE)
+    driver, old, moved = Driver(vault), _peer(vault, _derived(1), _derived(0)), _peer(vault, _derived(1), _derived(1))
+    driver.add(old)
+    driver.ask(moved.initiation(1, driver.unix))
+    created = driver.ask(m.CreateInitiation(2, 7, 1))
+    assert isinstance(created, m.InitiationCreated)
+    response, _, _ = old.respond(3, created)
+    driver.send(response)
+    driver.work()
+    driver.confirm(driver.installs[-1])
+    driver.settle()
+    assert driver.answers[-1] == m.Refused(3)
+    assert driver.counts[Counter.PSK_OUTDATED] == 1
+    assert len(driver.installs) == 1
+
+
+def test_what_is_shown_belongs_to_the_files_kind() -> None:
+    vault = SoftwareVault(_PRIVATE)
+    driver, peer = Driver(vault), _peer(vault, _derived(3), _derived(3))
+    driver.add(peer)
+    assert _called(driver, peer, 1)
+    assert driver.shown == {7: 5}
+    driver.add(peer)
+    assert driver.shown == {7: 5}
+    driver.add(_peer(vault, m.PskObject("o"), _NONE))
+    assert driver.shown == {7: 0}
+    driver.add(peer)
+    assert driver.shown == {7: 5}
+
+
 @dataclass
 class _Site:
     """A peer in the machine below: the epoch it mixes in, and the highest one that it has proven."""
