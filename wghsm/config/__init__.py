@@ -12,7 +12,8 @@ not looked up.
 from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._load import load, load_text
 from wghsm.config._model import Gateway, Interface, Peer, Token, Users
-from wghsm.config._values import Endpoint, PskDerived, PskNone, PskObject, PskWrapped
+from wghsm.config._psk import PskDerived, PskNone, PskObject, PskWrapped
+from wghsm.config._values import Endpoint
 from wghsm.config._wrapped import WrappedPsk, format_wrapped, read_wrapped, read_wrapped_files
 
 __all__ = [

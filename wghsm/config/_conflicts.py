@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pydantic_core import PydanticCustomError
 
+from wghsm.config import _psk as p
 from wghsm.config import _values as v
 from wghsm.config._model import Users
 from wghsm.config._yaml import Document, Path, Raw, Scalar
@@ -137,15 +138,15 @@ def _null(raw: object) -> bool | None:
 def _token_needs(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
     token = _entries(_entries(document.root).get("token"))
     for index, peer in enumerate(peers):
-        psk = _good(v.psk, peer.get("preshared_key"))
+        psk = _good(p.psk, peer.get("preshared_key"))
         line = document.line(("peers", index, "preshared_key"))
-        if isinstance(psk, v.PskDerived) and "psk_root" not in token:
+        if isinstance(psk, p.PskDerived) and "psk_root" not in token:
             yield (
                 line,
                 "preshared_key: derived needs token.psk_root, which is not set",
                 "make a root with `wghsm psk derive-root LABEL` and write psk_root: LABEL under token:",
             )
-        if isinstance(psk, v.PskWrapped) and "psk_wrap_key" not in token:
+        if isinstance(psk, p.PskWrapped) and "psk_wrap_key" not in token:
             yield (
                 line,
                 "preshared_key: wrapped:FILE needs token.psk_wrap_key, which is not set",
@@ -156,13 +157,13 @@ def _token_needs(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_F
 def _shared_psks(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
     seen: dict[Hashable, Path] = {}
     for index, peer in enumerate(peers):
-        psk = _good(v.psk, peer.get("preshared_key"))
-        if not isinstance(psk, v.PskObject | v.PskWrapped):
+        psk = _good(p.psk, peer.get("preshared_key"))
+        if not isinstance(psk, p.PskObject | p.PskWrapped):
             continue
         path: Path = ("peers", index, "preshared_key")
         first = seen.setdefault(psk, path)
         if first != path:
-            what = "one label" if isinstance(psk, v.PskObject) else "one file"
+            what = "one label" if isinstance(psk, p.PskObject) else "one file"
             message = f"two peers with {what} for their pre-shared keys; the other is on line {document.line(first)}"
             yield document.line(path), message, "give each peer a pre-shared key of its own"
 
@@ -170,15 +171,15 @@ def _shared_psks(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_F
 def _without_psk(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
     required = _good(lambda x: v.choice(x, ("optional", "required"), "psk"), _entries(document.root).get("psk"))
     for index, peer in enumerate(peers):
-        psk = _good(v.psk, peer.get("preshared_key"))
+        psk = _good(p.psk, peer.get("preshared_key"))
         path: Path = ("peers", index, "preshared_key")
         migrates = _good(lambda x: v.flag(x, "migrate_from_none"), peer.get("migrate_from_none"))
-        if isinstance(psk, v.PskNone) and required == "required":
+        if isinstance(psk, p.PskNone) and required == "required":
             yield document.line(path), "psk: required, and this peer has none", "give it one, such as derived"
         if migrates and required == "required":
             message = "psk: required, and migrate_from_none lets this peer in without one"
             yield document.line(("peers", index, "migrate_from_none")), message, "remove one of the two"
-        if migrates and isinstance(psk, v.PskNone):
+        if migrates and isinstance(psk, p.PskNone):
             message = "migrate_from_none leads from none to a pre-shared key, and preshared_key is none"
             yield document.line(("peers", index, "migrate_from_none")), message, "write derived, or remove the line"
 

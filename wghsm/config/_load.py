@@ -15,8 +15,8 @@ from pydantic_core import ErrorDetails
 from wghsm.config._conflicts import conflicts
 from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._model import Gateway
+from wghsm.config._psk import PskWrapped
 from wghsm.config._unknown import unknown_key
-from wghsm.config._values import PskWrapped
 from wghsm.config._yaml import Document, parse
 
 __all__ = ["load", "load_text"]

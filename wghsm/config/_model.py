@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator, model_validator
 
+from wghsm.config import _psk as p
 from wghsm.config import _values as v
 from wghsm.config._yaml import Scalar
 
@@ -103,7 +104,7 @@ class Peer(_Section):
 
     name: Annotated[str, PlainValidator(v.peer_name)]
     public_key: Annotated[bytes, PlainValidator(v.public_key)]
-    preshared_key: Annotated[v.Psk, PlainValidator(v.psk)]
+    preshared_key: Annotated[p.Psk, PlainValidator(p.psk)]
     migrate_from_none: Annotated[bool, PlainValidator(lambda x: v.flag(x, "migrate_from_none"))] = False
     endpoint: Annotated[v.Endpoint | None, PlainValidator(lambda x: None if x is None else v.endpoint(x))] = None
     allowed_ips: Annotated[

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._model import Gateway
-from wghsm.config._values import PskWrapped
+from wghsm.config._psk import PskWrapped
 
 __all__ = ["WrappedPsk", "format_wrapped", "read_wrapped", "read_wrapped_files"]
 

@@ -14,8 +14,6 @@ inside the cause is counted.
 
 from __future__ import annotations
 
-import base64
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,9 +21,9 @@ from wghsm.ipc import Counter
 from wghsm.ipc import messages as m
 from wghsm.noise import Initiator, Rejected, Responder, is_low_order, tai64n
 from wghsm.noise.constants import AUTHTAG_LEN, PUBLIC_KEY_LEN, SYMMETRIC_KEY_LEN, TIMESTAMP_LEN
-from wghsm.noise.results import Reason
-from wghsm.pkcs11_backend import PointRefused, TokenError
+from wghsm.pkcs11_backend import TokenError
 
+from .attempts import Accepting, Creating, blame, cause_of, days, outdated, read_response, respond, suspect
 from .custody import TokenCustody, Vault
 from .effects import (
     Answer,
@@ -38,7 +36,6 @@ from .effects import (
     Report,
     ShowPsk,
     Submit,
-    Suspect,
 )
 from .epochs import Epochs, Offer, Record, epoch_of, kind_of, next_offer, shown
 from .rules import Handle, KnownPeer, Rules, WallClock
@@ -54,31 +51,6 @@ MAX_PENDING = 1024
 """Requests at the token or waiting for it; more are refused, the handshake process answers with cookies first."""
 
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True, eq=False)
-class _Accepting:
-    """An initiation of a stranger in progress."""
-
-    message: m.AcceptInitiation
-    generation: int
-    custody: TokenCustody
-    responder: Responder
-    peer: KnownPeer | None = None
-    holds_place: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Creating:
-    """An own initiation in progress."""
-
-    message: m.CreateInitiation
-    generation: int
-    peer: KnownPeer
-    own_ns: int
-    choices: tuple[m.PskSource, ...]
-    custody: TokenCustody
-    initiator: Initiator
 
 
 class Core:
@@ -130,7 +102,7 @@ class Core:
             if record is not None and record.confirmed is not None:
                 effects.append(ShowPsk(peer.peer, record.confirmed + 2))
                 if epoch_of(psk) < record.confirmed:
-                    effects.append(Report(_outdated(peer, record.confirmed)))
+                    effects.append(Report(outdated(peer, record.confirmed)))
         return effects
 
     def confirm_session(self, message: m.ConfirmSession) -> list[Effect]:
@@ -155,11 +127,11 @@ class Core:
         ahead = 0 if self._looked or self.rules.last_own is None else self.rules.last_own - unix_ns
         self._looked = True
         if ahead > self.rules.times.clock_jump:
-            return [Report(f"the wall clock is {_days(ahead)} behind the last own timestamp, which goes on from there")]
+            return [Report(f"the wall clock is {days(ahead)} behind the last own timestamp, which goes on from there")]
         jump = self._clock.jump(unix_ns, now)
         if jump is None:
             return []
-        return [Report(f"the wall clock was moved {'forwards' if jump > 0 else 'backwards'} by {_days(abs(jump))}")]
+        return [Report(f"the wall clock was moved {'forwards' if jump > 0 else 'backwards'} by {days(abs(jump))}")]
 
     def accept_initiation(self, message: m.AcceptInitiation, _now: int) -> list[Effect]:
         """Message 1 of a stranger."""
@@ -171,7 +143,7 @@ class Core:
         if refused := self._unavailable():
             return self._refuse(message.request, refused)
         custody = TokenCustody(self._vault)
-        attempt = _Accepting(message, self._generation, custody, Responder(custody))
+        attempt = Accepting(message, self._generation, custody, Responder(custody))
         work = partial(attempt.responder.read_static, message.ephemeral, message.static)
         return self._submit(work, partial(self._identified, attempt), partial(self._accept_failed, attempt))
 
@@ -191,7 +163,7 @@ class Core:
         custody.bind(peer)
         initiator = Initiator(custody, peer.public_key)
         own_ns = tai64n.to_unix_ns(timestamp)
-        attempt = _Creating(message, self._generation, peer, own_ns, choices, custody, initiator)
+        attempt = Creating(message, self._generation, peer, own_ns, choices, custody, initiator)
         work = partial(initiator.write_initiation, self._entropy(SYMMETRIC_KEY_LEN), timestamp)
         if custody.has_static_static:
             return effects + self._created(attempt, work(), now)
@@ -214,7 +186,7 @@ class Core:
         if refused := self._unavailable() or self.rules.begin(handle.peer):
             return self._refuse(message.request, refused)
         handle.in_use = True
-        work = partial(_read_response, handle, choices, message.ephemeral, message.empty)
+        work = partial(read_response, handle, choices, message.ephemeral, message.empty)
         return self._submit(
             work, partial(self._responded, handle, message), partial(self._response_failed, handle, message)
         )
@@ -226,9 +198,9 @@ class Core:
 
     # The steps of AcceptInitiation.
 
-    def _identified(self, attempt: _Accepting, static: bytes | Rejected, now: int) -> list[Effect]:
+    def _identified(self, attempt: Accepting, static: bytes | Rejected, now: int) -> list[Effect]:
         if isinstance(static, Rejected):
-            return self._end_accept(attempt, _cause(static, Counter.BAD_STATIC))
+            return self._end_accept(attempt, cause_of(static, Counter.BAD_STATIC))
         peer = attempt.peer = self.rules.by_key(static)
         if peer is None or attempt.generation != self._generation:
             return self._end_accept(attempt, Counter.UNKNOWN_PEER)
@@ -241,13 +213,13 @@ class Core:
             return self._end_accept(attempt, refused)
         return self._submit(work, partial(self._proven, attempt), partial(self._accept_failed, attempt))
 
-    def _proven(self, attempt: _Accepting, timestamp: bytes | Rejected, now: int) -> list[Effect]:
+    def _proven(self, attempt: Accepting, timestamp: bytes | Rejected, now: int) -> list[Effect]:
         peer = attempt.peer
         if peer is None or not self.rules.is_current(peer):
             return self._end_accept(attempt, Counter.UNKNOWN_PEER)
         self._keep_static_static(peer, attempt.custody)
         if isinstance(timestamp, Rejected):
-            return self._end_accept(attempt, _cause(timestamp, Counter.BAD_TIMESTAMP))
+            return self._end_accept(attempt, cause_of(timestamp, Counter.BAD_TIMESTAMP))
         if not (choices := self._choices(peer, now)):
             return self._end_accept(attempt, Counter.PSK_OUTDATED)
         if refused := self.rules.judge(peer, timestamp, now) or self._take_place(attempt):
@@ -255,16 +227,16 @@ class Core:
         self.rules.consume(peer, timestamp, now)
         attempt.custody.use(next_offer(choices, peer.offer, now, self.rules.times.handle_lifetime))
         remember: list[Effect] = [Remember(peer.public_key, timestamp)]
-        work = partial(_respond, attempt.responder, self._entropy(SYMMETRIC_KEY_LEN))
+        work = partial(respond, attempt.responder, self._entropy(SYMMETRIC_KEY_LEN))
         if isinstance(attempt.custody.psk_source, m.PskNone):
             return remember + self._accepted(attempt, work(), now)
         return remember + self._submit(work, partial(self._accepted, attempt), partial(self._accept_failed, attempt))
 
     def _accepted(
-        self, attempt: _Accepting, result: tuple[ResponseFields, SessionKeys] | Rejected, now: int
+        self, attempt: Accepting, result: tuple[ResponseFields, SessionKeys] | Rejected, now: int
     ) -> list[Effect]:
         if isinstance(result, Rejected):
-            return self._end_accept(attempt, _cause(result, Counter.LOW_ORDER_POINT))
+            return self._end_accept(attempt, cause_of(result, Counter.LOW_ORDER_POINT))
         fields, keys = result
         peer, message = attempt.peer, attempt.message
         if peer is None or not self.rules.is_current(peer) or attempt.generation != self._generation:
@@ -290,29 +262,29 @@ class Core:
             )
         ]
 
-    def _accept_failed(self, attempt: _Accepting, error: TokenError, _now: int) -> list[Effect]:
-        return self._end_accept(attempt, _blame(error)) + _suspect(error)
+    def _accept_failed(self, attempt: Accepting, error: TokenError, _now: int) -> list[Effect]:
+        return self._end_accept(attempt, blame(error)) + suspect(error)
 
-    def _take_place(self, attempt: _Accepting) -> Counter | None:
+    def _take_place(self, attempt: Accepting) -> Counter | None:
         if attempt.holds_place or attempt.peer is None:
             return None
         refused = self.rules.begin(attempt.peer)
         attempt.holds_place = refused is None
         return refused
 
-    def _release(self, attempt: _Accepting) -> None:
+    def _release(self, attempt: Accepting) -> None:
         attempt.responder.wipe()
         attempt.custody.wipe()
         if attempt.holds_place and attempt.peer is not None:
             self.rules.end(attempt.peer)
 
-    def _end_accept(self, attempt: _Accepting, cause: Counter) -> list[Effect]:
+    def _end_accept(self, attempt: Accepting, cause: Counter) -> list[Effect]:
         self._release(attempt)
         return self._refuse(attempt.message.request, cause, attempt.generation)
 
     # The steps of CreateInitiation.
 
-    def _created(self, attempt: _Creating, fields: InitiationFields | Rejected, now: int) -> list[Effect]:
+    def _created(self, attempt: Creating, fields: InitiationFields | Rejected, now: int) -> list[Effect]:
         peer, message = attempt.peer, attempt.message
         self.rules.end(peer)
         current = self.rules.is_current(peer)
@@ -321,7 +293,7 @@ class Core:
         attempt.custody.wipe()
         if isinstance(fields, Rejected) or not current or attempt.generation != self._generation:
             attempt.initiator.wipe()
-            cause = _cause(fields, Counter.LOW_ORDER_POINT) if isinstance(fields, Rejected) else Counter.UNKNOWN_PEER
+            cause = cause_of(fields, Counter.LOW_ORDER_POINT) if isinstance(fields, Rejected) else Counter.UNKNOWN_PEER
             return self._refuse(message.request, cause, attempt.generation)
         number = self.rules.next_number()
         self.rules.open_handle(
@@ -342,11 +314,11 @@ class Core:
         )
         return [RememberOwn(attempt.own_ns), Answer(answer)]
 
-    def _create_failed(self, attempt: _Creating, error: TokenError, _now: int) -> list[Effect]:
+    def _create_failed(self, attempt: Creating, error: TokenError, _now: int) -> list[Effect]:
         self.rules.end(attempt.peer)
         attempt.initiator.wipe()
         attempt.custody.wipe()
-        return self._refuse(attempt.message.request, _blame(error), attempt.generation) + _suspect(error)
+        return self._refuse(attempt.message.request, blame(error), attempt.generation) + suspect(error)
 
     # The step of AcceptResponse.
 
@@ -359,7 +331,7 @@ class Core:
                 keys.wipe()
             return self._refuse_late(message.request, handle)
         if isinstance(keys, Rejected):
-            return self._refuse(message.request, _cause(keys, Counter.BAD_RESPONSE))
+            return self._refuse(message.request, cause_of(keys, Counter.BAD_RESPONSE))
         peer, psk = handle.peer, handle.custody.psk_source
         self.rules.close_handle(peer)
         if psk not in self._choices(peer, now):
@@ -387,8 +359,8 @@ class Core:
     def _response_failed(self, handle: Handle, message: m.AcceptResponse, error: TokenError, _now: int) -> list[Effect]:
         self._give_back(handle)
         if not self.rules.is_open(handle):
-            return self._refuse_late(message.request, handle) + _suspect(error)
-        return self._refuse(message.request, _blame(error)) + _suspect(error)
+            return self._refuse_late(message.request, handle) + suspect(error)
+        return self._refuse(message.request, blame(error)) + suspect(error)
 
     def _give_back(self, handle: Handle) -> None:
         handle.in_use = False
@@ -452,51 +424,3 @@ class Core:
     def _keep_static_static(self, peer: KnownPeer, custody: TokenCustody) -> None:
         if self._cache and custody.asked and peer.static_static is None:
             peer.static_static = custody.take_static_static()
-
-
-def _respond(responder: Responder, ephemeral: bytearray) -> tuple[ResponseFields, SessionKeys] | Rejected:
-    fields = responder.write_response(ephemeral)
-    return fields if isinstance(fields, Rejected) else (fields, responder.session_keys())
-
-
-def _read_response(
-    handle: Handle, choices: tuple[m.PskSource, ...], ephemeral: bytes, empty: bytes
-) -> SessionKeys | Rejected:
-    """Try the PSKs one after the other; a wrong one leaves the handshake as it was."""
-    custody = handle.custody
-    keys: SessionKeys | Rejected = Rejected(Reason.AUTHENTICATION)
-    if len(choices) > 1:
-        custody.keep_dh()
-    try:
-        for source in choices:
-            custody.use(source)
-            keys = handle.initiator.read_response(ephemeral, empty)
-            if not isinstance(keys, Rejected) or keys.reason is not Reason.AUTHENTICATION:
-                break
-    finally:
-        custody.forget_dh()
-    return keys
-
-
-def _outdated(peer: m.CustodianPeer, confirmed: int) -> str:
-    key = base64.b64encode(peer.public_key).decode()
-    return (
-        f"peer {key} has used the {kind_of(peer.psk)} PSK of epoch {confirmed}, the gateway file says "
-        f"{epoch_of(peer.psk)}: it is refused until the file has {confirmed} or a later one"
-    )
-
-
-def _days(nanoseconds: int) -> str:
-    return f"{nanoseconds / 86_400e9:.1f} days"
-
-
-def _cause(rejected: Rejected, otherwise: Counter) -> Counter:
-    return Counter.LOW_ORDER_POINT if rejected.reason is Reason.ZERO_DH else otherwise
-
-
-def _blame(error: TokenError) -> Counter:
-    return Counter.LOW_ORDER_POINT if isinstance(error, PointRefused) else Counter.TOKEN_FAULT
-
-
-def _suspect(error: TokenError) -> list[Effect]:
-    return [] if isinstance(error, PointRefused) else [Suspect(error)]
