@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.token.custodian_process import LABEL_PSK, PATIENCE, UID, Custodian, GatewayToken, _provision
 from tests.token.rig import Rig, rig_token
+from wghsm.ipc import ChannelKind
 from wghsm.ipc import messages as m
 from wghsm.noise import Rejected
 from wghsm.noise.constants import INITIATION_FLOOD_GUARD
@@ -94,12 +95,19 @@ class Watched(Custodian):
         self.began = self.receive(self.home, m.TokenStatus)
         return super().ready()
 
-    def asked(self, peer: SoftwarePeer) -> m.Message:
-        """The answer to a fresh initiation of the peer."""
+    def begin(self, peer: SoftwarePeer) -> None:
+        """Send a fresh initiation of the peer; its answer is left to come."""
         self.number += 1
         while (wait := peer.last_initiation + INITIATION_FLOOD_GUARD - boottime()) > 0:
             time.sleep(wait / 1e9)
-        answer = self.ask(peer.initiation(self.number, time.time_ns()))
+        self.send(ChannelKind.HANDSHAKE_CUSTODIAN, peer.initiation(self.number, time.time_ns()))
+        peer.last_initiation = boottime()
+
+    def asked(self, peer: SoftwarePeer) -> m.Message:
+        """The answer to a fresh initiation of the peer."""
+        self.begin(peer)
+        answer = self.receive(ChannelKind.HANDSHAKE_CUSTODIAN, m.Message)
+        # Not before: a slow token may have taken longer than the guard's time.
         peer.last_initiation = boottime()
         return answer
 
@@ -110,9 +118,12 @@ class Watched(Custodian):
             return False
         assert isinstance(answer, m.InitiationAccepted), self.log_text()
         theirs = peer.finish(answer)
-        assert not isinstance(theirs, Rejected)
         receive, send = self.installed()
+        if isinstance(theirs, Rejected):
+            # Another of the peer's pre-shared keys had its turn.
+            return False
         assert (bytes(theirs.send), bytes(theirs.receive)) == (receive.key, send.key)
+        self.send(ChannelKind.HANDSHAKE_CUSTODIAN, m.ConfirmSession(answer.session, peer.slot))
         return True
 
     def until_accepted(self, peer: SoftwarePeer) -> float:
@@ -122,6 +133,12 @@ class Watched(Custodian):
             assert time.monotonic() - began < PATIENCE, self.log_text()
             time.sleep(0.02)
         return time.monotonic() - began
+
+    def forget_status(self) -> None:
+        """Drop what its supervisor has been told so far."""
+        for _ in self.channels[self.home].messages(1000):
+            pass
+        self.waiting[self.home].clear()
 
     def status(self, state: str, token: str | None = None) -> m.TokenStatus:
         """Wait for a status with this state (and token)."""

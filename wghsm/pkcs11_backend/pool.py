@@ -12,6 +12,7 @@ A session is used by one thread at a time: `session()` lends one and takes it ba
 PKCS11.md section 3 and renews the handles inside the PrivateKey, RootSecret and StoredPsk values handed out before.
 """
 
+import contextlib
 import os
 import queue
 import threading
@@ -56,6 +57,7 @@ class WorkerSession:
 
     def __init__(self) -> None:
         self._calls: Calls | None = None
+        self._begins = False
 
     def derive(self, key: PrivateKey, public: bytes) -> bytearray:
         """Return X25519(key, public) as 32 bytes; `public` is 32 raw bytes. The caller wipes the result.
@@ -66,6 +68,7 @@ class WorkerSession:
 
     def derived_psk(self, root: RootSecret, gateway_public: bytes, peer_public: bytes, epoch: int) -> bytearray:
         """Return the derived PSK of a peer, 32 bytes, which the caller wipes. Raises TokenFault, ValueError."""
+        self._begins = True
         return self._ready().hmac_sha256(root.handle, psk_message(gateway_public, peer_public, epoch))
 
     def read_psk(self, psk: StoredPsk) -> bytearray:
@@ -75,6 +78,7 @@ class WorkerSession:
     @property
     def handle(self) -> int:
         """The CK_SESSION_HANDLE (this room only). Raises TokenFault."""
+        self._begins = True
         return self._ready().session
 
     def _ready(self) -> Calls:
@@ -196,8 +200,14 @@ class TokenPool:
             worker = self._idle.get(timeout=timeout)
         except queue.Empty:
             raise TokenFault(0x0B1, "waiting for a free session") from None
+        worker._begins = False
         try:
             yield worker
+        except TokenFault:
+            # An operation of several calls that broke off may stay active, and would bar the next one for good.
+            if worker._begins:
+                self._replace(worker)
+            raise
         finally:
             self._idle.put(worker)
 
@@ -368,6 +378,17 @@ class TokenPool:
                 self.find_psk(label)
             except KeyNotFound:
                 continue
+
+    def _replace(self, worker: WorkerSession) -> None:
+        """Open the session of a lent worker anew; without one, if that fails, it waits for the recovery."""
+        calls, worker._calls = worker._calls, None
+        if calls is None or self._token is None:
+            return
+        functions = self._module.functions
+        functions.close_session(calls.session)
+        with contextlib.suppress(TokenFault):
+            session = open_session(functions, self._token, read_write=self.read_write, which="a worker session anew")
+            worker._calls = Calls(functions, session)
 
     def _drop_sessions(self) -> None:
         """Close what is open, whatever the token says to it: afterwards nothing uses an old handle."""
