@@ -114,6 +114,11 @@ def _uris(document: Document) -> Iterator[_Fault]:
         )
     elif "uris" in token and not _items(uris) and (isinstance(uris, list) or _good(_null, uris) is not None):
         yield document.line(("token", "uris")), "uris is empty", "write at least one pkcs11: URI"
+    authority = _entries(_entries(document.root).get("interface")).get("authority")
+    at_run_time = _good(lambda x: v.choice(x, ("runtime",), "authority"), authority) is not None
+    if at_run_time and len(_items(uris)) > 1:
+        message = "authority: runtime writes pre-shared keys into the token in use, and the others would lack them"
+        yield document.line(("token", "uris")), message, "name one token with uri:, or write authority: file"
     seen: dict[str, Path] = {}
     for place, raw in enumerate(_items(uris)):
         uri = _good(v.token_uri, raw)

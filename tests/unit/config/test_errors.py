@@ -253,6 +253,12 @@ def test_a_clear_psk_is_told_where_to_go() -> None:
     assert "wghsm psk put LABEL" in problem.remedy
 
 
+def test_several_tokens_and_psks_written_at_run_time() -> None:
+    several = GOOD.replace(f'  uri: "{URI}"', f'  uris: ["{URI}", "{URI.replace("token=gw", "token=b")}"]')
+    (problem,) = problems(several.replace("authority: file", "authority: runtime"))
+    assert (problem.line, problem.remedy) == (3, "name one token with uri:, or write authority: file")
+
+
 def test_a_pin_in_the_uri_is_told_where_to_go() -> None:
     (problem,) = problems(broken("pin-source=file:/etc/wghsm/pin", "pin-value=1234"))
     assert problem.line == 3

@@ -56,11 +56,14 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
         peers.append(peer)
     default_route = any(prefix.endswith("/0") for peer in peers for prefix in peer["allowed_ips"])
     tables = ["off"] if default_route else ["auto", "off"]
+    tokens = draw(TOKENS)
+    # PSKs that are set at run time go into one token.
+    authorities = ["file"] if len(tokens.get("uris", ())) > 1 else ["file", "runtime"]
     rooms = ("custodian", "handshake", "egress", "ingress", "control", "resolver")
     return {
         "version": 1,
         "token": {
-            **draw(TOKENS),
+            **tokens,
             "at_start": draw(st.sampled_from(["wait", "fail"])),
             "psk_root": draw(LABELS),
             "psk_wrap_key": draw(LABELS),
@@ -80,7 +83,7 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             "addresses": draw(st.lists(ADDRESSES, max_size=4, unique_by=lambda a: a.partition("/")[0])),
             "mtu": draw(st.integers(1280, 65455)),
             "table": draw(st.one_of(st.sampled_from(tables), st.integers(1, 2**32 - 1))),
-            "authority": draw(st.sampled_from(["file", "runtime"])),
+            "authority": draw(st.sampled_from(authorities)),
             "fwmark": draw(st.integers(0, 2**32 - 1)),
         },
         "peers": peers,

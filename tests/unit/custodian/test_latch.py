@@ -74,3 +74,13 @@ def test_a_file_that_cannot_be_read_is_no_permission(tmp_path: Path, text: str) 
     (tmp_path / "pin-refused").write_text(text, encoding="latin-1")
     with pytest.raises(LatchFault, match="delete the file"):
         PinLatch(tmp_path, "token 'gw'").is_refused(_WRONG)
+
+
+def test_tokens_of_one_gateway_have_a_latch_each(tmp_path: Path) -> None:
+    first, second = (PinLatch(tmp_path, name, shared=True) for name in ("token 'a'", "token 'b'"))
+    assert first.path != second.path
+    assert not first.is_refused(_WRONG)
+    first.close()
+    assert not second.is_refused(_OTHER)
+    second.open()
+    assert PinLatch(tmp_path, "token 'a'", shared=True).is_refused(_WRONG)

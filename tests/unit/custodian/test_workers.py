@@ -90,3 +90,25 @@ def test_a_fault_of_ours_reaches_the_main_thread() -> None:
     workers.submit(_say("still here"))
     assert [landing(0) for landing in _wait(workers, 1)] == [[Report("still here")]]
     assert workers.stop(60)
+
+
+def test_what_is_beside_holds_up_no_handshake() -> None:
+    workers = Workers(1, 10)
+    release, running = threading.Event(), threading.Event()
+
+    def repair() -> Landing:
+        running.set()
+        assert release.wait(60)
+        return _say("repaired")()
+
+    workers.submit_aside(repair)
+    workers.submit_aside(_say("looked"))
+    assert running.wait(60)
+    workers.submit(_say("quick"))
+    assert [landing(0) for landing in _wait(workers, 1)] == [[Report("quick")]]
+    assert workers.running_aside() > 0
+    assert workers.longest_running() == 0
+    release.set()
+    assert [landing(0) for landing in _wait(workers, 2)] == [[Report("repaired")], [Report("looked")]]
+    assert workers.running_aside() == 0
+    assert workers.stop(60)

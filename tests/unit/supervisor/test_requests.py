@@ -312,6 +312,20 @@ def test_the_settings_of_each_role(world: World) -> None:
     assert kinds(Role.CONTROL) == ["StatsTable", "ControlSettings", "Identity"]
 
 
+def test_a_custodian_is_told_of_every_token_and_later_to_wait(world: World) -> None:
+    uris = tuple(f"pkcs11:token={name}?module-path=/m.so&pin-source=file:/{name}.pin" for name in "abc")
+    with_all = world.state.gateway.model_copy(update={"token": config.Token(uris=uris)})
+    state = dataclasses.replace(world.state, gateway=with_all)
+
+    def told() -> m.TokenSettings:
+        return next(message for message, _ in state.feed(Role.CUSTODIAN) if isinstance(message, m.TokenSettings))
+
+    assert (told().uri, tuple(told().twins), told().at_start) == (uris[0], uris[1:], "fail")
+    # Sessions may live by now: a custodian that finds no token must not end the gateway.
+    state.served = True
+    assert told().at_start == "wait"
+
+
 class _Descriptor:
     fd = 0
 
