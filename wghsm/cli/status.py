@@ -129,7 +129,7 @@ def _psk_epoch(peer: PeerStatus) -> str:
     if confirmed is None:
         return f"{shown}; not used by the peer yet"
     if confirmed == wanted:
-        return f"{shown}; the peer has moved" if shown else ""
+        return f"{shown}; the peer {'has moved' if wanted else 'uses it'}" if shown else ""
     return f"{shown}; the peer still {f'uses epoch {confirmed}' if confirmed >= 0 else 'has none'}"
 
 
