@@ -74,11 +74,11 @@ class GatewayToken:
 
     def log_in(self, peers: Sequence[bytes] = ()) -> list[bytes]:
         """Log in with the right PIN in a process of its own; gives the derived PSKs of `peers` for epoch 5."""
-        return [bytes.fromhex(one) for one in _provision(self.made, peers=[peer.hex() for peer in peers])["derived"]]
+        return [bytes.fromhex(one) for one in provision(self.made, peers=[peer.hex() for peer in peers])["derived"]]
 
     def put_psk(self, label: str, psk: bytes) -> None:
         """Store a PSK in a process of its own, as the operator would."""
-        _provision(self.made, label=label, psk=psk.hex())
+        provision(self.made, label=label, psk=psk.hex())
 
     def pin_count_low(self) -> bool:
         """Whether a wrong PIN was sent since the last right one (CKF_USER_PIN_COUNT_LOW)."""
@@ -105,7 +105,7 @@ print(int(module.find_token(uri).flags))
 """
 
 
-def _provision(made: SoftHsmToken, **order: object) -> dict[str, list[str]]:
+def provision(made: SoftHsmToken, **order: object) -> dict[str, list[str]]:
     done = subprocess.run(
         [sys.executable, "-c", _PROVISION],
         input=json.dumps({"uri": made.uri, "uid": UID, **order}),
@@ -123,7 +123,7 @@ def _provision(made: SoftHsmToken, **order: object) -> dict[str, list[str]]:
 def gateway_token() -> Iterator[GatewayToken]:
     psk = os.urandom(32)
     with softhsm_token(uid=UID) as made:
-        answer = _provision(made, new=True, label=LABEL_PSK, psk=psk.hex())
+        answer = provision(made, new=True, label=LABEL_PSK, psk=psk.hex())
         yield GatewayToken(made, bytes.fromhex(str(answer["public"])), psk)
 
 

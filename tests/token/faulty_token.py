@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from tests.token.custodian_process import LABEL_PSK, PATIENCE, UID, Custodian, GatewayToken, _provision
+from tests.token.custodian_process import LABEL_PSK, PATIENCE, UID, Custodian, GatewayToken, provision
 from tests.token.rig import Rig, rig_token
 from wghsm.ipc import ChannelKind
 from wghsm.ipc import messages as m
@@ -48,7 +48,7 @@ def faulty_token() -> Iterator[FaultyToken]:
     """A token with key, root and PSK object."""
     psk = os.urandom(32)
     with rig_token(uid=UID) as token:
-        answer = _provision(token.made, new=True, label=LABEL_PSK, psk=psk.hex())
+        answer = provision(token.made, new=True, label=LABEL_PSK, psk=psk.hex())
         yield FaultyToken(token.made, bytes.fromhex(str(answer["public"])), psk, token.rig)
 
 
@@ -63,8 +63,8 @@ def twins(*, same: bool = True) -> Iterator[tuple[FaultyToken, GatewayToken]]:
         shutil.copyfile(other.module, module)
         module.chmod(0o755)
         other = dataclasses.replace(other, uri=other.uri.replace(other.module, str(module)), module=str(module))
-        first = _provision(token.made, private=private.hex())
-        second = _provision(other, private=private.hex() if same else os.urandom(32).hex())
+        first = provision(token.made, private=private.hex())
+        second = provision(other, private=private.hex() if same else os.urandom(32).hex())
         yield (
             FaultyToken(token.made, bytes.fromhex(str(first["public"])), b"", token.rig),
             GatewayToken(other, bytes.fromhex(str(second["public"])), b""),

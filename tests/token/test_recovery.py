@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.token.custodian_process import UID, GatewayToken, gateway_token, state_folder
+from tests.token.custodian_process import UID, GatewayToken, gateway_token, provision, state_folder
 from tests.token.faulty_token import FaultyToken, Watched, faulty_token, twins
 from tests.unit.custodian.support import SoftwarePeer
 from wghsm.exits import ExitCode
 from wghsm.ipc import ChannelKind, Counter
 from wghsm.ipc import messages as m
+from wghsm.softhsm_setup import make_token, softhsm_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -284,3 +285,27 @@ def test_a_twins_wrong_pin_is_sent_once(state: Path) -> None:
         latches = list((state / "custodian").glob("pin-refused*"))
         assert len(latches) == 1
         assert latches[0].stat().st_uid == UID
+
+
+def test_two_tokens_of_one_module(state: Path) -> None:
+    private = bytes(range(1, 33)).hex()
+    with softhsm_token(label="first", uid=UID) as made:
+        (folder,) = (made.directory / "tokens").iterdir()
+        first = GatewayToken(made, bytes.fromhex(str(provision(made, private=private)["public"])), b"")
+        second = GatewayToken(make_token(made.directory, label="second", uid=UID), first.public_key, b"")
+        provision(second.made, private=private)
+        peer = SoftwarePeer(1, first.public_key)
+        with Watched(first, state, [peer], changes=_both(second)) as custodian:
+            custodian.ready()
+            assert custodian.accepts(peer)
+            shutil.move(folder, made.directory / "held")
+            assert not custodian.accepts(peer)
+            custodian.status("ready", "'second'")
+            assert custodian.accepts(peer)
+            shutil.move(made.directory / "held", folder)
+            assert custodian.accepts(peer)
+        # SoftHSM notices what is new at C_Initialize only, so the way back is a new start.
+        with Watched(first, state, [peer], incarnation=2, changes=_both(second)) as custodian:
+            custodian.ready()
+            assert custodian.began.token.endswith("'first'")
+            assert custodian.accepts(peer)
