@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.network.support import until
 from tests.token.custodian_process import PATIENCE, state_folder
 from tests.token.faulty_token import FaultyToken, Watched, faulty_token, twins
 from tests.unit.custodian.support import SoftwarePeer
@@ -133,6 +134,8 @@ def returned(function: str, ckr: int, duration: str) -> Seen:
     times = {"once": 1, "twice": 2, "three times": 3}.get(duration)
     rig.fail(function, ckr, times=times)
     assert not custodian.accepts(one.peer), f"{function} failed with {ckr:#x}, and nobody noticed"
+    # Until the check is through, requests still go to the token, and could meet the fault in its place.
+    until(lambda: one.counted()[0] == checks + 1, "the check")
     if times is None:
         status = custodian.status("away")
         assert status.detail

@@ -92,7 +92,6 @@ class Keeper:
     def _act(self, action: Action, why: str = "") -> None:
         match action:
             case Action.CHECK:
-                self._count(Counter.TOKEN_CHECKED)
                 self._try_token(self._vault.check)
             case Action.REPAIR:
                 self._try_token(lambda: self._vault.repair(all_steps=True, elsewhere=False))
@@ -145,6 +144,8 @@ class Keeper:
         self._workers.submit_aside(job)
 
     def _tried(self, error: TokenError | LatchFault | None, now: int) -> list[Effect]:
+        if self._health.state is HealthState.CHECKING:
+            self._count(Counter.TOKEN_CHECKED)
         if error is None:
             self._act(self._health.on(Event.GOOD, now))
             return []
