@@ -95,6 +95,7 @@ def test_no_packet_is_lost_while_the_token_is_away(make: FaultySite) -> None:
     assert _finish(streams) == [0, 0]
     assert {each: make.gateway.restarts(each) for each in CHILDREN} == dict.fromkeys(CHILDREN, 0)
     assert make.gateway.counter("token-away") == 1
+    assert [line.count("away since 20") for line in make.gateway.log().splitlines() if " away" in line] == [1]
 
 
 def test_a_crash_of_the_module_takes_the_custodian_alone(make: FaultySite) -> None:

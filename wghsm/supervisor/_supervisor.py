@@ -156,7 +156,8 @@ class Supervisor:
     def _note_token(self, token: m.TokenStatus) -> None:
         before = self._state.token
         if before is None or before.state != token.state:
-            log = _log.info if token.state == "ready" else _log.error
+            # One line is enough: the custodian has said since when it is away, and why.
+            log = _log.info if token.state == "ready" else _log.debug
             log("%s is %s%s", token.token or "the token", token.state, f": {token.detail}" if token.detail else "")
         self._state.token = token
 
