@@ -32,6 +32,7 @@ test_packages=(
     libnss3
     libnss3-tools
     libp11-kit-dev
+    opensc
     opensc-pkcs11
     pcscd
     vsmartcard-vpcd
