@@ -151,7 +151,13 @@ class Child:
     def _attach(self, message: m.Attach, fds: list[int]) -> None:
         kind = ChannelKind(message.kind)
         self._detach(kind)
-        channel = Channel(socket.socket(fileno=fds[0]), kind, self.role)
+        sock = socket.socket(fileno=fds[0])
+        try:
+            channel = Channel(sock, kind, self.role)
+        except ChannelClosed:
+            # Whoever was at the other end is dead already; its successor comes with a pair of its own.
+            sock.close()
+            return
         self._channels[kind] = channel
         self.loop.add_channel(
             channel,

@@ -198,6 +198,8 @@ class Children:
         self._incarnations += 1
         own, theirs = socket_pair()
         fd = theirs.fileno()
+        # Before the child begins: its first words must not meet a child that has died of its own.
+        channel = Channel(own, ChannelKind(f"{Role.SUPERVISOR}-{role}"), Role.SUPERVISOR)
         with theirs:
             try:
                 popen = subprocess.Popen(  # noqa: S603
@@ -208,10 +210,9 @@ class Children:
                     env=dict(self._settings.environments[role]),
                 )
             except OSError as error:
-                own.close()
+                channel.close()
                 self._not_started(role, error)
                 return
-        channel = Channel(own, ChannelKind(f"{Role.SUPERVISOR}-{role}"), Role.SUPERVISOR)
         process = room.process = _Process(role, self._incarnations, popen, channel)
         room.starts += 1
         room.since_unix = time.time_ns()

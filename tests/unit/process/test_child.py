@@ -175,3 +175,13 @@ def test_pairs_come_are_replaced_and_go(served: Started) -> None:
     served.channel.send(m.RoutesCommit(9))
     assert served.next() == m.Applied(9)
     first.close()
+
+
+def test_a_pair_whose_other_end_has_died_already_is_no_reason_to_end(served: Started) -> None:
+    mine, theirs = socket_pair()
+    mine.close()
+    with theirs:
+        served.channel.send(m.Attach(ChannelKind.HANDSHAKE_INGRESS, 1), [theirs.fileno()])
+    pair_with(served, 2).close()
+    served.channel.send(m.Shutdown())
+    served.ends_with(ExitCode.OK)
