@@ -193,6 +193,8 @@ class TokenSettings(Message, frozen=True, array_like=True, tag=10):
     psk_wrap_key: str | None = None
     psk_overlap: int = 14 * 86_400
     """Seconds for which the PSK before a new epoch stays usable."""
+    previous_key: str | None = None
+    """Label of the key before `key`, whose identity is answered as well until the operator retires it."""
 
 
 class PskNone(Message, frozen=True, array_like=True, tag=11):
@@ -244,9 +246,13 @@ class CustodianPeers(Message, frozen=True, array_like=True, tag=14):
 
 
 class Identity(Message, frozen=True, array_like=True, tag=15):
-    """The gateway's static public key, 32 bytes: custodian to supervisor and handshake, supervisor to control."""
+    """The gateway's static public key, 32 bytes: custodian to supervisor and handshake, supervisor to control.
+
+    `previous` is that of the identity before it, which is served beside it while peers move; empty if there is none.
+    """
 
     public_key: bytes
+    previous: bytes = b""
 
 
 class TokenStatus(Message, frozen=True, array_like=True, tag=16):
@@ -360,7 +366,10 @@ class Mtu(Message, frozen=True, array_like=True, tag=35):
 
 
 class AcceptInitiation(Message, frozen=True, array_like=True, tag=40):
-    """Message 1 of a stranger: prove it, answer it, derive its session (PROTOCOL.md 4.2, 4.3)."""
+    """Message 1 of a stranger: prove it, answer it, derive its session (PROTOCOL.md 4.2, 4.3).
+
+    `identity` is the public key (32 bytes) that its mac1 was made for: a hint, which the transcript proves.
+    """
 
     request: int
     ephemeral: bytes
@@ -368,6 +377,7 @@ class AcceptInitiation(Message, frozen=True, array_like=True, tag=40):
     timestamp: bytes
     local_index: int
     remote_index: int
+    identity: bytes = b""
 
 
 class InitiationAccepted(Message, frozen=True, array_like=True, tag=41):
@@ -381,15 +391,23 @@ class InitiationAccepted(Message, frozen=True, array_like=True, tag=41):
 
 
 class CreateInitiation(Message, frozen=True, array_like=True, tag=42):
-    """Make message 1 for a peer (PROTOCOL.md 4.1). Replaces the peer's earlier handle."""
+    """Make message 1 for a peer (PROTOCOL.md 4.1). Replaces the peer's earlier handle.
+
+    `attempt` counts from 0 the initiations that the peer has left without an answer: the custodian picks the
+    identity by it.
+    """
 
     request: int
     peer: int
     local_index: int
+    attempt: int = 0
 
 
 class InitiationCreated(Message, frozen=True, array_like=True, tag=43):
-    """The fields of message 1. `handle` stands for the handshake state kept in the custodian."""
+    """The fields of message 1. `handle` stands for the handshake state kept in the custodian.
+
+    `identity` is the own public key (32 bytes) it was made with: the response's mac1 must be for it.
+    """
 
     request: int
     peer: int
@@ -397,6 +415,7 @@ class InitiationCreated(Message, frozen=True, array_like=True, tag=43):
     ephemeral: bytes
     static: bytes
     timestamp: bytes
+    identity: bytes = b""
 
 
 class AcceptResponse(Message, frozen=True, array_like=True, tag=44):
@@ -448,7 +467,10 @@ class InstallSend(Message, frozen=True, array_like=True, tag=50):
 
 
 class InstallReceive(Message, frozen=True, array_like=True, tag=51):
-    """A receive key for ingress, which answers to the handshake process with Installed."""
+    """A receive key for ingress, which answers to the handshake process with Installed.
+
+    `identity` is the first 8 bytes of the own public key that the session was made with, as a little-endian number.
+    """
 
     session: int
     peer: int
@@ -456,6 +478,7 @@ class InstallReceive(Message, frozen=True, array_like=True, tag=51):
     initiator: bool
     created: int
     key: bytes
+    identity: int = 0
 
     def __repr__(self) -> str:
         return f"InstallReceive(session={self.session}, peer={self.peer}, key=redacted)"
@@ -515,7 +538,10 @@ class HandshakeWanted(Message, frozen=True, array_like=True, tag=65):
 
 
 class SessionInfo(Message, frozen=True, array_like=True):
-    """One session in a snapshot, without its key. `index` is the local one from ingress, the remote one from egress."""
+    """One session in a snapshot, without its key. `index` is the local one from ingress, the remote one from egress.
+
+    `identity` is InstallReceive's, from ingress; 0 from egress.
+    """
 
     session: int
     peer: int
@@ -523,6 +549,7 @@ class SessionInfo(Message, frozen=True, array_like=True):
     initiator: bool
     created: int
     slot: Literal["previous", "current", "next", "pending"]
+    identity: int = 0
 
 
 class SessionSnapshot(Message, frozen=True, array_like=True, tag=66):
@@ -637,16 +664,22 @@ class PeerView(Message, frozen=True, array_like=True):
     """The file's epoch, where the kind has epochs."""
     psk_confirmed: int | None = None
     """The epoch that the last confirmed session had; -1 for one without a PSK, None if none was seen."""
+    identity: bytes = b""
+    """The gateway's public key that the peer last made a handshake with; empty if none was seen."""
 
 
 class DeviceView(Message, frozen=True, array_like=True):
-    """The device as wg(8) shows it; `public_key` is None until the custodian has logged in."""
+    """The device as wg(8) shows it; `public_key` is None until the custodian has logged in.
+
+    `previous_key` is the public key of the identity that is to be retired, None if there is one identity only.
+    """
 
     name: str
     public_key: bytes | None
     listen_port: int
     fwmark: int
     up: bool
+    previous_key: bytes | None = None
 
 
 class DevicePart(Message, frozen=True, array_like=True, tag=82):

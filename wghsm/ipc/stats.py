@@ -41,6 +41,7 @@ class PeerField(IntEnum):
     LAST_HANDSHAKE_UNIX = 13  # handshake; wall clock ns of the last completed handshake
     LAST_HANDSHAKE_RECEIVED = 14  # handshake; CLOCK_BOOTTIME ns
     PSK_CONFIRMED = 15  # custodian; PSK of the last confirmed session: 0 not known, 1 none, else its epoch + 2
+    IDENTITY = 16  # custodian; first 8 bytes, little-endian, of the own public key that the peer last used; 0 not known
 
 
 @unique
@@ -108,10 +109,10 @@ class Counter(StrEnum):
 
 _WORD = 8
 _HEADER_WORDS = 512
-_MAGIC = 0x7767_6873_6D01
+_MAGIC = 0x7767_6873_6D02
 _ROLES = (Role.SUPERVISOR, Role.CUSTODIAN, Role.HANDSHAKE, Role.EGRESS, Role.INGRESS, Role.CONTROL)
-_BLOCK_WORDS = 64
-_ROW_WORDS = 16
+_BLOCK_WORDS = 128
+_ROW_WORDS = 24
 _PEERS_AT = _HEADER_WORDS + _BLOCK_WORDS * len(_ROLES)
 _COUNTERS = {counter: position for position, counter in enumerate(Counter)}
 
