@@ -180,7 +180,7 @@ class Receiver:
         for peer in self._peers.values():
             peer.data_told_after = 0
         sessions = [
-            m.SessionInfo(one.number, peer.number, one.index, one.initiator, one.created, slot)
+            m.SessionInfo(one.number, peer.number, one.index, one.initiator, one.created, slot, one.identity)
             for peer in self._peers.values()
             for one, slot in peer.slots.sessions()
         ]

@@ -129,7 +129,18 @@ class SendSlots:
 class ReceiveSession:
     """A session's receive side: its key and the one replay window of that key."""
 
-    __slots__ = ("cipher", "created", "expires", "index", "initiator", "last_minute", "limit", "number", "window")
+    __slots__ = (
+        "cipher",
+        "created",
+        "expires",
+        "identity",
+        "index",
+        "initiator",
+        "last_minute",
+        "limit",
+        "number",
+        "window",
+    )
 
     def __init__(self, message: m.InstallReceive, now: int, times: Times) -> None:
         """Take the key out of `message`, which holds zeros afterwards. A birthday in the future counts as now.
@@ -138,6 +149,7 @@ class ReceiveSession:
         """
         self.number = message.session
         self.index = message.local_index
+        self.identity = message.identity
         self.initiator = message.initiator
         self.created = min(message.created, now)
         self.expires = self.created + times.reject_after_time

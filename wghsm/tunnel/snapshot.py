@@ -7,7 +7,7 @@ from wghsm.ipc.messages import EndpointMoved, SessionInfo, SessionSnapshot
 __all__ = ["snapshot_parts"]
 
 _PART = 1000
-"""Sessions and endpoints in one message: at most about 55 and 140 bytes each, so below 200 KB."""
+"""Sessions and endpoints in one message: at most about 65 and 140 bytes each, so below 200 KB."""
 
 
 def snapshot_parts(sessions: Sequence[SessionInfo], endpoints: Sequence[EndpointMoved]) -> Iterator[SessionSnapshot]:

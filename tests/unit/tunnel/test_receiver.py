@@ -282,12 +282,12 @@ def test_forgetting(how: str) -> None:
 def test_snapshot() -> None:
     ingress = Ingress()
     ingress.install(1)
-    ingress.install(2)
+    ingress.receiver.install(m.InstallReceive(2, PEER, 1002, True, START, key(2), 77), START)
     ingress.open(_sealed(2, 0))
     (part,) = ingress.receiver.snapshot()
     assert part.last
     assert part.sessions == [
-        m.SessionInfo(1, PEER, 1001, True, START, "previous"),
-        m.SessionInfo(2, PEER, 1002, True, START, "current"),
+        m.SessionInfo(1, PEER, 1001, True, START, "previous", 0),
+        m.SessionInfo(2, PEER, 1002, True, START, "current", 77),
     ]
     assert part.endpoints == [m.EndpointMoved(PEER, m.Endpoint("192.0.2.7", 51820), START)]
