@@ -4,7 +4,7 @@ of statistics. `messages` has the messages, `table` who may send which, `roles` 
 
 from .channel import Channel, ChannelClosed, ProtocolError, socket_pair
 from .roles import ENDS, ChannelKind, Role
-from .stats import MAX_PEERS, Counter, PeerField, StatsFile, create_stats
+from .stats import MAX_PEERS, Counter, PeerField, StatsFile, create_stats, identity_number
 
 __all__ = [
     "ENDS",
@@ -18,5 +18,6 @@ __all__ = [
     "Role",
     "StatsFile",
     "create_stats",
+    "identity_number",
     "socket_pair",
 ]

@@ -15,7 +15,7 @@ from enum import IntEnum, StrEnum, unique
 
 from .roles import Role
 
-__all__ = ["MAX_PEERS", "Counter", "PeerField", "StatsFile", "create_stats"]
+__all__ = ["MAX_PEERS", "Counter", "PeerField", "StatsFile", "create_stats", "identity_number"]
 
 MAX_PEERS = 65536
 """Rows in the table; pages of rows that nobody uses cost no memory."""
@@ -105,6 +105,7 @@ class Counter(StrEnum):
     TOKEN_AWAY = "token-away"  # noqa: S105
     TOKEN_SWITCHED = "token-switched"  # noqa: S105
     PSK_OUTDATED = "psk-outdated"
+    UNKNOWN_IDENTITY = "unknown-identity"
 
 
 _WORD = 8
@@ -115,6 +116,11 @@ _BLOCK_WORDS = 128
 _ROW_WORDS = 24
 _PEERS_AT = _HEADER_WORDS + _BLOCK_WORDS * len(_ROLES)
 _COUNTERS = {counter: position for position, counter in enumerate(Counter)}
+
+
+def identity_number(public_key: bytes) -> int:
+    """How an own public key (32 bytes) is named where a number must do: its first 8 bytes, little-endian."""
+    return int.from_bytes(public_key[:8], "little")
 
 
 def create_stats() -> int:
