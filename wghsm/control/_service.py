@@ -50,7 +50,8 @@ class Service:
 
     def feed_uapi(self, connection: Connection) -> None:
         """Take the next operation of a client of the configuration protocol, if it is whole."""
-        operation = next_operation(connection.received, connection.at_end)
+        operation = next_operation(connection.received, connection.at_end, connection.searched)
+        connection.searched = len(connection.received) if operation is None else 0
         match operation:
             case None:
                 return
@@ -67,12 +68,15 @@ class Service:
 
     def feed_admin(self, connection: Connection) -> None:
         """Take the next request of the `wghsm` command."""
-        line, newline, _ = connection.received.partition(b"\n")
-        if not newline:
-            if len(connection.received) > _MAX_LINE:
+        end = connection.received.find(b"\n", connection.searched)
+        if end < 0:
+            connection.searched = len(connection.received)
+            if connection.searched > _MAX_LINE:
                 connection.close()
             return
-        del connection.received[: len(line) + 1]
+        line = connection.received[:end]
+        del connection.received[: end + 1]
+        connection.searched = 0
         connection.busy = True
 
         def answer(reply: admin.AdminReply) -> None:
@@ -233,6 +237,9 @@ def _status(device: m.DeviceView, peers: list[m.PeerView], part: m.StatusPart) -
         ],
         peers=[_peer(peer) for peer in _merged(peers)],
         counters=part.counters,
+        key_label=device.key_label,
+        previous_key=None if device.previous_key is None else base64.b64encode(device.previous_key).decode(),
+        previous_key_label=device.previous_label or None,
     )
 
 
@@ -272,4 +279,5 @@ def _peer(peer: m.PeerView) -> admin.PeerStatus:
         tx_bytes=peer.tx_bytes,
         psk_epoch=peer.psk_epoch,
         psk_confirmed=peer.psk_confirmed,
+        gateway_key=base64.b64encode(peer.identity).decode() or None,
     )

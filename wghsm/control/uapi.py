@@ -26,6 +26,8 @@ MAX_OPERATION = 64 * 1024 * 1024
 """Greatest operation in bytes; 65,536 peers with a few prefixes each take some 20 MB."""
 
 _KEY = 32
+_GET = b"get=1\n"
+_SET = b"set=1\n"
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,18 @@ class _BadLine(Exception):  # noqa: N818
         self.errno = number
 
 
-def next_operation(buffer: bytearray, at_end: bool = False) -> Operation | None:
+def next_operation(buffer: bytearray, at_end: bool = False, searched: int = 0) -> Operation | None:
     """Take the first whole operation off `buffer` (and wipe what it took); None if more bytes are needed.
 
-    `at_end` says that the client will send no more, which ends an operation too.
+    `at_end` says that the client will send no more, which ends an operation too; `searched` how many bytes an
+    earlier call has looked at in vain.
     """
-    end = buffer.find(b"\n\n")
+    first = bytes(buffer[: len(_GET)])
+    if not _GET.startswith(first) and not _SET.startswith(first):
+        return Malformed(errno.EINVAL)
+    end = buffer.find(b"\n\n", max(0, searched - 1))
     if end < 0:
-        first = buffer.find(b"\n")
-        if first >= 0 and bytes(buffer[:first]) not in (b"get=1", b"set=1"):
-            return Malformed(errno.EINVAL)
-        if first >= 0 and bytes(buffer[:first]) == b"get=1" and len(buffer) > first + 1:
+        if first == _GET and len(buffer) > len(_GET):
             return Malformed(errno.EINVAL)
         if len(buffer) > MAX_OPERATION:
             return Malformed(errno.E2BIG)
@@ -173,8 +176,9 @@ class _PeerLines:
         self._endpoint: Endpoint | None = None
         self._keepalive: int | None = None
         self._replace_allowed_ips = False
-        self._add: list[str] = []
-        self._drop: list[str] = []
+        # Dictionaries for their order: a peer may have a hundred thousand prefixes.
+        self._add: dict[str, None] = {}
+        self._drop: dict[str, None] = {}
 
     def line(self, key: str, value: str) -> None:
         match key:
@@ -209,8 +213,8 @@ class _PeerLines:
             endpoint=self._endpoint,
             persistent_keepalive=self._keepalive,
             replace_allowed_ips=self._replace_allowed_ips,
-            add_allowed_ips=self._add,
-            remove_allowed_ips=self._drop,
+            add_allowed_ips=list(self._add),
+            remove_allowed_ips=list(self._drop),
         )
 
     def _allowed_ip(self, value: str) -> None:
@@ -221,11 +225,12 @@ class _PeerLines:
             prefix = str(ipaddress.ip_network(text, strict=False))
         except ValueError:
             raise _BadLine(errno.EINVAL) from None
-        # Order counts within a peer: the last word on a prefix is the one that holds.
-        target, other = (self._drop, self._add) if value.startswith("-") else (self._add, self._drop)
-        if other and prefix in other:
-            other.remove(prefix)
-        target.append(prefix)
+        # Removals are done after additions, so that a prefix which is added and then removed leaves its old owner.
+        if value.startswith("-"):
+            self._drop[prefix] = None
+        else:
+            self._add[prefix] = None
+            self._drop.pop(prefix, None)
 
 
 def _hex_key(value: bytearray) -> bytearray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import socket
@@ -13,14 +14,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from wghsm.control import _server
 from wghsm.control._policy import psk_label
-from wghsm.control._server import Connection
+from wghsm.control._server import Connection, Server
 from wghsm.control._service import Service
 from wghsm.ipc import messages as m
 from wghsm.process import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 OWN_PRIVATE = bytes([0x77] * 32)
 OWN = X25519PrivateKey.from_private_bytes(OWN_PRIVATE).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -251,6 +254,104 @@ def test_one_byte_at_a_time(file_authority: Setup) -> None:
         client.send(letter)
     file_authority.processes.run()
     assert client.read() == "errno=0\n\n"
+
+
+def test_gets_wait_until_the_answers_before_them_are_read(file_authority: Setup) -> None:
+    file_authority.processes.peers = [peer_view(bytes([n % 251, n // 251] * 16)) for n in range(20_000)]
+    client = file_authority.uapi()
+    client.send("get=1\n\n" * 100)
+    file_authority.processes.run()
+    whole = 20_000 * 300
+    assert whole / 2 < client.connection.pending < 2 * whole
+    assert file_authority.ask("set=1\nfwmark=1\n\n") == "errno=0\n\n"
+    answer = bytearray()
+    while answer.count(b"errno=0\n\n") < 2:
+        file_authority.loop.run_once(0)
+        file_authority.processes.run()
+        answer += client.sock.recv(1 << 20)
+
+
+def test_many_answers_from_within_are_no_deep_matter(file_authority: Setup) -> None:
+    client = Client(file_authority.loop, file_authority.service.feed_admin)
+    client.send("nonsense\n" * 3000)
+    answers = ""
+    while answers.count("\n") < 3000:
+        answers += client.read()
+    assert not client.closed
+
+
+@pytest.mark.parametrize("text", ["set=1\nfwmark=9\n", "set=1\nfwmark", "get=1\n", "\0\1\2", "set=1\nx=\xff\n\n", "{}"])
+def test_a_client_that_breaks_off_changes_nothing_unasked(file_authority: Setup, text: str) -> None:
+    broken, whole = file_authority.uapi(), file_authority.uapi()
+    broken.sock.sendall(text.encode("latin-1"))
+    file_authority.loop.run_once(0)
+    whole.send("set=1\nfwmark=1\n\n")
+    file_authority.processes.run()
+    assert whole.read() == "errno=0\n\n"
+    assert file_authority.said == [("change", m.DeviceChange(fwmark=1))]
+    broken.sock.close()
+    file_authority.loop.run_once(0)
+    file_authority.processes.run()
+    assert broken.closed
+
+
+def served(setup: Setup, path: Path) -> tuple[Server, Callable[[], socket.socket]]:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(128)
+    server = Server(setup.loop, listener, setup.service.feed_uapi)
+
+    def connect() -> socket.socket:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(path))
+        client.setblocking(False)
+        setup.loop.run_once(0)
+        return client
+
+    return server, connect
+
+
+def test_silent_clients_do_not_keep_others_out(file_authority: Setup, tmp_path: Path) -> None:
+    server, connect = served(file_authority, tmp_path / "wg.sock")
+    silent = [connect() for _ in range(_server.MAX_CLIENTS)]
+    silent[0].sendall(b"set=1\n")
+    file_authority.loop.run_once(0)
+    late = connect()
+    late.sendall(b"get=1\n\n")
+    file_authority.loop.run_once(0)
+    file_authority.processes.run()
+    assert late.recv(1 << 16).endswith(b"errno=0\n\n")
+    # The one that had said something stays; the most silent one is gone.
+    assert silent[1].recv(1) == b""
+    with pytest.raises(BlockingIOError):
+        silent[0].recv(1)
+    server.close()
+    for client in (*silent, late):
+        client.close()
+
+
+def test_what_waits_for_all_clients_together_is_bounded(
+    file_authority: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_server, "_MAX_PENDING_TOGETHER", 3_000_000)
+    server, connect = served(file_authority, tmp_path / "wg.sock")
+    modest, greedy = connect(), connect()
+    for client in (modest, greedy):
+        client.sendall(b"set=1\nfwmark=1\n")
+        file_authority.loop.run_once(0)
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        for _ in range(100):
+            greedy.send(b"fwmark=2\n" * 10_000)
+            file_authority.loop.run_once(0)
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        greedy.send(b"fwmark=2\n")
+    modest.sendall(b"\n")
+    file_authority.loop.run_once(0)
+    file_authority.processes.run()
+    assert modest.recv(100) == b"errno=0\n\n"
+    server.close()
+    for client in (modest, greedy):
+        client.close()
 
 
 def admin(setup: Setup, request: str) -> dict[str, object]:

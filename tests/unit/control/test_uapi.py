@@ -117,7 +117,8 @@ def test_the_last_word_on_a_prefix_holds() -> None:
         f"set=1\npublic_key={KEY_A.hex()}\nallowed_ip=10.0.0.0/8\nallowed_ip=-10.0.0.0/8\n"
         "allowed_ip=-10.1.0.0/16\nallowed_ip=10.1.0.0/16\n\n"
     ).change.peers[0]
-    assert peer.add_allowed_ips == ["10.1.0.0/16"]
+    # What is added and then removed moves here first: removals come after additions.
+    assert peer.add_allowed_ips == ["10.0.0.0/8", "10.1.0.0/16"]
     assert peer.remove_allowed_ips == ["10.0.0.0/8"]
 
 
@@ -126,8 +127,51 @@ def test_a_link_local_endpoint_keeps_its_scope() -> None:
     assert peer.endpoint == Endpoint("fe80::1", 9, 3)
 
 
-def test_an_unknown_operation_is_refused_before_its_end() -> None:
-    assert parse("put=1\n") == Malformed(errno.EINVAL)
+@pytest.mark.parametrize("text", ["put=1\n", "p", "gets", "get=1 ", "set=2", "\n", "\0", "get=1\r"])
+def test_an_unknown_operation_is_refused_at_its_first_wrong_byte(text: str) -> None:
+    assert parse(text) == Malformed(errno.EINVAL)
+
+
+@pytest.mark.parametrize("text", ["", "g", "get=1", "get=1\n", "s", "set=1", "set=1\n", "set=1\nfwmark"])
+def test_the_beginning_of_an_operation_waits_for_more(text: str) -> None:
+    assert parse(text) is None
+
+
+def test_the_search_for_the_end_goes_on_where_it_ended() -> None:
+    buffer = bytearray(b"set=1\nfwmark=7\n")
+    assert next_operation(buffer, searched=0) is None
+    searched = len(buffer)
+    buffer += b"\n"
+    operation = next_operation(buffer, searched=searched)
+    assert isinstance(operation, Set)
+    assert operation.change.fwmark == 7
+
+
+def test_very_many_prefixes_of_one_peer_are_taken_and_taken_back() -> None:
+    prefixes = [f"10.{n >> 8 & 255}.{n & 255}.{n >> 16}/32" for n in range(100_000)]
+    adds = "".join(f"allowed_ip={prefix}\n" for prefix in prefixes)
+    drops = "".join(f"allowed_ip=-{prefix}\n" for prefix in prefixes)
+    peer = parsed_set(f"set=1\npublic_key={KEY_A.hex()}\n{adds}{drops}{adds}\n").change.peers[0]
+    assert peer.add_allowed_ips == prefixes
+    assert peer.remove_allowed_ips == []
+
+
+@given(st.lists(st.sampled_from(["+10.0.0.0/8", "-10.0.0.0/8", "+fd00::/8", "-fd00::/8"]), max_size=8))
+def test_additions_then_removals_do_what_the_lines_do_in_order(lines: list[str]) -> None:
+    text = "".join(f"allowed_ip={line.removeprefix('+')}\n" for line in lines)
+    peer = parsed_set(f"set=1\npublic_key={KEY_A.hex()}\n{text}\n").change.peers[0]
+    for before in ({}, {"10.0.0.0/8": "A"}, {"10.0.0.0/8": "B", "fd00::/8": "B"}):
+        expected: dict[str, str] = dict(before)
+        for line in lines:
+            if line[0] == "+":
+                expected[line[1:]] = "A"
+            elif expected.get(line[1:]) == "A":
+                del expected[line[1:]]
+        found: dict[str, str] = {**before, **dict.fromkeys(peer.add_allowed_ips, "A")}
+        for prefix in peer.remove_allowed_ips:
+            if found.get(prefix) == "A":
+                del found[prefix]
+        assert found == expected
 
 
 @given(st.binary(max_size=400))
