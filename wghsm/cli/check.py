@@ -50,7 +50,8 @@ def _summary(gateway: Gateway) -> str:
     interface = gateway.interface
     peers = len(gateway.peers)
     port = f"port {interface.listen_port}" if interface.listen_port else "a port of the kernel's choice"
-    return f"{interface.name}, {port}, {peers} {'peer' if peers == 1 else 'peers'}, key {interface.key!r}"
+    key = f"key {interface.key!r}" + (f" and before it {interface.previous_key!r}" if interface.previous_key else "")
+    return f"{interface.name}, {port}, {peers} {'peer' if peers == 1 else 'peers'}, {key}"
 
 
 def _records(problems: tuple[Problem, ...] | list[Problem]) -> list[dict[str, Any]]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["rekey", "status"]
 
+_NOT_OPEN = "not known yet: the token is not open"
+
 
 @click.command(
     epilog="Examples: `wghsm status`, `wghsm status wg0 --json | jq .[0].peers`. Exit code 6: no gateway is running."
@@ -37,7 +39,7 @@ def status(name: str | None, as_json: bool) -> None:
         raise CommandError("no gateway is running; start one with: wghsm up FILE", ExitCode.NOT_RUNNING)
     statuses = [status_of(each) for each in names]
     if as_json:
-        print_json([msgspec.to_builtins(each) for each in statuses])
+        print_json([_plain(each) for each in statuses])
         return
     for position, each in enumerate(statuses):
         if position:
@@ -69,10 +71,21 @@ def rekey(name: str, peer: str | None, as_json: bool) -> None:
         click.echo(reply.text or "asked")
 
 
+def _plain(gateway: Status) -> dict[str, object]:
+    return {
+        **msgspec.to_builtins(gateway),
+        "still_on_previous_key": [_name(peer) for peer in gateway.still_on_previous],
+    }
+
+
 def _describe(gateway: Status, now: float) -> Iterator[str]:
     yield f"{click.style('gateway', fg='green', bold=True)}: {click.style(gateway.name, fg='green')}"
     yield f"  {_bold('file')}: {gateway.file}"
-    yield f"  {_bold('public key')}: {gateway.public_key or 'not known yet: the token is not open'}"
+    yield f"  {_bold('public key')}: {gateway.public_key or _NOT_OPEN}{_label(gateway.key_label)}"
+    if gateway.previous_key_label is not None:
+        yield f"  {_bold('previous key')}: {gateway.previous_key or _NOT_OPEN}{_label(gateway.previous_key_label)}"
+    if gateway.previous_key is not None:
+        yield f"  {_bold('key rotation')}: {_moving(gateway)}"
     yield f"  {_bold('listening port')}: {gateway.listen_port}"
     if gateway.fwmark:
         yield f"  {_bold('fwmark')}: {gateway.fwmark:#x}"
@@ -87,6 +100,33 @@ def _describe(gateway: Status, now: float) -> Iterator[str]:
     for peer in gateway.peers:
         yield ""
         yield from _describe_peer(peer, now)
+        if gateway.previous_key is not None:
+            yield f"  {_bold('gateway key')}: {_used_key(gateway, peer)}"
+
+
+def _label(label: str) -> str:
+    return f" ({label})" if label else ""
+
+
+def _moving(gateway: Status) -> str:
+    """Who is still to move to the new key, by name."""
+    still = [_name(peer) for peer in gateway.still_on_previous]
+    unseen = [_name(peer) for peer in gateway.peers if peer.gateway_key is None]
+    said = f"{len(still)} of {len(gateway.peers)} peers still use {gateway.previous_key_label}"
+    said += f": {', '.join(still)}" if still else ""
+    return said + (f"; {len(unseen)} not seen yet: {', '.join(unseen)}" if unseen else "")
+
+
+def _used_key(gateway: Status, peer: PeerStatus) -> str:
+    if peer.gateway_key is None:
+        return "not seen yet"
+    if peer.gateway_key == gateway.previous_key:
+        return f"the peer still uses {gateway.previous_key_label}"
+    return f"the peer uses {gateway.key_label}"
+
+
+def _name(peer: PeerStatus) -> str:
+    return peer.name or peer.public_key
 
 
 def _token(gateway: Status, now: float) -> str:
@@ -104,7 +144,7 @@ def _token(gateway: Status, now: float) -> str:
 
 
 def _describe_peer(peer: PeerStatus, now: float) -> Iterator[str]:
-    yield f"{click.style('peer', fg='yellow', bold=True)}: {click.style(peer.name or peer.public_key, fg='yellow')}"
+    yield f"{click.style('peer', fg='yellow', bold=True)}: {click.style(_name(peer), fg='yellow')}"
     if peer.name:
         yield f"  {_bold('public key')}: {peer.public_key}"
     yield f"  {_bold('preshared key')}: {peer.preshared_key}{_psk_epoch(peer)}"

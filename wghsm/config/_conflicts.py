@@ -35,6 +35,7 @@ def conflicts(document: Document) -> Iterator[_Fault]:
     )
     yield from _prefixes(document, peers)
     yield from _uris(document)
+    yield from _one_key_twice(document)
     yield from _default_routes(document, peers)
     yield from _token_needs(document, peers)
     yield from _shared_psks(document, peers)
@@ -138,6 +139,17 @@ def _uris(document: Document) -> Iterator[_Fault]:
 
 def _null(raw: object) -> bool | None:
     return True if isinstance(raw, Scalar) and raw.is_null else None
+
+
+def _one_key_twice(document: Document) -> Iterator[_Fault]:
+    interface = _entries(_entries(document.root).get("interface"))
+    current, previous = (_good(lambda x: v.label(x, "a key"), interface.get(name)) for name in ("key", "previous_key"))
+    if current is not None and current == previous:
+        yield (
+            document.line(("interface", "previous_key")),
+            "previous_key is key; it is for the key that the gateway had before, which peers may still use",
+            "remove the line, or make another key with `wghsm key rotate`",
+        )
 
 
 def _token_needs(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:

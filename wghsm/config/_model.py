@@ -85,10 +85,16 @@ class Token(_Section):
 
 
 class Interface(_Section):
-    """The network interface and the gateway's own key."""
+    """The network interface and the gateway's own key.
+
+    `previous_key` is served beside `key` while peers move from it (docs/key-rotation.md).
+    """
 
     name: Annotated[str, PlainValidator(v.interface_name)]
     key: Annotated[str, PlainValidator(lambda x: v.label(x, "the gateway's key"))]
+    previous_key: Annotated[
+        str | None, PlainValidator(lambda x: None if x is None else v.label(x, "the gateway's key before this one"))
+    ] = None
     listen_port: Annotated[int, _whole(0, 65535, "listen_port", "write a port up to 65535; 0 lets the kernel pick")] = 0
     addresses: Annotated[
         tuple[Annotated[IPv4Interface | IPv6Interface, PlainValidator(v.address)], ...], BeforeValidator(_list)

@@ -61,7 +61,8 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One peer. `latest_handshake` is null if there was none.
 
     `psk_epoch` is the gateway file's, `psk_confirmed` the one that the peer's last confirmed session had: -1 for a
-    session without a pre-shared key, null if none was seen.
+    session without a pre-shared key, null if none was seen. `gateway_key` is the gateway's public key that the peer
+    last made a handshake with, null if none was seen.
     """
 
     name: str
@@ -75,10 +76,15 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     tx_bytes: int
     psk_epoch: int | None = None
     psk_confirmed: int | None = None
+    gateway_key: str | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """A gateway, whole."""
+    """A gateway, whole.
+
+    `previous_key` is served beside `public_key` until it is retired; null where there is none, or where no token has
+    been open yet. The labels are the token's.
+    """
 
     name: str
     file: str
@@ -91,6 +97,14 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     processes: list[ProcessStatus]
     peers: list[PeerStatus]
     counters: dict[str, dict[str, int]]
+    key_label: str = ""
+    previous_key: str | None = None
+    previous_key_label: str | None = None
+
+    @property
+    def still_on_previous(self) -> list[PeerStatus]:
+        """The peers whose last handshake was with the previous key."""
+        return [peer for peer in self.peers if self.previous_key is not None and peer.gateway_key == self.previous_key]
 
 
 class AdminReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -672,6 +672,7 @@ class DeviceView(Message, frozen=True, array_like=True):
     """The device as wg(8) shows it; `public_key` is None until the custodian has logged in.
 
     `previous_key` is the public key of the identity that is to be retired, None if there is one identity only.
+    `key_label` and `previous_label` are the token's names for the two keys, as the gateway file has them.
     """
 
     name: str
@@ -680,6 +681,8 @@ class DeviceView(Message, frozen=True, array_like=True):
     fwmark: int
     up: bool
     previous_key: bytes | None = None
+    key_label: str = ""
+    previous_label: str = ""
 
 
 class DevicePart(Message, frozen=True, array_like=True, tag=82):
@@ -692,11 +695,12 @@ class DevicePart(Message, frozen=True, array_like=True, tag=82):
 
 
 class DeviceSet(Message, frozen=True, array_like=True, tag=83):
-    """Apply a change; answered with RequestResult."""
+    """Apply a change; answered with RequestResult. `check_only`: say whether it could be, and leave all as it is."""
 
     request: int
     change: DeviceChange
     last: bool = True
+    check_only: bool = False
 
 
 class RequestResult(Message, frozen=True, array_like=True, tag=84):

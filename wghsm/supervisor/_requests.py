@@ -11,12 +11,12 @@ from __future__ import annotations
 import errno
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from wghsm.ipc import PeerField, Role
+from wghsm.ipc import PeerField, Role, identity_number
 from wghsm.ipc import messages as m
 
 from ._sockets import UdpPair
@@ -46,6 +46,7 @@ _SHOWN = (
     PeerField.TX_BYTES,
     PeerField.HANDSHAKE_TX_BYTES,
     PeerField.PSK_CONFIRMED,
+    PeerField.IDENTITY,
 )
 
 
@@ -56,6 +57,7 @@ class _Request:
     client: int
     number: int
     change: m.DeviceChange
+    check_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,13 +141,14 @@ class Requests:
         if not message.last and len(parts) < _MAX_PARTS:
             return
         del self._parts[message.request]
-        request = _Request(self._children.incarnation(Role.CONTROL), message.request, parts[0])
+        client = self._children.incarnation(Role.CONTROL)
+        request = _Request(client, message.request, parts[0], message.check_only)
         if not message.last:
             self._answer(request, errno.E2BIG, "the change has too many parts")
             return
         if len(parts) > 1:
             peers = [peer for part in parts for peer in part.peers]
-            request = _Request(request.client, request.number, msgspec.structs.replace(parts[0], peers=peers))
+            request = replace(request, change=msgspec.structs.replace(parts[0], peers=peers))
         self._queue.append(request)
         self._next()
 
@@ -168,6 +171,10 @@ class Requests:
             self._answer(request, model.errno, model.text)
             return
         try:
+            if request.check_only:
+                self._check_port(change.listen_port)
+                self._answer(request, 0, "")
+                return
             sockets = self._move_port(change, model.fwmark)
         except OSError as error:
             self._answer(request, errno.EADDRINUSE, f"port or mark: {error.strerror}")
@@ -191,14 +198,23 @@ class Requests:
             peers=[peer for peer in change.peers if (now := peers.get(peer.public_key)) and now.slot not in known]
         )
 
+    def _check_port(self, port: int | None) -> None:
+        """Raise OSError if the port cannot be moved to."""
+        if port and port != self._state.udp.port:
+            UdpPair(port, 0).close()
+
     def _move_port(self, change: m.DeviceChange, fwmark: int) -> m.UdpSockets | None:
-        """New sockets if the change names another port, and the mark. Raises OSError with nothing changed."""
+        """The sockets to tell of, if the change names another port or mark. Raises OSError with nothing changed.
+
+        Also the same ones with another mark: cached source addresses may not be right for it.
+        """
         state = self._state
         port = change.listen_port
         if port is None or (port == state.udp.port and port):
-            if fwmark != state.model.fwmark:
-                state.udp.mark(fwmark)
-            return None
+            if fwmark == state.model.fwmark:
+                return None
+            state.udp.mark(fwmark)
+            return state.udp_message()
         fresh = UdpPair(port, fwmark)
         state.udp, old = fresh, state.udp
         old.close()
@@ -240,10 +256,7 @@ class Requests:
             self._children.send(Role.CONTROL, m.RequestResult(request.number, number, text))
 
     def _device(self, request: int) -> Iterator[m.DevicePart]:
-        state = self._state
-        key = state.identity.public_key if state.identity else None
-        interface = state.gateway.interface.name
-        device: m.DeviceView | None = m.DeviceView(interface, key, state.udp.port, state.model.fwmark, state.link.up)
+        device: m.DeviceView | None = self._view()
         peers: list[m.PeerView] = []
         weight = 0
         for view in self._peers():
@@ -253,6 +266,19 @@ class Requests:
             peers.append(view)
             weight += len(view.allowed_ips)
         yield m.DevicePart(request, device, peers, True)
+
+    def _view(self) -> m.DeviceView:
+        state, interface = self._state, self._state.gateway.interface
+        return m.DeviceView(
+            name=interface.name,
+            public_key=state.identity.public_key if state.identity else None,
+            listen_port=state.udp.port,
+            fwmark=state.model.fwmark,
+            up=state.link.up,
+            previous_key=(state.identity.previous or None) if state.identity else None,
+            key_label=interface.key,
+            previous_label=interface.previous_key or "",
+        )
 
     def _peers(self) -> Iterator[m.PeerView]:
         """Every peer; one with very many prefixes comes again with the rest of them, right after."""
@@ -274,6 +300,7 @@ class Requests:
                     tx_bytes=row[PeerField.TX_BYTES] + row[PeerField.HANDSHAKE_TX_BYTES],
                     psk_epoch=peer.psk.epoch if isinstance(peer.psk, m.PskDerived | m.PskWrapped) else None,
                     psk_confirmed=row[PeerField.PSK_CONFIRMED] - 2 if row[PeerField.PSK_CONFIRMED] else None,
+                    identity=_identity(state.identity, row[PeerField.IDENTITY]),
                 )
 
     def _status(self, request: int) -> m.StatusPart:
@@ -303,6 +330,12 @@ class Requests:
             count = f"{len(keys)} peer" if len(keys) == 1 else f"{len(keys)} peers"
             result = m.RequestResult(message.request, 0, f"asked for handshakes with {count}")
         self._children.send(Role.CONTROL, result)
+
+
+def _identity(known: m.Identity | None, word: int) -> bytes:
+    """The own public key that the table names by the number `word`; empty if it is none in use."""
+    keys = (known.public_key, known.previous) if known else ()
+    return next((key for key in keys if key and identity_number(key) == word), b"")
 
 
 def _psk_kind(psk: m.PskSource) -> Literal["none", "derived", "object", "wrapped"]:

@@ -117,4 +117,5 @@ class State:
             prompt=self.tty is not None,
             psk_wrap_key=token.psk_wrap_key,
             psk_overlap=token.psk_overlap,
+            previous_key=self.gateway.interface.previous_key,
         )

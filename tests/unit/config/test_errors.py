@@ -29,7 +29,7 @@ CASES: list[tuple[str, str, int, str, str]] = [
     # unknown and missing keys
     ("listen_port: 51820", "listenport: 51820", 9, "unknown key listenport under interface:", "write listen_port"),
     ("  mtu: 1420", "  MTU: 1420", 11, "unknown key MTU", "write mtu"),
-    ("  mtu: 1420", "  frobnicate: 1", 11, "unknown key frobnicate", "known here: name, key, listen_port"),
+    ("  mtu: 1420", "  frobnicate: 1", 11, "unknown key frobnicate", "known here: name, key, previous_key"),
     ("  mtu: 1420", "  sessions: 4", 11, "unknown key sessions", "move it: sessions belongs under token:"),
     ("  mtu: 1420", "  private_key: x", 11, "unknown key private_key", "keep the private key in the token"),
     ("    persistent_keepalive: 25", "    PersistentKeepalive: 25", 20, "in a peer", "write persistent_keepalive"),
@@ -80,6 +80,9 @@ CASES: list[tuple[str, str, int, str, str]] = [
     ("name: wg0", "name: sixteen-letters-", 7, "refuse the interface name", "1 to 15"),
     ("name: wg0", "name: ..", 7, "keeps the interface name ..", "wg0"),
     ("name: wg0", "name: all", 7, "keeps the interface name all", "wg0"),
+    ("  mtu: 1420", "  previous_key: gateway", 11, "previous_key is key; it is for the key that", "wghsm key rotate"),
+    ("  mtu: 1420", "  previous_key: ''", 11, "the gateway's key before this one is empty", "1 to 255"),
+    ("  mtu: 1420", f"  previous_key: {KEY_A}", 11, "a key stands where the label", "keep keys in the token"),
     ("listen_port: 51820", "listen_port: 65536", 9, "listen_port 65536 is out of range", "up to 65535"),
     ("listen_port: 51820", "listen_port: -1", 9, "listen_port -1 is out of range", "up to 65535"),
     ("listen_port: 51820", 'listen_port: "51820"', 9, "in quotes", "without quotes"),

@@ -46,6 +46,12 @@ def test_defaults() -> None:
     assert list(gateway.users.model_dump().values()) == [61100, 61101, 61102, 61103, 61104, 61105]
 
 
+def test_a_key_that_is_being_retired() -> None:
+    interface = load_text(HEAD.replace("key: k", "key: k, previous_key: j")).interface
+    assert (interface.key, interface.previous_key) == ("k", "j")
+    assert load_text(HEAD).interface.previous_key is None
+
+
 def test_equal_files_are_equal_and_hash_alike() -> None:
     first, second = load_text(GOOD), load_text("# other comments\n" + GOOD)
     assert first == second

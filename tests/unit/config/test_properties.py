@@ -59,6 +59,7 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
     tokens = draw(TOKENS)
     # PSKs that are set at run time go into one token.
     authorities = ["file"] if len(tokens.get("uris", ())) > 1 else ["file", "runtime"]
+    label, *previous = draw(st.lists(LABELS, min_size=1, max_size=2, unique=True))
     rooms = ("custodian", "handshake", "egress", "ingress", "control", "resolver")
     return {
         "version": 1,
@@ -78,7 +79,8 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
                     lambda name: name != "default"
                 )
             ),
-            "key": draw(LABELS),
+            "key": label,
+            **({"previous_key": previous[0]} if previous else {}),
             "listen_port": draw(st.integers(0, 65535)),
             "addresses": draw(st.lists(ADDRESSES, max_size=4, unique_by=lambda a: a.partition("/")[0])),
             "mtu": draw(st.integers(1280, 65455)),
@@ -115,6 +117,8 @@ def written(gateway: Gateway) -> dict[str, Any]:
     raw["token"]["psk_overlap"] = f"{gateway.token.psk_overlap // 3600}h"
     raw["token"]["environment"] = list(gateway.token.environment)
     raw["interface"]["addresses"] = [str(address) for address in gateway.interface.addresses]
+    if gateway.interface.previous_key is None:
+        del raw["interface"]["previous_key"]
     raw["state_directory"] = str(gateway.state_directory)
     raw["peers"] = []
     for peer in gateway.peers:

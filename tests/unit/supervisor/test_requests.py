@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.supervisor.support import KEYS, change, gateway, peer
 from wghsm import config
-from wghsm.ipc import PeerField, Role, StatsFile, create_stats
+from wghsm.ipc import PeerField, Role, StatsFile, create_stats, identity_number
 from wghsm.ipc import messages as m
 from wghsm.process import Loop
 from wghsm.supervisor._links import Links, LinkStatus
@@ -171,6 +171,29 @@ def test_a_new_port_goes_to_three_processes(world: World) -> None:
     assert world.state.model.fwmark == 9
 
 
+def test_a_check_says_what_would_be_and_changes_nothing(world: World) -> None:
+    before, model = world.state.udp.port, world.state.model
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        for number, wanted in {
+            0: m.DeviceChange(listen_port=0, fwmark=7, replace_peers=True, peers=[m.PeerChange(KEYS[5])]),
+            errno.EADDRINUSE: m.DeviceChange(listen_port=taken.getsockname()[1]),
+            errno.EINVAL: change(m.PeerChange(KEYS[5], add_allowed_ips=["bad"])),
+        }.items():
+            world.requests.handle(m.DeviceSet(1, wanted, check_only=True))
+            assert world.results()[-1].errno == number
+    assert [message for _, message in world.children.sent if not isinstance(message, m.RequestResult)] == []
+    assert (world.state.udp.port, world.state.model) == (before, model)
+
+
+def test_a_mark_alone_tells_the_sockets_again(world: World) -> None:
+    port = world.state.udp.port
+    assert world.set(m.DeviceChange(fwmark=9)).errno == 0
+    assert [message.port for _, message in world.children.sent if isinstance(message, m.UdpSockets)] == [port] * 3
+    assert world.set(m.DeviceChange(fwmark=9)).errno == 0
+    assert len([0 for _, message in world.children.sent if isinstance(message, m.UdpSockets)]) == 3
+
+
 def test_a_port_that_cannot_be_had_changes_nothing(world: World) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
@@ -227,7 +250,7 @@ def test_a_removed_peer_s_endpoint_and_numbers_are_forgotten(world: World) -> No
 
 
 def test_the_device_counts_handshakes_too(world: World) -> None:
-    world.state.identity = m.Identity(KEYS[20])
+    world.state.identity = m.Identity(KEYS[20], KEYS[21])
     world.state.endpoints[1] = m.Endpoint("192.0.2.1", 1)
     for field, value in ((PeerField.RX_BYTES, 1), (PeerField.HANDSHAKE_RX_BYTES, 10)):
         world.state.stats.set(1, field, value)
@@ -235,11 +258,13 @@ def test_the_device_counts_handshakes_too(world: World) -> None:
         world.state.stats.set(1, field, value)
     world.state.stats.set(1, PeerField.LAST_HANDSHAKE_UNIX, 12345)
     world.state.stats.set(1, PeerField.PSK_CONFIRMED, 5)
+    world.state.stats.set(0, PeerField.IDENTITY, identity_number(KEYS[22]))
+    world.state.stats.set(1, PeerField.IDENTITY, identity_number(KEYS[21]))
     world.requests.handle(m.DeviceGet(3))
     role, part = world.children.sent[-1]
     assert role is Role.CONTROL
     assert isinstance(part, m.DevicePart)
-    assert part.device == m.DeviceView("wgt0", KEYS[20], world.state.udp.port, 0, True)
+    assert part.device == m.DeviceView("wgt0", KEYS[20], world.state.udp.port, 0, True, KEYS[21], "gateway")
     assert part.last
     assert part.peers[1] == m.PeerView(
         name="peer1",
@@ -253,7 +278,10 @@ def test_the_device_counts_handshakes_too(world: World) -> None:
         tx_bytes=1100,
         psk_epoch=0,
         psk_confirmed=3,
+        identity=KEYS[21],
     )
+    # A key that is not the gateway's any more.
+    assert part.peers[0].identity == b""
 
 
 def test_many_prefixes_go_in_many_parts(world: World) -> None:
