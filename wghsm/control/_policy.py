@@ -17,9 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from wghsm.ipc import messages as m
+
     from .uapi import Set
 
-__all__ = ["psk_label", "refusal"]
+__all__ = ["holders", "psk_label", "refusal"]
 
 _ZERO = bytes(32)
 
@@ -35,6 +39,30 @@ def refusal(operation: Set, own_public_key: bytes | None, runtime_psks: bool) ->
     if not runtime_psks and any(not hmac.compare_digest(psk, _ZERO) for psk in operation.preshared_keys.values()):
         return "a preshared key in clear was refused: put it into the token, or set authority: runtime"
     return None
+
+
+def holders(
+    change: m.DeviceChange, peers: AbstractSet[bytes], before: AbstractSet[bytes], given: AbstractSet[bytes]
+) -> set[bytes]:
+    """The peers (public keys) that have a PSK object in the token after `change`.
+
+    `peers` are all of them before it, `before` those with such an object, `given` those that the operation names a
+    PSK for. As the supervisor does it: a peer that `replace_peers` sweeps away and the change names again keeps its
+    object, one that is removed by name does not.
+    """
+    there, having = (set(), set()) if change.replace_peers else (set(peers), set(before))
+    removed: set[bytes] = set()
+    for peer in change.peers:
+        key = peer.public_key
+        if peer.remove:
+            there.discard(key)
+            having.discard(key)
+            removed.add(key)
+        elif key in there or not peer.update_only:
+            if key in given or (key not in there and key in before and key not in removed):
+                having.add(key)
+            there.add(key)
+    return having
 
 
 def psk_label(public_key: bytes) -> str:

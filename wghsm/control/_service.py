@@ -21,7 +21,7 @@ import msgspec
 from wghsm.ipc import admin
 from wghsm.ipc import messages as m
 
-from ._policy import psk_label, refusal
+from ._policy import holders, psk_label, refusal
 from .uapi import Get, Malformed, Set, format_device, format_endpoint, next_operation
 
 if TYPE_CHECKING:
@@ -134,9 +134,12 @@ class Service:
 
 
 class _RuntimeSet:
-    """A set under `authority: runtime`: PSKs first go into the token, those of removed peers leave it at the end.
+    """A set under `authority: runtime`.
 
-    A step that fails takes back the PSKs of peers that had none before.
+        device -> check -> PSKs into the token -> change -> PSKs that nobody has any more out of it -> done
+
+    A change that would be refused is so before the token is asked. Where the token refuses a PSK, those of peers that
+    had none before are taken back; one that has replaced another stays.
     """
 
     def __init__(
@@ -147,60 +150,76 @@ class _RuntimeSet:
         done: Callable[[int, str], None],
     ) -> None:
         self._requests = requests
-        self._psks = [(key, psk) for key, psk in preshared_keys.items() if not hmac.compare_digest(psk, _ZERO)]
-        stored = {key for key, _ in self._psks}
-        self._change = msgspec.structs.replace(
-            change,
-            peers=[
-                msgspec.structs.replace(peer, psk=m.PskObject(psk_label(peer.public_key)))
-                if peer.public_key in stored and not peer.remove
-                else peer
-                for peer in change.peers
-            ],
-        )
+        self._psks = {key: psk for key, psk in preshared_keys.items() if not hmac.compare_digest(psk, _ZERO)}
+        self._change = change
         self._done = done
-        self._before: dict[bytes, str] = {}
-        self._written: list[bytes] = []
+        self._before: set[bytes] = set()
+        self._after: set[bytes] = set()
+        self._puts: deque[bytes] = deque()
+        self._written: set[bytes] = set()
+        self._deletes: deque[bytes] = deque()
 
     def start(self) -> None:
         self._requests.device(self._with_device)
 
     def _with_device(self, _device: m.DeviceView, peers: list[m.PeerView]) -> None:
-        self._before = {peer.public_key: peer.psk for peer in peers}
-        self._put_next()
+        self._before = {peer.public_key for peer in peers if peer.psk == "object"}
+        self._after = holders(self._change, {peer.public_key for peer in peers}, self._before, self._psks.keys())
+        self._puts.extend(key for key in self._psks if key in self._after)
+        stored = set(self._puts)
+        self._change = msgspec.structs.replace(
+            self._change,
+            peers=[
+                msgspec.structs.replace(peer, psk=m.PskObject(psk_label(peer.public_key)))
+                if peer.public_key in stored and not peer.remove
+                else peer
+                for peer in self._change.peers
+            ],
+        )
+        if stored:
+            self._requests.change(self._change, self._checked, check_only=True)
+        else:
+            self._put_next()
+
+    def _checked(self, code: int, text: str) -> None:
+        if code:
+            self._done(code, text)
+        else:
+            self._put_next()
 
     def _put_next(self) -> None:
-        if not self._psks:
+        if not self._puts:
             self._requests.change(self._change, self._changed)
             return
-        key, psk = self._psks.pop()
+        key = self._puts.popleft()
 
         def put(code: int, text: str) -> None:
             if code:
                 self._changed(code, text)
                 return
-            self._written.append(key)
+            self._written.add(key)
             self._put_next()
 
-        self._requests.put_psk(psk_label(key), psk, put)
+        self._requests.put_psk(psk_label(key), self._psks[key], put)
 
     def _changed(self, code: int, text: str) -> None:
-        if code:
-            gone = {key for key in self._written if self._before.get(key) != "object"}
-        else:
-            kept = {peer.public_key for peer in self._change.peers if not peer.remove}
-            removed = {peer.public_key for peer in self._change.peers if peer.remove}
-            if self._change.replace_peers:
-                removed |= self._before.keys() - kept
-            gone = {key for key in removed if self._before.get(key) == "object"}
-        for key in gone:
-            self._requests.delete_psk(psk_label(key), _log_deletion)
-        self._done(code, text)
+        self._deletes.extend(self._written - self._before if code else self._before - self._after)
+        self._delete_next(code, text)
 
+    def _delete_next(self, code: int, text: str) -> None:
+        """The next set waits for these: it may bring a PSK under the same label."""
+        if not self._deletes:
+            self._done(code, text)
+            return
 
-def _log_deletion(code: int, text: str) -> None:
-    if code not in (0, errno.ENOENT):
-        _log.warning("a preshared key of a removed peer is still in the token: %s", text)
+        def deleted(problem: int, why: str) -> None:
+            if problem not in (0, errno.ENOENT):
+                left = len(self._deletes) + 1
+                _log.warning("preshared keys without a peer are still in the token (%d): %s", left, why)
+                self._deletes.clear()
+            self._delete_next(code, text)
+
+        self._requests.delete_psk(psk_label(self._deletes.popleft()), deleted)
 
 
 def _errno(code: int) -> bytes:

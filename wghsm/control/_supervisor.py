@@ -53,13 +53,13 @@ class Requests:
         self._statuses[number] = answer
         self._child.report(m.StatusGet(number))
 
-    def change(self, change: m.DeviceChange, answer: Callable[[int, str], None]) -> None:
-        """Apply `change`; the answer is 0 or a positive errno, and a line."""
+    def change(self, change: m.DeviceChange, answer: Callable[[int, str], None], *, check_only: bool = False) -> None:
+        """Apply `change`, or only ask whether it could be; the answer is 0 or a positive errno, and a line."""
         number = self._next()
         self._results[number] = answer
         parts = list(_parts(change))
         for position, part in enumerate(parts, 1):
-            self._child.report(m.DeviceSet(number, part, position == len(parts)))
+            self._child.report(m.DeviceSet(number, part, position == len(parts), check_only))
 
     def rekey(self, peers: list[bytes] | None, answer: Callable[[int, str], None]) -> None:
         """Start handshakes with `peers` (public keys) or with all."""

@@ -8,7 +8,7 @@ import json
 import socket
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -31,8 +31,8 @@ PEER, OTHER = b"\x0a" * 32, b"\x0b" * 32
 PSK = "cd" * 32
 
 
-def peer_view(key: bytes, psk: str = "none") -> m.PeerView:
-    return m.PeerView("alice", key, psk, None, 0, ["10.0.0.2/32"], 0, 1, 2)  # type: ignore[arg-type]
+def peer_view(key: bytes, psk: Literal["none", "object"] = "none") -> m.PeerView:
+    return m.PeerView("alice", key, psk, None, 0, ["10.0.0.2/32"], 0, 1, 2)
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Processes:
     said: list[tuple[str, object]] = field(default_factory=list)
     answers: list[Callable[[], None]] = field(default_factory=list)
     change_errno: int = 0
+    check_errno: int = 0
     put_errno: int = 0
 
     def device(self, answer: Callable[[m.DeviceView, list[m.PeerView]], None]) -> None:
@@ -53,9 +54,9 @@ class Processes:
         processes = [m.ProcessView("egress", 7, "ready", 1, 2 * 10**9)]
         self.answers.append(lambda: answer(m.StatusPart(1, 10**9, "gw.yaml", processes, token, {"egress": {"x": 1}})))
 
-    def change(self, change: m.DeviceChange, answer: Callable[[int, str], None]) -> None:
-        self.said.append(("change", change))
-        self.answers.append(lambda: answer(self.change_errno, "why"))
+    def change(self, change: m.DeviceChange, answer: Callable[[int, str], None], *, check_only: bool = False) -> None:
+        self.said.append(("check" if check_only else "change", change))
+        self.answers.append(lambda: answer(self.check_errno if check_only else self.change_errno, "why"))
 
     def rekey(self, peers: list[bytes] | None, answer: Callable[[int, str], None]) -> None:
         self.said.append(("rekey", peers))
@@ -178,20 +179,72 @@ def test_under_runtime_a_psk_goes_into_the_token_before_the_change(runtime_autho
     assert answer == "errno=0\n\n"
     label = psk_label(PEER)
     change = m.DeviceChange(peers=[m.PeerChange(PEER, psk=m.PskObject(label))])
-    assert runtime_authority.said == [("put", (label, bytes.fromhex(PSK))), ("change", change)]
+    assert runtime_authority.said == [("check", change), ("put", (label, bytes.fromhex(PSK))), ("change", change)]
 
 
 def test_a_psk_that_the_token_refuses_changes_nothing(runtime_authority: Setup) -> None:
     runtime_authority.processes.put_errno = errno.EIO
     answer = runtime_authority.ask(f"set=1\npublic_key={PEER.hex()}\npreshared_key={PSK}\n\n")
     assert answer == f"errno=-{errno.EIO}\n\n"
-    assert [verb for verb, _ in runtime_authority.said] == ["put"]
+    assert verbs(runtime_authority) == ["check", "put"]
+
+
+def verbs(setup: Setup) -> list[str]:
+    return [verb for verb, _ in setup.said]
+
+
+def test_a_change_that_would_be_refused_never_reaches_the_token(runtime_authority: Setup) -> None:
+    runtime_authority.processes.check_errno = errno.EADDRINUSE
+    answer = runtime_authority.ask(f"set=1\nlisten_port=1\npublic_key={PEER.hex()}\npreshared_key={PSK}\n\n")
+    assert answer == f"errno=-{errno.EADDRINUSE}\n\n"
+    assert verbs(runtime_authority) == ["check"]
+
+
+def test_a_psk_that_replaced_another_is_not_deleted_when_the_change_fails(runtime_authority: Setup) -> None:
+    runtime_authority.processes.peers = [peer_view(PEER, "object")]
+    runtime_authority.processes.change_errno = errno.EIO
+    runtime_authority.ask(f"set=1\npublic_key={PEER.hex()}\npreshared_key={PSK}\n\n")
+    assert verbs(runtime_authority) == ["check", "put", "change"]
+
+
+@pytest.mark.parametrize(
+    ("before", "lines", "expected"),
+    [
+        ("none", f"public_key={PEER.hex()}\npreshared_key={PSK}\npublic_key={PEER.hex()}\nremove=true", ["change"]),
+        (None, f"public_key={PEER.hex()}\nupdate_only=true\npreshared_key={PSK}", ["change"]),
+        (None, f"public_key={OWN.hex()}\npreshared_key={PSK}", ["change"]),
+        ("object", f"public_key={PEER.hex()}\nremove=true\npublic_key={PEER.hex()}", ["change", "delete"]),
+        ("object", f"replace_peers=true\npublic_key={PEER.hex()}", ["change"]),
+        ("object", f"replace_peers=true\npublic_key={OTHER.hex()}", ["change", "delete"]),
+        (
+            "object",
+            f"public_key={PEER.hex()}\nremove=true\npublic_key={PEER.hex()}\npreshared_key={PSK}",
+            ["check", "put", "change"],
+        ),
+    ],
+)
+def test_no_psk_is_left_without_its_peer(
+    runtime_authority: Setup, before: Literal["none", "object"] | None, lines: str, expected: list[str]
+) -> None:
+    if before is not None:
+        runtime_authority.processes.peers = [peer_view(PEER, before)]
+    assert runtime_authority.ask(f"set=1\n{lines}\n\n") == "errno=0\n\n"
+    assert verbs(runtime_authority) == expected
+
+
+def test_the_next_set_waits_until_the_token_has_forgotten(runtime_authority: Setup) -> None:
+    runtime_authority.processes.peers = [peer_view(PEER, "object")]
+    first, second = runtime_authority.uapi(), runtime_authority.uapi()
+    first.send(f"set=1\npublic_key={PEER.hex()}\nremove=true\n\n")
+    second.send(f"set=1\npublic_key={PEER.hex()}\npreshared_key={PSK}\n\n")
+    runtime_authority.processes.run()
+    assert verbs(runtime_authority) == ["change", "delete", "check", "put", "change"]
 
 
 def test_a_change_that_fails_takes_its_new_psk_back(runtime_authority: Setup) -> None:
     runtime_authority.processes.change_errno = errno.EADDRINUSE
     runtime_authority.ask(f"set=1\nlisten_port=1\npublic_key={PEER.hex()}\npreshared_key={PSK}\n\n")
-    assert [verb for verb, _ in runtime_authority.said] == ["put", "change", "delete"]
+    assert verbs(runtime_authority) == ["check", "put", "change", "delete"]
 
 
 def test_the_psk_of_a_removed_peer_leaves_the_token(runtime_authority: Setup) -> None:
