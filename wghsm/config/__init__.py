@@ -4,24 +4,32 @@
                                   |                            |                       |
                                   +------------ problems, all of them, sorted by line -+
 
+_plan: what lies between two gateways.   _document: a gateway as JSON and back.
+
 Callers: the commands (`wghsm check`, `wghsm run`) and the supervisor. This room knows no other one but
 `wghsm.exits`; it opens the gateway file and, where asked, the files of wrapped PSKs: names are not resolved, users
 not looked up.
 """
 
+from wghsm.config._document import from_document, to_document, written
 from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._load import load, load_text
 from wghsm.config._model import Gateway, Interface, Peer, Token, Users
+from wghsm.config._plan import Change, Effect, KernelRoute, Plan, kernel_routes, plan
 from wghsm.config._psk import PskDerived, PskNone, PskObject, PskWrapped
 from wghsm.config._values import Endpoint
 from wghsm.config._wrapped import WrappedPsk, format_wrapped, read_wrapped, read_wrapped_files
 
 __all__ = [
+    "Change",
     "ConfigError",
+    "Effect",
     "Endpoint",
     "Gateway",
     "Interface",
+    "KernelRoute",
     "Peer",
+    "Plan",
     "Problem",
     "PskDerived",
     "PskNone",
@@ -31,8 +39,13 @@ __all__ = [
     "Users",
     "WrappedPsk",
     "format_wrapped",
+    "from_document",
+    "kernel_routes",
     "load",
     "load_text",
+    "plan",
     "read_wrapped",
     "read_wrapped_files",
+    "to_document",
+    "written",
 ]
