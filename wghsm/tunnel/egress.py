@@ -59,6 +59,10 @@ class _Egress(Worker):
         super()._set_mtu(mtu)
         self.sender.mtu = mtu
 
+    def _take_sockets(self, message: m.UdpSockets, fds: list[int]) -> None:
+        self.sender.forget_sources()
+        super()._take_sockets(message, fds)
+
     def _read_tun(self) -> None:
         if self.tun is None:
             return

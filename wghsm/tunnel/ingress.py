@@ -55,6 +55,11 @@ class _Ingress(Worker):
         for sock in self.sockets.values():
             self.child.loop.remove_reader(sock)
 
+    def _take_sockets(self, message: m.UdpSockets, fds: list[int]) -> None:
+        # Egress forgets the own addresses that it used; the next packet from each peer tells it anew.
+        self.receiver.tell_all_again()
+        super()._take_sockets(message, fds)
+
     def _read_udp(self, sock: socket.socket) -> None:
         receive, receiver, write = sock.recvmsg, self.receiver, self._write_tun
         for _ in range(BURST):

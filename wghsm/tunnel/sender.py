@@ -273,6 +273,11 @@ class Sender:
         if peer is not None and peer.destination is not None:
             peer.destination = peer.destination.without_source()
 
+    def forget_sources(self) -> None:
+        """The sockets have changed: let the kernel choose the source towards every peer."""
+        for number in self._peers:
+            self.forget_source(number)
+
     def snapshot(self) -> Iterator[m.SessionSnapshot]:
         """All sessions and endpoints, in parts, for a new handshake process."""
         sessions = [

@@ -269,6 +269,9 @@ def test_newest_endpoint_wins() -> None:
     egress.sender.move_endpoint(late, START + 20)
     egress.sender.forget_source(PEER)
     assert _endpoints(egress) == [m.EndpointMoved(PEER, m.Endpoint("2001:db8::1", 1), START + 20)]
+    egress.sender.move_endpoint(late, START + 20)
+    egress.sender.forget_sources()
+    assert _endpoints(egress) == [m.EndpointMoved(PEER, m.Endpoint("2001:db8::1", 1), START + 20)]
     egress.move(START + 21, "no address")
     assert _endpoints(egress)[0].endpoint.host == "2001:db8::1"
 
