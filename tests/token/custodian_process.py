@@ -17,11 +17,11 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from wghsm.ipc import Channel, ChannelClosed, ChannelKind, Counter, Role, StatsFile, create_stats, socket_pair
 from wghsm.ipc import messages as m
-from wghsm.softhsm_setup import SoftHsmToken, softhsm_token
+from wghsm.softhsm_setup import softhsm_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +37,7 @@ import json, os, sys
 from wghsm.pkcs11_backend import TokenPool, open_pin, TokenUri
 from wghsm.pkcs11_backend import provision
 from wghsm.pkcs11_backend.key_import import import_key
+from wghsm.pkcs11_backend.wrapping import make_wrap_key, wrap_psk
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 # Its backend is imported at the first use, which must not be after the change of the uid.
 X25519PrivateKey.generate()
@@ -54,21 +55,38 @@ with TokenPool.open(uri, pin.read(), 1, read_write=True) as pool:
     if "psk" in order:
         provision.put_psk(pool, order["label"], bytearray.fromhex(order["psk"]), replace=True)
     key, root = pool.find_key("gateway"), pool.find_root("root")
+    wrapped = []
+    if "wrap" in order:
+        peer, psk = (bytearray.fromhex(one) for one in order["wrap"])
+        wrapped = [wrap_psk(pool, make_wrap_key(pool, "wrap"), key.public_key, bytes(peer), 5, psk).hex()]
     with pool.session() as session:
         derived = [
             session.derived_psk(root, key.public_key, bytes.fromhex(peer), 5).hex() for peer in order.get("peers", [])
         ]
-print(json.dumps({"public": key.public_key.hex(), "derived": derived}))
+print(json.dumps({"public": key.public_key.hex(), "derived": derived, "wrapped": wrapped}))
 """
 
 _M = TypeVar("_M", bound=m.Message)
+
+
+class Made(Protocol):
+    """A token of any module: its URI with pin-source, what its module wants in the environment, its files."""
+
+    @property
+    def uri(self) -> str: ...
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+    @property
+    def pin_file(self) -> Path: ...
+    @property
+    def directory(self) -> Path: ...
 
 
 @dataclass(frozen=True)
 class GatewayToken:
     """The store, the gateway's public key and the PSK that lies in it as an object."""
 
-    made: SoftHsmToken
+    made: Made
     public_key: bytes
     psk: bytes
 
@@ -105,7 +123,7 @@ print(int(module.find_token(uri).flags))
 """
 
 
-def provision(made: SoftHsmToken, **order: object) -> dict[str, list[str]]:
+def provision(made: Made, **order: object) -> dict[str, list[str]]:
     done = subprocess.run(
         [sys.executable, "-c", _PROVISION],
         input=json.dumps({"uri": made.uri, "uid": UID, **order}),

@@ -13,7 +13,7 @@ from wghsm.pkcs11_backend._ckr import ckr_name
 from wghsm.pkcs11_backend._doctor_probe import Derive, Problem, agrees, derive_problem
 from wghsm.pkcs11_backend._objects import CKA, CKO_PRIVATE_KEY, number
 from wghsm.pkcs11_backend.dialect import dialect_of_key
-from wghsm.pkcs11_backend.errors import CurveUnsupported, KeyUnfit, PointRefused, TokenError, TokenFault
+from wghsm.pkcs11_backend.errors import CurveUnsupported, KeyNotFound, KeyUnfit, PointRefused, TokenError, TokenFault
 from wghsm.pkcs11_backend.pool import TokenPool
 
 __all__ = ["CHECK_VALUE_LEN", "check_agreement", "essential_checks", "explain_derive", "root_check_value"]
@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 # Never the beginning of what is signed for a PSK ("wghsm-psk-v1").
 _ROOT_MESSAGE = b"wghsm-root-check-v1\x00"
+_CKM_SHA256_HMAC = 0x251
 CHECK_VALUE_LEN = 8
 """Bytes of a PSK root's check value: the first ones of HMAC-SHA256 over a fixed label."""
 
@@ -67,7 +68,15 @@ def check_agreement(pool: TokenPool, calls: Calls, label: str) -> None:
 
 def root_check_value(pool: TokenPool, label: str) -> bytes:
     """Return the check value of the PSK root `label`, 8 bytes; raises as `TokenPool.find_root`."""
-    root = pool.find_root(label)
+    try:
+        root = pool.find_root(label)
+    except KeyNotFound:
+        if _CKM_SHA256_HMAC in pool.mechanisms:
+            raise
+        raise KeyUnfit(
+            f"{pool.token_name} offers no CKM_SHA256_HMAC, which derived PSKs need, and has no root {label!r}; "
+            "give the peers another kind of PSK or none, and take psk_root out of the file"
+        ) from None
     try:
         with pool.control() as calls:
             return bytes(calls.hmac_sha256(root.handle, _ROOT_MESSAGE)[:CHECK_VALUE_LEN])

@@ -32,6 +32,9 @@ from wghsm.pkcs11_backend.uri import TokenUri
 __all__ = ["Module", "load"]
 
 _NONE_THERE = "no initialised token (is its configuration, such as SOFTHSM2_CONF, the one meant?)"
+_NONE_THERE_OTHERWISE = (
+    "no initialised token (is it plugged in, and has the module what it needs of token.environment?)"
+)
 
 _loaded: dict[str, "Module"] = {}
 _loading = threading.Lock()
@@ -59,7 +62,8 @@ class _LockingLib(_Pkcs11Lib):
         if ckr == CKR_CRYPTOKI_ALREADY_INITIALIZED:
             raise TokenFault(ckr, f"initialising {self.so}", "another part of this process uses the module already")
         if ckr != CKR_OK:
-            raise TokenFault(ckr, f"initialising {self.so}", "check its own configuration (SOFTHSM2_CONF, x-init-args)")
+            remedy = "check its own configuration (SOFTHSM2_CONF, token.environment, x-init-args)"
+            raise TokenFault(ckr, f"initialising {self.so}", remedy)
 
     def finalize(self) -> None:
         ckr = self.functions.finalize(None)
@@ -141,7 +145,8 @@ class Module:
         fitting = [token for token in there if _fits(token, uri)]
         if len(fitting) == 1:
             return fitting[0]
-        shown = "; ".join(_describe(token) for token in (fitting or there)) or _NONE_THERE
+        none = _NONE_THERE if "softhsm" in Path(self.path).name else _NONE_THERE_OTHERWISE
+        shown = "; ".join(_describe(token) for token in (fitting or there)) or none
         if fitting:
             raise AmbiguousToken(f"{uri.describe_token()} fits several tokens: {shown}; add serial= to the URI")
         raise TokenNotFound(

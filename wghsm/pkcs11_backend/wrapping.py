@@ -78,6 +78,11 @@ def find_wrap_key(pool: TokenPool, label: str) -> WrapKey:
     """Find the wrapping key; it must not be readable. Raises KeyNotFound, AmbiguousKey, KeyUnfit, TokenFault."""
     with pool.control() as calls:
         found = calls.find(((CKA["CLASS"], CKO_SECRET_KEY), (CKA["LABEL"], label.encode())))
+        if not found and CKM_AES_GCM not in pool.mechanisms:
+            raise KeyUnfit(
+                f"{pool.token_name} offers no CKM_AES_GCM, which wrapped PSKs need, and has no key {label!r}; "
+                "give the peers another kind of PSK or none, and take psk_wrap_key out of the file"
+            )
         if not found:
             raise KeyNotFound(
                 f"{pool.token_name}: no secret with the label {label!r}, which token.psk_wrap_key names; "

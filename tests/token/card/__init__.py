@@ -3,6 +3,7 @@
     with virtual_card() as card:
         card.environment            for processes that load OpenSC's module
         card.pull(), card.put()     take it out of the reader, put it back
+    card.end_daemon(), card.begin_daemon()      kill pcscd under everybody, start another with the same card
 
     OpenSC --unix socket--> pcscd --vpcd, in a network namespace of its own--> process.py: the card
 
@@ -21,7 +22,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["ADMIN_PIN", "KEY_LABEL", "MODULE", "PIN", "VirtualCard", "virtual_card"]
+__all__ = ["ADMIN_PIN", "KEY_LABEL", "MODULE", "PIN", "TOKEN_LABEL", "VirtualCard", "virtual_card"]
 
 MODULE = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"
 PIN = b"123456"
@@ -45,6 +46,15 @@ class VirtualCard:
     def put(self) -> None:
         """Put the same card back; returns once pcscd has switched it on."""
         self._say("in")
+
+    def end_daemon(self) -> None:
+        """Kill pcscd, and take the card out."""
+        self._say("down")
+
+    def begin_daemon(self) -> None:
+        """Start another pcscd, and put the same card back."""
+        self._say("up")
+        self.put()
 
     def _say(self, word: str) -> None:
         if self._process.stdin is None or self._process.stdout is None:

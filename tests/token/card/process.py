@@ -1,7 +1,8 @@
 """The card and its pcscd, in a mount and a network namespace of their own: python -m tests.token.card.process FOLDER.
 
-Standard input says `in` and `out`; each is answered by itself once it is done. SIGTERM ends pcscd, then this. vpcd's
-protocol: two bytes of length, then one byte of command (off, on, reset, ATR) or an APDU.
+Standard input says `in` and `out` (the card), `down` and `up` (pcscd, killed and started again); each is answered by
+itself once it is done. SIGTERM ends pcscd, then this. vpcd's protocol: two bytes of length, then one byte of command
+(off, on, reset, ATR) or an APDU.
 """
 
 import contextlib
@@ -16,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from jcecard.main import OpenPGPCard
@@ -111,32 +111,40 @@ class Card:
         return data
 
 
-@contextlib.contextmanager
-def _pcscd(folder: Path) -> Iterator[None]:
-    # pcscd's socket has a fixed path: it sees our folder there.
-    there = Path("/run/pcscd")
-    there.mkdir(exist_ok=True)
-    subprocess.run(["mount", "--bind", str(folder / "run"), str(there)], check=True)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    for left in (folder / "run").iterdir():
-        left.unlink()
-    daemon = subprocess.Popen(
-        ["/usr/sbin/pcscd", "--foreground", "--critical", "--config", str(folder / "reader.conf")],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        yield
-    finally:
-        daemon.terminate()
+class Daemon:
+    """pcscd, with a socket in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # Its socket has a fixed path: it sees our folder there.
+        there = Path("/run/pcscd")
+        there.mkdir(exist_ok=True)
+        subprocess.run(["mount", "--bind", str(folder / "run"), str(there)], check=True)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        self.begin()
+
+    def begin(self) -> None:
+        for left in (self._folder / "run").iterdir():
+            left.unlink()
+        self._process = subprocess.Popen(
+            ["/usr/sbin/pcscd", "--foreground", "--critical", "--config", str(self._folder / "reader.conf")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        self._process.terminate()
         try:
-            daemon.wait(20)
+            self._process.wait(20)
         except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait()
+            self.kill()
 
 
-def _serve(card: Card) -> None:
+def _serve(card: Card, daemon: Daemon) -> None:
     commands = sys.stdin.fileno()
     while True:
         ready, _, _ = select.select([commands] + ([card] if card.fileno() >= 0 else []), [], [])
@@ -144,13 +152,18 @@ def _serve(card: Card) -> None:
             card.answer()
         if commands in ready:
             # One word at a time: its sender waits for the answer.
-            word = os.read(commands, 16).decode().strip()
-            if not word:
-                return
-            if word == "in":
-                card.put()
-            else:
-                card.pull()
+            match word := os.read(commands, 16).decode().strip():
+                case "":
+                    return
+                case "in":
+                    card.put()
+                case "out":
+                    card.pull()
+                case "down":
+                    card.pull()
+                    daemon.kill()
+                case "up":
+                    daemon.begin()
             print(word, flush=True)
 
 
@@ -159,8 +172,12 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with tempfile.TemporaryDirectory(prefix="wghsm-") as storage, _pcscd(Path(sys.argv[1])):
-        _serve(Card(Path(storage)))
+    with tempfile.TemporaryDirectory(prefix="wghsm-") as storage:
+        daemon = Daemon(Path(sys.argv[1]))
+        try:
+            _serve(Card(Path(storage)), daemon)
+        finally:
+            daemon.end()
 
 
 if __name__ == "__main__":
