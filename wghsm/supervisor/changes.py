@@ -170,7 +170,8 @@ def plan(
         more += [Step(role, message, (m.Applied, message.change)) for role in _TUNNEL]
     more += _steps(Role.CUSTODIAN, custodian_parts([*found.added, *found.psk_changed], number))
     stages.append(more)
-    named = {slot: endpoint for slot, endpoint in endpoints.items() if slot in found.moved or slot in set(added)}
+    given = found.moved.union(added)
+    named = {slot: endpoint for slot, endpoint in endpoints.items() if slot in given}
     stages.append(_steps(Role.HANDSHAKE, handshake_parts([*found.added, *found.handshake_changed], number, named)))
     return [stage for stage in stages if stage]
 

@@ -19,10 +19,10 @@ from wghsm.ipc import MAX_PEERS
 from wghsm.ipc import messages as m
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Set
     from pathlib import Path
 
-__all__ = ["Difference", "Model", "Peer", "Prefix", "Refusal", "applied", "difference", "initial"]
+__all__ = ["Difference", "Model", "Peer", "Prefix", "Refusal", "Slots", "applied", "between", "difference", "initial"]
 
 Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -31,9 +31,10 @@ _KEY_LENGTH = 32
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One peer. `slot` is its row in the statistics table; `endpoint` the configured address, if any.
+    """One peer. `slot` is its row in the statistics table.
 
-    `host` is the endpoint as the file has it; where that is a name, `endpoint` stays None.
+    `host` is the endpoint as the file has it, None if it has none or another one was set at run time; `endpoint` the
+    address that a name was resolved to, or that was set at run time.
     """
 
     slot: int
@@ -119,13 +120,16 @@ def applied(
     runtime_psks: bool,
     own_key: bytes | None,
     psk_required: bool = False,
+    resolved: bool = False,
 ) -> Model | Refusal:
     """The model after `change`, or why it is refused; `psk_required`: no peer may be without a pre-shared key.
+
+    `resolved`: its endpoints are what the file's names have been resolved to.
 
     Beyond the protocol: a peer that `replace_peers` sweeps away and the same change names again keeps its slot,
     name and pre-shared key, so that its sessions live on and its key in the token is never lost by a reload.
     """
-    draft = _Draft(model, replaced=change.replace_peers)
+    draft = _Draft(model, replaced=change.replace_peers, resolved=resolved)
     for peer in change.peers:
         if peer.public_key == own_key:
             continue
@@ -133,8 +137,8 @@ def applied(
             return refusal
         try:
             draft.take(peer)
-        except _NoSlotError:
-            return Refusal(errno.ENOSPC, f"there are {MAX_PEERS} peers already")
+        except NoSlotError:
+            return no_slot()
         except ValueError:
             return Refusal(errno.EINVAL, "an allowed IP is no prefix")
     if psk_required and any(isinstance(peer.psk, m.PskNone) for peer in draft.peers.values()):
@@ -148,17 +152,21 @@ def applied(
         fwmark=fwmark,
         peers=draft.peers,
         owners=draft.owners,
-        next_slot=draft.next_slot,
+        next_slot=draft.slots.next,
     )
 
 
 def difference(old: Model, new: Model, change: m.DeviceChange) -> Difference:
     """What must be told to get from `old` to `new`, which came from `change`."""
+    return between(old, new, {peer.public_key for peer in change.peers if peer.endpoint is not None})
+
+
+def between(old: Model, new: Model, given: Set[bytes]) -> Difference:
+    """What must be told to get from `old` to `new`; `given`: the public keys whose endpoint is to be set."""
     before = {peer.slot: peer for peer in old.peers.values()}
     after = {peer.slot: peer for peer in new.peers.values()}
     added = tuple(peer for slot, peer in after.items() if slot not in before)
     kept = [(before[slot], peer) for slot, peer in after.items() if slot in before]
-    given = {peer.public_key for peer in change.peers if peer.endpoint is not None}
     moved = frozenset(peer.slot for peer in after.values() if peer.public_key in given)
     routes, gained, lost = [], [], []
     for prefix in old.owners.keys() - new.owners.keys():
@@ -173,7 +181,9 @@ def difference(old: Model, new: Model, change: m.DeviceChange) -> Difference:
     return Difference(
         added=added,
         removed=tuple(slot for slot in before if slot not in after),
-        psk_changed=tuple(now for was, now in kept if was.psk != now.psk),
+        psk_changed=tuple(
+            now for was, now in kept if (was.psk, was.migrate_from_none) != (now.psk, now.migrate_from_none)
+        ),
         handshake_changed=tuple(
             now for was, now in kept if was.persistent_keepalive != now.persistent_keepalive or now.slot in moved
         ),
@@ -184,23 +194,49 @@ def difference(old: Model, new: Model, change: m.DeviceChange) -> Difference:
     )
 
 
-class _NoSlotError(Exception):
+class NoSlotError(Exception):
     """Every slot is taken."""
+
+
+def no_slot() -> Refusal:
+    """Why a peer too many is refused."""
+    return Refusal(errno.ENOSPC, f"there are {MAX_PEERS} peers already")
+
+
+class Slots:
+    """Slots for new peers of `model`, whose own slots are never given: late messages about a peer must die away."""
+
+    def __init__(self, model: Model) -> None:
+        self.next = model.next_slot
+        self._peers = model.peers
+        self._taken: set[int] | None = None
+
+    def take(self) -> int:
+        """The slot that was free for longest. NoSlotError if there is none."""
+        if self._taken is None:
+            self._taken = {peer.slot for peer in self._peers.values()}
+        for step in range(MAX_PEERS):
+            slot = (self.next + step) % MAX_PEERS
+            if slot not in self._taken:
+                self._taken.add(slot)
+                self.next = (slot + 1) % MAX_PEERS
+                return slot
+        raise NoSlotError
 
 
 class _Draft:
     """The peers and owners while one change is worked through."""
 
-    def __init__(self, model: Model, *, replaced: bool) -> None:
+    def __init__(self, model: Model, *, replaced: bool, resolved: bool) -> None:
         self._before = model.peers
+        self._resolved = resolved
         self.peers: dict[bytes, Peer] = {} if replaced else dict(model.peers)
         self.owners: dict[Prefix, bytes] = {} if replaced else dict(model.owners)
-        self.next_slot = model.next_slot
+        self.slots = Slots(model)
         # The prefixes of each peer: a reload clears thousands of peers one by one.
         self._prefixes: dict[bytes, set[Prefix]] = {}
         for prefix, key in self.owners.items():
             self._prefixes.setdefault(key, set()).add(prefix)
-        self._taken: set[int] | None = None
         self._removed: set[bytes] = set()
 
     def take(self, change: m.PeerChange) -> None:
@@ -218,7 +254,7 @@ class _Draft:
         if change.psk is not None:
             peer = replace(peer, psk=change.psk, migrate_from_none=False)
         if change.endpoint is not None:
-            peer = replace(peer, endpoint=change.endpoint, host=None)
+            peer = replace(peer, endpoint=change.endpoint, host=peer.host if self._resolved else None)
         if change.persistent_keepalive is not None:
             peer = replace(peer, persistent_keepalive=change.persistent_keepalive)
         self.peers[key] = peer
@@ -243,19 +279,7 @@ class _Draft:
         old = self._before.get(key)
         if old is not None and key not in self._removed:
             return replace(old, persistent_keepalive=0)
-        return Peer(slot=self._new_slot(), name="", public_key=key)
-
-    def _new_slot(self) -> int:
-        """The slot that was free for longest, so that late messages about its last owner have died away."""
-        if self._taken is None:
-            self._taken = {peer.slot for peer in self._before.values()}
-        for step in range(MAX_PEERS):
-            slot = (self.next_slot + step) % MAX_PEERS
-            if slot not in self._taken:
-                self._taken.add(slot)
-                self.next_slot = (slot + 1) % MAX_PEERS
-                return slot
-        raise _NoSlotError
+        return Peer(slot=self.slots.take(), name="", public_key=key)
 
     def _clear(self, key: bytes) -> None:
         for prefix in self._prefixes.pop(key, ()):
