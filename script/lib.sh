@@ -18,8 +18,10 @@ packages=(
     iproute2
     iputils-ping
     libc6-dev
+    libssl-dev
     netcat-openbsd
     python3
+    python3-dev
     python3-venv
     softhsm2
     util-linux
@@ -85,7 +87,9 @@ make_environment() (
     stamp=$venv/.wghsm-stamp
     exec 9<"$root/script/lib.sh"
     flock 9
-    wanted=$(cd "$root" && printf '%s\n' "$root" && sha256sum requirements.txt pyproject.toml)
+    # With the sources of what is compiled, so that a change of one builds it anew.
+    wanted=$(cd "$root" && printf '%s\n' "$root" && sha256sum requirements.txt pyproject.toml setup.py &&
+        find wghsm -name '*.[ch]' -o -name '_*_build.py' | LC_ALL=C sort | xargs sha256sum)
     if [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && "$venv/bin/python" -c 'import wghsm' 2>/dev/null 9<&-; then
         exit 0
     fi

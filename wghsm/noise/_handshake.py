@@ -61,6 +61,10 @@ class Handshake:
         finally:
             work.wipe()
 
+    def _refuse(self, method: str, reason: Reason) -> Rejected:
+        """Refuse for `reason`, unless that is only because the handshake went elsewhere while a token was asked."""
+        return Rejected(reason if self._stage is self.ORDER[method][0] else Reason.SUPERSEDED)
+
     def _commit(self, method: str, work: Transcript) -> Rejected | None:
         """Take `work` over and advance, unless the handshake went elsewhere while a token was asked."""
         needed, following = self.ORDER[method]

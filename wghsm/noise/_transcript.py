@@ -16,6 +16,7 @@ from wghsm.wipe import wipe
 __all__ = ["Transcript"]
 
 _C0 = bytes(blake2s(CONSTRUCTION))
+_H0 = bytes(blake2s(_C0, IDENTIFIER))
 
 
 class Transcript:
@@ -28,13 +29,12 @@ class Transcript:
 
     def __init__(self, prologue: bytes = IDENTIFIER) -> None:
         self.chaining_key = bytearray(_C0)
-        self.hash = blake2s(_C0, prologue)
+        self.hash = bytearray(_H0) if prologue is IDENTIFIER else blake2s(_C0, prologue)
         self.key: bytearray | None = None
 
     def copy(self) -> Self:
         """A second transcript in the same state, with buffers of its own."""
-        twin = type(self)()
-        twin.wipe()
+        twin = type(self).__new__(type(self))
         twin.chaining_key = bytearray(self.chaining_key)
         twin.hash = bytearray(self.hash)
         twin.key = None if self.key is None else bytearray(self.key)

@@ -10,9 +10,9 @@ the right response still succeeds later. Source: PROTOCOL.md sections 4.1, 4.4 a
 from dataclasses import dataclass
 from typing import ClassVar
 
+from wghsm.noise import _chosen
 from wghsm.noise._handshake import Handshake, Stage
 from wghsm.noise.constants import AUTHTAG_LEN, PUBLIC_KEY_LEN, TIMESTAMP_LEN
-from wghsm.noise.curve import Ephemeral, exchange
 from wghsm.noise.custody import Custody
 from wghsm.noise.results import Reason, Rejected
 from wghsm.noise.session import SessionKeys
@@ -59,20 +59,17 @@ class Initiator(Handshake):
             if len(timestamp) != TIMESTAMP_LEN:
                 raise ValueError(f"a timestamp has {TIMESTAMP_LEN} bytes, not {len(timestamp)}")
             with self._working_copy() as work:
-                own = Ephemeral(ephemeral_private)
-                ephemeral = own.public_key()
-                work.mix_ephemeral(ephemeral)
-                if not work.mix_dh(own.exchange(self._peer_public)):
-                    return Rejected(Reason.ZERO_DH)
-                static = work.seal(self._custody.public_key)
-                if not work.mix_dh(self._custody.static_static(self._peer_public)):
-                    return Rejected(Reason.ZERO_DH)
-                fields = InitiationFields(ephemeral, static, work.seal(timestamp))
+                own_static, shared = self._custody.public_key, self._custody.static_static(self._peer_public)
+                fields = _chosen.steps.write_initiation(
+                    work, ephemeral_private, self._peer_public, own_static, shared, timestamp
+                )
+                if isinstance(fields, Reason):
+                    return self._refuse("write_initiation", fields)
                 if rejected := self._commit("write_initiation", work):
                     return rejected
             self._ephemeral_private = ephemeral_private
             kept = True
-            return fields
+            return InitiationFields(*fields)
         finally:
             if not kept:
                 wipe(ephemeral_private)
@@ -83,17 +80,18 @@ class Initiator(Handshake):
         if len(ephemeral) != PUBLIC_KEY_LEN or len(empty) != AUTHTAG_LEN:
             return Rejected(Reason.LENGTH)
         with self._working_copy() as work:
-            work.mix_ephemeral(ephemeral)
-            if not work.mix_dh(exchange(self._ephemeral_private, ephemeral)):
-                return Rejected(Reason.ZERO_DH)
-            if not work.mix_dh(self._custody.dh(ephemeral)):
-                return Rejected(Reason.ZERO_DH)
-            work.mix_psk(self._custody.preshared_key(self._peer_public))
-            if work.open(empty) is None:
-                return Rejected(Reason.AUTHENTICATION)
+            shared = self._custody.dh(ephemeral)
+            try:
+                psk = self._custody.preshared_key(self._peer_public)
+            except BaseException:
+                wipe(shared)
+                raise
+            reason = _chosen.steps.read_response(work, self._ephemeral_private, ephemeral, shared, psk, empty)
+            if reason is not None:
+                return self._refuse("read_response", reason)
             if rejected := self._commit("read_response", work):
                 return rejected
-        initiator_to_responder, responder_to_initiator = self._transcript.split()
+        initiator_to_responder, responder_to_initiator = _chosen.steps.split(self._transcript)
         self.wipe()
         return SessionKeys(send=initiator_to_responder, receive=responder_to_initiator)
 

@@ -12,9 +12,9 @@ of the custody. Source: PROTOCOL.md sections 4.2, 4.3 and 4.5.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from wghsm.noise import _chosen
 from wghsm.noise._handshake import Handshake, Stage
 from wghsm.noise.constants import AUTHTAG_LEN, PUBLIC_KEY_LEN, TIMESTAMP_LEN
-from wghsm.noise.curve import Ephemeral
 from wghsm.noise.custody import Custody
 from wghsm.noise.results import Reason, Rejected
 from wghsm.noise.session import SessionKeys
@@ -56,12 +56,9 @@ class Responder(Handshake):
         if len(ephemeral) != PUBLIC_KEY_LEN or len(static) != PUBLIC_KEY_LEN + AUTHTAG_LEN:
             return Rejected(Reason.LENGTH)
         with self._working_copy() as work:
-            work.mix_ephemeral(ephemeral)
-            if not work.mix_dh(self._custody.dh(ephemeral)):
-                return Rejected(Reason.ZERO_DH)
-            remote_static = work.open(static)
-            if remote_static is None:
-                return Rejected(Reason.AUTHENTICATION)
+            remote_static = _chosen.steps.read_static(work, ephemeral, self._custody.dh(ephemeral), static)
+            if isinstance(remote_static, Reason):
+                return self._refuse("read_static", remote_static)
             if rejected := self._commit("read_static", work):
                 return rejected
         self._remote_ephemeral = ephemeral
@@ -78,11 +75,10 @@ class Responder(Handshake):
         if len(timestamp) != TIMESTAMP_LEN + AUTHTAG_LEN:
             return Rejected(Reason.LENGTH)
         with self._working_copy() as work:
-            if not work.mix_dh(self._custody.static_static(self._remote_static)):
-                return Rejected(Reason.ZERO_DH)
-            opened = work.open(timestamp)
-            if opened is None:
-                return Rejected(Reason.AUTHENTICATION)
+            shared = self._custody.static_static(self._remote_static)
+            opened = _chosen.steps.read_timestamp(work, shared, timestamp)
+            if isinstance(opened, Reason):
+                return self._refuse("read_timestamp", opened)
             return self._commit("read_timestamp", work) or opened
 
     def write_response(self, ephemeral_private: bytearray) -> ResponseFields | Rejected:
@@ -90,21 +86,19 @@ class Responder(Handshake):
         self._require("write_response")
         try:
             with self._working_copy() as work:
-                own = Ephemeral(ephemeral_private)
-                ephemeral = own.public_key()
-                work.mix_ephemeral(ephemeral)
-                for public in (self._remote_ephemeral, self._remote_static):
-                    if not work.mix_dh(own.exchange(public)):
-                        return Rejected(Reason.ZERO_DH)
-                work.mix_psk(self._custody.preshared_key(self._remote_static))
-                fields = ResponseFields(ephemeral, work.seal(b""))
-                return self._commit("write_response", work) or fields
+                psk = self._custody.preshared_key(self._remote_static)
+                fields = _chosen.steps.write_response(
+                    work, ephemeral_private, self._remote_ephemeral, self._remote_static, psk
+                )
+                if isinstance(fields, Reason):
+                    return self._refuse("write_response", fields)
+                return self._commit("write_response", work) or ResponseFields(*fields)
         finally:
             wipe(ephemeral_private)
 
     def session_keys(self) -> SessionKeys:
         """The session's keys, once; the handshake is wiped."""
         self._require("session_keys")
-        initiator_to_responder, responder_to_initiator = self._transcript.split()
+        initiator_to_responder, responder_to_initiator = _chosen.steps.split(self._transcript)
         self.wipe()
         return SessionKeys(send=responder_to_initiator, receive=initiator_to_responder)

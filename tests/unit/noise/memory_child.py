@@ -1,16 +1,20 @@
 """Runs handshakes with random keys, wipes everything, and waits to be searched. A child of test_memory.
 
+The argument is the module with the steps: `_native` or `_steps`.
+
 Prints a line of JSON: name of each secret and its bytes, inverted, so that printing leaves no copy of them here.
 """
 
+import importlib
 import json
 import secrets
 import sys
 
-from wghsm.noise import Initiator, Rejected, Responder, SessionKeys, SoftwareCustody
+from wghsm.noise import Initiator, Rejected, Responder, SessionKeys, SoftwareCustody, _chosen
 from wghsm.noise.tai64n import from_unix_ns
 from wghsm.wipe import wipe
 
+_chosen.steps = importlib.import_module(f"wghsm.noise.{sys.argv[1]}")
 INVERT = bytes(255 - value for value in range(256))
 seen: dict[str, bytearray] = {}
 

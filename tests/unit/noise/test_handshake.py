@@ -25,6 +25,8 @@ from wghsm.noise.curve import LOW_ORDER_POINTS, public_key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 octets32 = st.binary(min_size=32, max_size=32)
 LOW_ORDER = sorted(LOW_ORDER_POINTS)
 

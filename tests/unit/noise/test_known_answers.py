@@ -27,6 +27,8 @@ from wghsm.noise._xchacha import xchacha_open
 from wghsm.noise.curve import exchange, public_key
 from wghsm.noise.messages import with_macs
 
+pytestmark = pytest.mark.usefixtures("twin")
+
 TRANSCRIPTS = v.load("wireguard_handshake.json")["transcripts"]
 
 

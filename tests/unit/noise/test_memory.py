@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -22,9 +24,10 @@ def writable_memory(pid: int) -> list[bytes]:
     return regions
 
 
-def test_no_secret_outlives_a_wiped_handshake() -> None:
+@pytest.mark.parametrize("twin", ["_native", "_steps"])
+def test_no_secret_outlives_a_wiped_handshake(twin: str) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.noise.memory_child"],
+        [sys.executable, "-m", "tests.unit.noise.memory_child", twin],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -1,7 +1,8 @@
 """Every buffer that held a secret during a handshake holds zeros when it is over, whatever way it ended.
 
 The memory search of test_memory cannot show this: a freed block is soon written over by chance. So the room's
-modules are given a bytearray, a hash and a curve that remember everything they made.
+modules are given a bytearray, a hash and a curve that remember everything they made. The steps in C keep less in
+objects of Python; what they have on the stack they clear themselves.
 """
 
 import hashlib
@@ -12,7 +13,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from tests.unit.noise import vectors as v
-from wghsm.noise import Initiator, Rejected, Responder, SessionKeys, SoftwareCustody, _kdf, _transcript, curve, custody
+from wghsm.noise import (
+    Initiator,
+    Rejected,
+    Responder,
+    SessionKeys,
+    SoftwareCustody,
+    _chosen,
+    _kdf,
+    _native,
+    _steps,
+    _transcript,
+    curve,
+    custody,
+)
 
 made: list[bytes | bytearray] = []
 
@@ -59,13 +73,17 @@ class RecordedCurve:
         return result
 
 
-@pytest.fixture(autouse=True)
-def _recording(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=["c", "python"])
+def least(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Record what is made from now on; gives how many buffers even half a handshake makes."""
+    in_c = request.param == "c"
     made.clear()
+    monkeypatch.setattr(_chosen, "steps", _native if in_c else _steps)
     for module in (_kdf, _transcript, curve, custody):
         monkeypatch.setattr(module, "bytearray", Recorded, raising=False)
     monkeypatch.setattr(_kdf, "hashlib", SimpleNamespace(blake2s=RecordedHash))
     monkeypatch.setattr(curve, "X25519PrivateKey", RecordedCurve)
+    return 25 if in_c else 150
 
 
 def remaining() -> int:
@@ -77,7 +95,7 @@ def pair() -> tuple[SoftwareCustody, SoftwareCustody]:
     return SoftwareCustody(v.S_I, {v.PUBLIC_S_R: v.PSK}), SoftwareCustody(v.S_R, {v.PUBLIC_S_I: v.PSK})
 
 
-def test_a_whole_handshake_leaves_zeros() -> None:
+def test_a_whole_handshake_leaves_zeros(least: int) -> None:
     ours, theirs = pair()
     initiator, responder = Initiator(ours, v.PUBLIC_S_R), Responder(theirs)
     fields = initiator.write_initiation(bytearray(v.E_I), v.TIMESTAMP)
@@ -91,14 +109,15 @@ def test_a_whole_handshake_leaves_zeros() -> None:
     assert isinstance(our_keys, SessionKeys)
     ours.wipe()
     theirs.wipe()
-    assert len(made) > 200
-    assert remaining() == 4
+    assert len(made) > least
+    # The session keys, where Python made them.
+    assert remaining() in {0, 4}
     our_keys.wipe()
     their_keys.wipe()
     assert remaining() == 0
 
 
-def test_refusals_leave_zeros() -> None:
+def test_refusals_leave_zeros(least: int) -> None:
     ours, theirs = pair()
     with Initiator(ours, v.PUBLIC_S_R) as initiator, Responder(theirs) as responder:
         fields = initiator.write_initiation(bytearray(v.E_I), v.TIMESTAMP)
@@ -111,11 +130,11 @@ def test_refusals_leave_zeros() -> None:
         assert isinstance(initiator.read_response(bytes(32), bytes(16)), Rejected)
     ours.wipe()
     theirs.wipe()
-    assert len(made) > 200
+    assert len(made) > least
     assert remaining() == 0
 
 
-def test_a_failing_token_leaves_zeros() -> None:
+def test_a_failing_token_leaves_zeros(least: int) -> None:
     class Failing(SoftwareCustody):
         def preshared_key(self, peer_public: bytes) -> bytearray:
             raise RuntimeError(peer_public.hex())
@@ -132,5 +151,5 @@ def test_a_failing_token_leaves_zeros() -> None:
             initiator.read_response(v.PUBLIC_E_R, bytes(16))
     ours.wipe()
     theirs.wipe()
-    assert len(made) > 150
+    assert len(made) > least
     assert remaining() == 0
