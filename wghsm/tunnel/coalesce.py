@@ -45,19 +45,19 @@ class _Run:
     """Packets of one flow that make one write: `first` and the payloads that follow it.
 
     `alike` is what all their headers share, `next` the sequence number to come (0 for UDP), `identity` the IPv4 ID to
-    come, or None where it does not matter.
+    come, or None where it does not matter, `room` the bytes that may be added.
     """
 
-    __slots__ = ("alike", "first", "head", "identity", "next", "payloads", "pushed", "size", "total", "verified")
+    __slots__ = ("alike", "first", "head", "identity", "next", "payloads", "pushed", "room", "size", "verified")
 
-    def __init__(self, first: bytes, head: int, alike: int, sequence: int, *, verified: bool) -> None:
+    def __init__(self, first: bytes, head: int, alike: int, sequence: int, room: int, *, verified: bool) -> None:
         self.first = first
         self.head = head
         self.alike = alike
         self.next = sequence
         self.verified = verified
         self.size = len(first) - head
-        self.total = len(first)
+        self.room = room
         counts = first[0] >> 4 == 4 and not first[6] & _DF
         self.identity = (_u16.unpack_from(first, 4)[0] + 1) & 0xFFFF if counts else None
         self.pushed = False
@@ -75,11 +75,10 @@ def _mask(network: int, transport: int, ignored: tuple[tuple[int, int], ...]) ->
     return _from_bytes(bits, "big")
 
 
-_UDP_MASKS: Final = {network: _mask(network, 8, ((4, 8),)) for network in (20, 40)}
-_TCP_MASKS: Final = {
-    (network, network + transport): _mask(network, transport, ((4, 8), (16, 18)))
+_MASKS: Final = {
+    (network, network + transport): _mask(network, transport, ignored)
     for network in (20, 40)
-    for transport in range(20, 64, 4)
+    for transport, ignored in ((8, ((4, 8),)), *((size, ((4, 8), (16, 18))) for size in range(20, 64, 4)))
 }
 
 
@@ -123,15 +122,12 @@ class Coalescer:
     def _add_tcp(self, packet: bytes, network: int, flow: bytes, whole: bool) -> None:
         size = len(packet)
         head = network + (packet[network + 12] >> 4) * 4 if size >= network + 20 else size
-        mask = _TCP_MASKS.get((network, head))
-        if mask is None or size <= head or not whole or packet[network + 13] & ~_PSH != _ACK:
+        if not whole or not network + 20 <= head < size or packet[network + 13] & ~_PSH != _ACK:
             self._tcp.pop(flow, None)
             self._writes.append(packet)
             return
         sequence: int = _u32.unpack_from(packet, network + 4)[0]
-        following = (sequence + size - head) & 0xFFFFFFFF
-        pushed = packet[network + 13] & _PSH != 0
-        self._offer(self._tcp, flow, packet, network, head, mask, sequence, following, pushed=pushed)
+        self._offer(self._tcp, flow, packet, network, head, sequence, pushed=packet[network + 13] & _PSH != 0)
 
     def _add_udp(self, packet: bytes, network: int, flow: bytes, whole: bool) -> None:
         length, checksum = _two_u16.unpack_from(packet, network + 4)
@@ -139,7 +135,7 @@ class Coalescer:
             self._udp.pop(flow, None)
             self._writes.append(packet)
             return
-        self._offer(self._udp, flow, packet, network, network + 8, _UDP_MASKS[network], 0, 0, pushed=False)
+        self._offer(self._udp, flow, packet, network, network + 8, 0, pushed=False)
 
     def _offer(
         self,
@@ -148,17 +144,24 @@ class Coalescer:
         packet: bytes,
         network: int,
         head: int,
-        mask: int,
         sequence: int,
-        following: int,
         *,
         pushed: bool,
     ) -> None:
-        """Let a packet that may be merged join its flow's run or begin a new one."""
-        alike = _from_bytes(packet[:head], "big") & mask
+        """Let a packet that may be merged join its flow's run, or begin a new one."""
+        alike = _from_bytes(packet[:head], "big") & _MASKS[network, head]
         run = runs.get(flow)
+        size = len(packet)
+        following = 0 if runs is self._udp else (sequence + size - head) & 0xFFFFFFFF
         verified = False
-        if run is not None and run.alike == alike and run.next == sequence and _fits(run, packet):
+        if (
+            run is not None
+            and run.alike == alike
+            and run.next == sequence
+            and size <= len(run.first)
+            and size - head <= run.room
+            and (run.identity is None or run.identity == _u16.unpack_from(packet, 4)[0])
+        ):
             if not _intact(packet, network):
                 del runs[flow]
                 self._writes.append(packet)
@@ -169,28 +172,21 @@ class Coalescer:
                 run.next = following
                 run.pushed = pushed
                 run.payloads.append(packet[head:])
-                run.total += len(packet) - head
+                run.room -= size - head
                 if run.identity is not None:
                     run.identity = (run.identity + 1) & 0xFFFF
-                if pushed or len(packet) < len(run.first):
+                if pushed or size < len(run.first):
                     del runs[flow]
                 return
         if pushed:
             runs.pop(flow, None)
             self._writes.append(packet)
             return
-        run = runs[flow] = _Run(packet, head, alike, following, verified=verified)
+        room = LARGEST - size
+        if runs is self._udp:
+            room = min(room, (MOST_DATAGRAMS - 1) * (size - head))
+        run = runs[flow] = _Run(packet, head, alike, following, room, verified=verified)
         self._writes.append(run)
-
-
-def _fits(run: _Run, packet: bytes) -> bool:
-    size = len(packet)
-    return (
-        size <= len(run.first)
-        and run.total + size - run.head <= LARGEST
-        and (run.identity is None or run.identity == _u16.unpack_from(packet, 4)[0])
-        and (run.head - (20 if run.first[0] == 0x45 else 40) != 8 or len(run.payloads) < MOST_DATAGRAMS - 1)
-    )
 
 
 def _intact(packet: bytes, network: int) -> bool:
@@ -209,15 +205,16 @@ def _write(run: _Run) -> bytes:
     if not run.payloads:
         return PLAIN + run.first
     head = bytearray(run.first[: run.head])
+    total = len(run.first) + sum(map(len, run.payloads))
     if head[0] == 0x45:
         network, protocol, addresses = 20, head[9], add(head[12:20])
-        _u16.pack_into(head, 2, run.total)
+        _u16.pack_into(head, 2, total)
         _u16.pack_into(head, 10, 0)
         _u16.pack_into(head, 10, finish(add(head[:20])))
     else:
         network, protocol, addresses = 40, head[6], add(head[8:40])
-        _u16.pack_into(head, 4, run.total - 40)
-    length = run.total - network
+        _u16.pack_into(head, 4, total - 40)
+    length = total - network
     if protocol == _TCP:
         kind, field = GSO_TCPV4 if network == 20 else GSO_TCPV6, 16
         if run.pushed:
