@@ -1,9 +1,9 @@
-"""The interface's addresses, MTU and routes, and news about its link. The only module that knows netlink.
+"""The interface's addresses, MTU and routes, and news about its link. Netlink is known here and in `_routes` only.
 
-    Links       sets them, through pyroute2
+    Links       sets them, through pyroute2; routes, which may be many, by `_routes`
     LinkWatch   a plain netlink socket for the loop: something about links has changed, look again
 
-Called by `_run` and `_supervisor`.
+Called by `_run`, `_supervisor`, `_applying` and `_relink`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,17 @@ from typing import TYPE_CHECKING, Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from wghsm.config import kernel_routes
 from wghsm.exits import ExitCode
 
 from ._fault import GatewayFault
+from ._routes import Verb, change
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from ipaddress import IPv4Interface, IPv6Interface
+
+    from wghsm.config import KernelRoute
 
     from .model import Prefix
 
@@ -35,7 +40,6 @@ _log = logging.getLogger(__name__)
 for _name in ("pyroute2", "asyncio"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-_MAIN_TABLE = 254
 _RTMGRP_LINK = 1
 _ADDR_GEN_MODE_NONE = 1
 _IFF_UP = 1
@@ -56,52 +60,80 @@ class Links:
         self._name = name
         self._addresses = tuple(addresses)
         self._table = table
-        self._connected = [address.network for address in self._addresses]
         self._netlink: Any = IPRoute()
         self._index = int(self._netlink.link_lookup(ifname=name)[0])
 
     def configure(self, mtu: int) -> None:
         """Set MTU and addresses, and the link up. GatewayFault, naming what was refused."""
-        self._ask(f"mtu {mtu}", "link", "set", index=self._index, mtu=mtu)
+        self.set_mtu(mtu)
         # Like the kernel's own wireguard interface: no link-local address, so no router solicitations inside.
         with contextlib.suppress(NetlinkError):
             mode = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE]]}]]}
             self._netlink.link("set", index=self._index, IFLA_AF_SPEC=mode)
         for address in self._addresses:
-            self._ask(
-                f"the address {address}",
-                "addr",
-                "add",
-                index=self._index,
-                address=str(address.ip),
-                prefixlen=address.network.prefixlen,
-            )
+            self.add_address(address)
         self._ask("the link up", "link", "set", index=self._index, state="up")
+
+    def set_mtu(self, mtu: int) -> None:
+        """Set the MTU, in bytes. GatewayFault if it was refused."""
+        self._ask(f"mtu {mtu}", "link", "set", index=self._index, mtu=mtu)
+
+    def add_address(self, address: IPv4Interface | IPv6Interface) -> None:
+        """Add an address. GatewayFault if it was refused."""
+        self._ask(f"the address {address}", "addr", "add", **self._address(address))
+
+    def remove_address(self, address: IPv4Interface | IPv6Interface) -> None:
+        """Remove an address. GatewayFault if it was refused."""
+        self._ask(f"without the address {address}", "addr", "del", **self._address(address))
+
+    def has_address(self, address: IPv4Interface | IPv6Interface) -> bool:
+        """Whether the address is there, with its prefix length."""
+        found = self._netlink.get_addr(index=self._index)
+        here = {(each.get_attr("IFA_ADDRESS"), each["prefixlen"]) for each in found}
+        here |= {(each.get_attr("IFA_LOCAL"), each["prefixlen"]) for each in found}
+        return (str(address.ip), address.network.prefixlen) in here
+
+    def settle(self, addresses: Iterable[IPv4Interface | IPv6Interface], table: str | int) -> None:
+        """The interface has other addresses and another table from now on: routes follow them."""
+        self._addresses = tuple(addresses)
+        self._table = table
 
     def add_routes(self, prefixes: Iterable[Prefix]) -> None:
         """Route these allowed IPs to the interface, as far as `table` says so. GatewayFault at the first refusal."""
-        for prefix in sorted(self._routed(prefixes), key=lambda each: -each.prefixlen):
-            self._ask(
-                f"the route {prefix} in table {self._table_number}",
-                "route",
-                "add",
-                dst=str(prefix),
-                oif=self._index,
-                table=self._table_number,
-                family=_family(prefix),
-            )
+        self.put_routes(kernel_routes(prefixes, self._addresses, self._table))
+
+    def put_routes(self, routes: Iterable[KernelRoute]) -> None:
+        """Add routes. GatewayFault for one that was refused, with none of them left."""
+        wanted = sorted(routes, key=lambda each: -each[0].prefixlen)
+        refused = self._change(Verb.ADD, wanted)
+        if not refused:
+            return
+        self._change(Verb.DELETE, set(wanted) - {route for route, _ in refused})
+        (prefix, table), number = refused[0]
+        what = f"the route {prefix} in table {table}"
+        text = f"the interface {self._name} cannot be given {what}: {os.strerror(number)}"
+        if number == errno.EEXIST:
+            text = f"{what} exists already; remove it, or set table: off or a number in the gateway file"
+        raise GatewayFault(ExitCode.SYSTEM, text)
 
     def change_routes(self, added: Iterable[Prefix], removed: Iterable[Prefix]) -> None:
         """Follow a change of allowed IPs at run time; what the kernel refuses is logged."""
-        for verb, prefixes in (("del", removed), ("add", added)):
-            for prefix in self._routed(prefixes):
-                try:
-                    self._netlink.route(
-                        verb, dst=str(prefix), oif=self._index, table=self._table_number, family=_family(prefix)
-                    )
-                except (NetlinkError, OSError) as error:
-                    if not (verb == "del" and _number(error) == errno.ESRCH):
-                        _log.warning("route %s %s: %s", verb, prefix, _text(error))
+        addresses, table = self._addresses, self._table
+        self.drop_routes(kernel_routes(removed, addresses, table))
+        for (prefix, _), number in self._change(Verb.ADD, kernel_routes(added, addresses, table)):
+            _log.warning("route add %s: %s", prefix, os.strerror(number))
+
+    def keep_routes(self, routes: Iterable[KernelRoute]) -> None:
+        """Add those of the routes that the kernel has dropped; what it refuses is logged."""
+        for (prefix, _), number in self._change(Verb.ADD, routes):
+            if number != errno.EEXIST:
+                _log.warning("route add %s: %s", prefix, os.strerror(number))
+
+    def drop_routes(self, routes: Iterable[KernelRoute]) -> None:
+        """Remove routes; one that is gone already does not matter, what the kernel refuses is logged."""
+        for (prefix, _), number in self._change(Verb.DELETE, routes):
+            if number != errno.ESRCH:
+                _log.warning("route del %s: %s", prefix, os.strerror(number))
 
     def status(self) -> LinkStatus | None:
         """The link as it is now; None if the interface is not in this network namespace."""
@@ -122,27 +154,21 @@ class Links:
         """Close the netlink socket."""
         self._netlink.close()
 
-    @property
-    def _table_number(self) -> int:
-        return self._table if isinstance(self._table, int) else _MAIN_TABLE
+    def _address(self, address: IPv4Interface | IPv6Interface) -> dict[str, object]:
+        return {"index": self._index, "address": str(address.ip), "prefixlen": address.network.prefixlen}
 
-    def _routed(self, prefixes: Iterable[Prefix]) -> list[Prefix]:
-        if self._table == "off":
-            return []
-        if self._table != "auto":
-            return list(prefixes)
-        return [each for each in prefixes if each.prefixlen and not self._is_connected(each)]
-
-    def _is_connected(self, prefix: Prefix) -> bool:
-        return any(net.version == prefix.version and _covers(net, prefix) for net in self._connected)
+    def _change(self, verb: Verb, routes: Iterable[KernelRoute]) -> list[tuple[KernelRoute, int]]:
+        wanted = list(routes)
+        try:
+            return change(verb, wanted, self._index)
+        except OSError as error:
+            return [(route, error.errno or errno.EIO) for route in wanted]
 
     def _ask(self, what: str, command: str, verb: str, **details: object) -> None:
         try:
             getattr(self._netlink, command)(verb, **details)
         except (NetlinkError, OSError) as error:
             text = f"the interface {self._name} cannot be given {what}: {_text(error)}"
-            if _number(error) == errno.EEXIST and command == "route":
-                text = f"{what} exists already; remove it, or set table: off or a number in the gateway file"
             raise GatewayFault(ExitCode.SYSTEM, text) from None
 
 
@@ -172,19 +198,6 @@ class LinkWatch:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-
-
-def _covers(net: Prefix, prefix: Prefix) -> bool:
-    # Same version, checked by the caller; the types do not say so.
-    return net.prefixlen <= prefix.prefixlen and prefix.network_address in net
-
-
-def _family(prefix: Prefix) -> int:
-    return socket.AF_INET if prefix.version == 4 else socket.AF_INET6
-
-
-def _number(error: Exception) -> int | None:
-    return error.code if isinstance(error, NetlinkError) else getattr(error, "errno", None)
 
 
 def _text(error: Exception) -> str:
