@@ -62,7 +62,7 @@ def with_keys(text: str, key: str, previous: str | None) -> str:
     line_end = text.find("\n", end)
     if line_end < 0:
         text, line_end = text + newline, len(text + newline) - 1
-    line = " " * name.start_mark.column + entry + newline
+    line = " " * int(name.start_mark.column) + entry + newline
     return text[:start] + _word(key, value) + text[end : line_end + 1] + line + text[line_end + 1 :]
 
 

@@ -1,6 +1,5 @@
 """`wghsm key generate|import|list|show|public|backup|restore|destroy`."""
 
-import base64
 import dataclasses
 from typing import Any
 
@@ -8,13 +7,14 @@ import click
 
 from wghsm.cli._backup_file import backup_from, backup_of, read_backup, write_backup
 from wghsm.cli._dependents import dependents_of
+from wghsm.cli._key_report import CUSTODY, base64_text, plain_report
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._private_key import key_from_stdin, key_from_wg_quick, open_to_others
 from wghsm.cli._target import identity_of, label_of, target_of, token_options
 from wghsm.pkcs11_backend.key_backup import backup_key, restore_key
 from wghsm.pkcs11_backend.key_import import import_key
-from wghsm.pkcs11_backend.provision import KeyReport, destroy_key, generate_key, list_keys, show_key
+from wghsm.pkcs11_backend.provision import destroy_key, generate_key, list_keys, show_key
 from wghsm.wipe import wipe
 
 __all__ = ["key"]
@@ -51,7 +51,7 @@ def generate(label: str | None, wrappable: bool, token: str | None, config: str 
 
     def work(pool: Any) -> Answer:
         generate_key(pool, name, wrappable=wrappable)
-        return Answer(_plain(show_key(pool, name)))
+        return Answer(plain_report(show_key(pool, name)))
 
     report = _report(on_token(target.uri, work, read_write=True))
     if as_json:
@@ -87,7 +87,7 @@ def import_(
             import_key(pool, name, private, wrappable=wrappable)
         finally:
             wipe(private)
-        return Answer(_plain(show_key(pool, name)))
+        return Answer(plain_report(show_key(pool, name)))
 
     try:
         report = _report(on_token(target.uri, work, read_write=True))
@@ -113,7 +113,7 @@ def list_(token: str | None, config: str | None, as_json: bool) -> None:
     Example: wghsm key list -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
-    answer = on_token(target.uri, lambda pool: Answer([_plain(report) for report in list_keys(pool)]))
+    answer = on_token(target.uri, lambda pool: Answer([plain_report(report) for report in list_keys(pool)]))
     reports = answer.data if isinstance(answer.data, list) else []
     if as_json:
         print_json(reports)
@@ -136,7 +136,7 @@ def show(label: str | None, token: str | None, config: str | None, as_json: bool
     """
     target = target_of(token, config)
     name = label_of(target, label)
-    report = _report(on_token(target.uri, lambda pool: Answer(_plain(show_key(pool, name)))))
+    report = _report(on_token(target.uri, lambda pool: Answer(plain_report(show_key(pool, name)))))
     if as_json:
         print_json(report)
         return
@@ -149,7 +149,7 @@ def show(label: str | None, token: str | None, config: str | None, as_json: bool
         click.echo(f"{f'CKA_{attribute}:':24}{_said(value)}")
     refused = "the token gives it: this key is not in custody" if report["value_readable"] else "refused by the token"
     click.echo(f"{'CKA_VALUE:':24}{refused}")
-    click.echo(f"{'custody:':24}{_CUSTODY[report['custody']]}")
+    click.echo(f"{'custody:':24}{CUSTODY[report['custody']]}")
 
 
 @key.command()
@@ -163,7 +163,7 @@ def public(label: str | None, token: str | None, config: str | None, as_json: bo
     """
     target = target_of(token, config)
     name = label_of(target, label)
-    answer = on_token(target.uri, lambda pool: Answer(_base64(pool.find_key(name).public_key)))
+    answer = on_token(target.uri, lambda pool: Answer(base64_text(pool.find_key(name).public_key)))
     if as_json:
         print_json({"label": name, "public_key": answer.data})
     else:
@@ -192,7 +192,7 @@ def backup(label: str | None, wrap_key: str, out: str, token: str | None, config
         raise CommandError("the token work gave no backup")
     write_backup(out, made)
     if as_json:
-        print_json({"label": name, "public_key": _base64(made.public_key), "wrap_key": wrap_key, "file": out})
+        print_json({"label": name, "public_key": base64_text(made.public_key), "wrap_key": wrap_key, "file": out})
     else:
         click.echo(f"{out}: key {name!r}, wrapped under {wrap_key!r} and proved; it is as safe as that key is")
 
@@ -223,7 +223,7 @@ def restore(
 
     def work(pool: Any) -> Answer:
         restore_key(pool, saved, name, wrap_key or saved.wrap_key, wrappable=wrappable)
-        return Answer(_plain(show_key(pool, name)))
+        return Answer(plain_report(show_key(pool, name)))
 
     report = _report(on_token(target.uri, work, read_write=True))
     if as_json:
@@ -268,45 +268,6 @@ def _report(answer: Answer) -> dict[str, Any]:
     if not isinstance(answer.data, dict):
         raise CommandError("the token work gave no report")
     return answer.data
-
-
-def _plain(report: KeyReport) -> dict[str, object]:
-    return {
-        "label": report.label,
-        "id": report.id,
-        "key_type": report.key_type,
-        "dialect": report.dialect,
-        "public_key": None if report.public_key is None else _base64(report.public_key),
-        "public_key_checked": report.public_key_checked,
-        "attributes": report.attributes,
-        "value_readable": report.value_readable,
-        "custody": _custody(report),
-    }
-
-
-_CUSTODY = {
-    "broken": "none: the token gives the key out",
-    "been-outside": "the key has been outside this token, or could have been (imported or restored)",
-    "wrappable": "made in the token and never readable, but it may leave wrapped under another key",
-    "never-outside": "the key has never been outside, says the token",
-    "not-stated": "the token does not state whether the key has been outside",
-}
-
-
-def _custody(report: KeyReport) -> str:
-    """Sum up what the token says; its word is all there is, and LOCAL alone proves nothing (NSS never sets it)."""
-    said = report.attributes
-    if report.value_readable or said["SENSITIVE"] is False:
-        return "broken"
-    if said["ALWAYS_SENSITIVE"] is False:
-        return "been-outside"
-    if said["ALWAYS_SENSITIVE"] is None or said["NEVER_EXTRACTABLE"] is None:
-        return "not-stated"
-    return "never-outside" if said["NEVER_EXTRACTABLE"] else "wrappable"
-
-
-def _base64(value: bytes) -> str:
-    return base64.b64encode(value).decode("ascii")
 
 
 def _said(value: bool | None) -> str:

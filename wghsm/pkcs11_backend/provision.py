@@ -207,10 +207,11 @@ def init_token(uri: TokenUri, so_pin: bytearray, pin: bytearray, module_argument
         module.release()
 
 
-def generate_key(pool: TokenPool, label: str, *, wrappable: bool = False) -> PrivateKey:
+def generate_key(pool: TokenPool, label: str, *, wrappable: bool = False, identity: bytes | None = None) -> PrivateKey:
     """Generate an X25519 key pair in the token: non-extractable, derive-only; proved by a derive.
 
     With `wrappable` it may leave under a wrapping key (CKA_EXTRACTABLE), which a backup needs; it stays sensitive.
+    `identity` is its CKA_ID, 8 random bytes if left out.
     Raises LabelTaken, CurveUnsupported, TokenFault.
     """
     candidates = dialects_to_try(pool.mechanisms)
@@ -224,7 +225,9 @@ def generate_key(pool: TokenPool, label: str, *, wrappable: bool = False) -> Pri
         refused = ""
         for dialect, ec_params in [(one, params) for one in candidates for params in one.ec_params]:
             try:
-                handles = _generate_pair(calls, dialect, ec_params, label, wrappable=wrappable)
+                handles = _generate_pair(
+                    calls, dialect, ec_params, label, identity or os.urandom(8), wrappable=wrappable
+                )
             except TokenFault as fault:
                 if fault.ckr not in CKR_SPELLING:
                     raise
@@ -243,8 +246,10 @@ def generate_key(pool: TokenPool, label: str, *, wrappable: bool = False) -> Pri
     )
 
 
-def _generate_pair(calls: Calls, dialect: Dialect, ec_params: bytes, label: str, *, wrappable: bool) -> tuple[int, int]:
-    common = ((CKA["TOKEN"], True), (CKA["LABEL"], label.encode()), (CKA["ID"], os.urandom(8)))
+def _generate_pair(
+    calls: Calls, dialect: Dialect, ec_params: bytes, label: str, identity: bytes, *, wrappable: bool
+) -> tuple[int, int]:
+    common = ((CKA["TOKEN"], True), (CKA["LABEL"], label.encode()), (CKA["ID"], identity))
     return calls.generate_pair(
         dialect.generate,
         public=(
