@@ -214,7 +214,7 @@ def test_another_token_takes_over_and_hands_back(state: Path) -> None:
                 custodian.status("ready", "'first'")
                 assert custodian.accepts(peer)
             log = custodian.log_text()
-            assert "token 'second' holds the same key and could take over" in log
+            assert "token 'second' holds the same keys and could take over" in log
             assert "token 'second' is in use in place of token 'first'" in log
             assert "token 'first' is back and in use again in place of token 'second'" in log
             assert custodian.counters()[Counter.TOKEN_SWITCHED] == 4

@@ -19,27 +19,28 @@ __all__ = ["TokenCustody", "Vault"]
 
 
 class Vault(Protocol):
-    """The gateway's key and PSKs. Each bytearray is the caller's to wipe.
+    """The gateway's keys and PSKs. Each bytearray is the caller's to wipe; `identity` is one of `identities`.
 
     Raises wghsm.pkcs11_backend.TokenError (PointRefused where the peer is to blame).
     """
 
     @property
-    def public_key(self) -> bytes:
-        """The gateway's static public key, 32 bytes."""
+    def identities(self) -> tuple[bytes, ...]:
+        """The public keys that are served, 32 bytes each, the current one first; none before a token was open."""
 
-    def derive(self, public: bytes) -> bytearray:
-        """X25519 of the gateway's key with 32 bytes `public`: 32 bytes."""
+    def derive(self, identity: bytes, public: bytes) -> bytearray:
+        """X25519 of that one of the gateway's keys with 32 bytes `public`: 32 bytes."""
 
-    def psk(self, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
-        """The pre-shared key of a peer, 32 bytes."""
+    def psk(self, identity: bytes, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
+        """The pre-shared key of a peer for handshakes with that one of the gateway's keys, 32 bytes."""
 
 
 class TokenCustody:
-    """The custody of one handshake; `bind` it as soon as the peer is known."""
+    """The custody of one handshake, made with one identity; `bind` it as soon as the peer is known."""
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, identity: bytes) -> None:
         self._vault = vault
+        self._identity = identity
         self._psk: m.PskSource = m.PskNone()
         self._static_static: bytearray | None = None
         self._kept: tuple[bytes, bytearray] | None = None
@@ -48,9 +49,9 @@ class TokenCustody:
         """Whether the static-static secret was computed, not taken from the cache."""
 
     def bind(self, peer: KnownPeer) -> None:
-        """Take a copy of the peer's static-static secret if there is one. The PSK is given by `use`."""
-        if peer.static_static is not None:
-            self._static_static = bytearray(peer.static_static)
+        """Take a copy of the static-static secret with the peer if there is one. The PSK is given by `use`."""
+        if (kept := peer.static_static.get(self._identity)) is not None:
+            self._static_static = bytearray(kept)
 
     def use(self, source: m.PskSource) -> None:
         """Take the pre-shared key from `source` from now on."""
@@ -58,8 +59,8 @@ class TokenCustody:
 
     @property
     def public_key(self) -> bytes:
-        """The gateway's static public key, 32 bytes."""
-        return self._vault.public_key
+        """The static public key of this handshake's identity, 32 bytes."""
+        return self._identity
 
     @property
     def psk_source(self) -> m.PskSource:
@@ -74,9 +75,9 @@ class TokenCustody:
     def dh(self, public: bytes) -> bytearray:
         """X25519 with 32 bytes `public`, by the token, or kept since `keep_dh`."""
         if not self._keeps:
-            return self._vault.derive(public)
+            return self._vault.derive(self._identity, public)
         if self._kept is None or self._kept[0] != public:
-            self._kept = public, self._vault.derive(public)
+            self._kept = public, self._vault.derive(self._identity, public)
         return bytearray(self._kept[1])
 
     def keep_dh(self) -> None:
@@ -93,7 +94,7 @@ class TokenCustody:
     def static_static(self, peer_public: bytes) -> bytearray:
         """X25519 with the peer's static key, by the token unless it is here."""
         if self._static_static is None:
-            self._static_static = self._vault.derive(peer_public)
+            self._static_static = self._vault.derive(self._identity, peer_public)
             self.asked = True
         return bytearray(self._static_static)
 
@@ -101,7 +102,7 @@ class TokenCustody:
         """The peer's pre-shared key, or zeros."""
         if isinstance(self._psk, m.PskNone):
             return bytearray(SYMMETRIC_KEY_LEN)
-        return self._vault.psk(self._psk, peer_public)
+        return self._vault.psk(self._identity, self._psk, peer_public)
 
     def take_static_static(self) -> bytearray | None:
         """Give the static-static secret away, to be kept or wiped by the caller."""

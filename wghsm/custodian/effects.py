@@ -23,9 +23,11 @@ __all__ = [
     "Job",
     "Landing",
     "Remember",
+    "RememberIdentity",
     "RememberOwn",
     "RememberPsk",
     "Report",
+    "ShowIdentity",
     "ShowPsk",
     "Submit",
     "Suspect",
@@ -50,7 +52,8 @@ class Answer:
 class Install:
     """A session is derived: its keys to ingress and egress, then `answer` to the handshake process; then wipe them.
 
-    Without both of the two: wipe, and refuse `request`. `created` is CLOCK_BOOTTIME in nanoseconds.
+    Without both of the two: wipe, and refuse `request`. `created` is CLOCK_BOOTTIME in nanoseconds, `identity` the own
+    public key (32 bytes) that the session was made with.
     """
 
     request: int
@@ -60,6 +63,7 @@ class Install:
     remote_index: int
     initiator: bool
     created: int
+    identity: bytes
     keys: SessionKeys
     answer: m.Message
 
@@ -89,6 +93,22 @@ class RememberPsk:
 
 
 @dataclass(frozen=True, slots=True)
+class RememberIdentity:
+    """The own public key that a peer last made a handshake with; both keys have 32 bytes."""
+
+    public_key: bytes
+    identity: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ShowIdentity:
+    """The same, for the peer's row of the statistics table."""
+
+    peer: int
+    identity: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ShowPsk:
     """The PSK of the peer's last confirmed session, as the statistics table shows it."""
 
@@ -110,7 +130,19 @@ class Report:
     text: str
 
 
-Effect = Submit | Answer | Install | Remember | RememberOwn | RememberPsk | ShowPsk | Suspect | Report
+Effect = (
+    Submit
+    | Answer
+    | Install
+    | Remember
+    | RememberIdentity
+    | RememberOwn
+    | RememberPsk
+    | ShowIdentity
+    | ShowPsk
+    | Suspect
+    | Report
+)
 
 Landing = Callable[[int], list[Effect]]
 """The main thread's half of a job, called with CLOCK_BOOTTIME in nanoseconds."""

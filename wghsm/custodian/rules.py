@@ -60,7 +60,10 @@ class Times:
 
 @dataclass(slots=True, eq=False)
 class Handle:
-    """An own initiation that waits for its response. Binds the peer, its PSKs as they were then, the local index."""
+    """An own initiation that waits for its response.
+
+    Binds the peer, its PSKs as they were then, the local index, and by its custody the identity.
+    """
 
     number: int
     peer: KnownPeer
@@ -95,8 +98,8 @@ class KnownPeer:
     created_at: int | None = None
     busy: bool = False
     handle: Handle | None = None
-    static_static: bytearray | None = field(default=None, repr=False)
-    """X25519 of the two static keys, if the configuration lets it be kept; a long-term secret."""
+    static_static: dict[bytes, bytearray] = field(default_factory=dict, repr=False)
+    """X25519 of the two static keys by own public key, if the configuration lets it be kept; a long-term secret."""
 
     def drop_handle(self) -> None:
         """Forget the handle."""
@@ -107,8 +110,9 @@ class KnownPeer:
     def forget(self) -> None:
         """Drop all that is secret."""
         self.drop_handle()
-        wipe(self.static_static)
-        self.static_static = None
+        for secret in self.static_static.values():
+            wipe(secret)
+        self.static_static.clear()
 
 
 class Rules:

@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING
 
 from wghsm.exits import ExitCode
-from wghsm.ipc import ChannelKind, Counter, PeerField
+from wghsm.ipc import ChannelKind, Counter, PeerField, identity_number
 from wghsm.ipc import messages as m
 from wghsm.noise.constants import NSEC_PER_SEC
 from wghsm.process import ChildFault, boottime
@@ -34,9 +34,11 @@ from .effects import (
     Effect,
     Install,
     Remember,
+    RememberIdentity,
     RememberOwn,
     RememberPsk,
     Report,
+    ShowIdentity,
     ShowPsk,
     Submit,
     Suspect,
@@ -95,12 +97,13 @@ class Service:
             self._count,
             cache_static_static=settings.cache_static_static,
             psks=state.psks(),
+            identities=state.identities(),
         )
         self._outbox: list[Effect] = []
         self._flush_due = False
         self._refusals: collections.Counter[Counter] = collections.Counter()
         self._status: m.TokenStatus | None = None
-        self._identity = b""
+        self._identity: m.Identity | None = None
         self._workers = Workers(settings.sessions, MAX_PENDING + _SPARE_JOBS)
         self._keeper = Keeper(
             vault, self._workers, child.loop, token_times, child.stats.count, self._token_changed, note
@@ -143,8 +146,8 @@ class Service:
 
     def _on_handshake_process(self, _incarnation: int) -> None:
         self._core.new_handshake_process()
-        if self._identity:
-            self._child.send(_HANDSHAKE, m.Identity(self._identity))
+        if self._identity is not None:
+            self._child.send(_HANDSHAKE, self._identity)
 
     def _on_accept_initiation(self, message: m.AcceptInitiation, _fds: list[int]) -> None:
         self._perform(self._core.accept_initiation(message, boottime()))
@@ -210,6 +213,8 @@ class Service:
                     self._child.send(_HANDSHAKE, message)
                 case Install():
                     self._install(effect)
+                case ShowIdentity(peer, identity):
+                    self._child.stats.set(peer, PeerField.IDENTITY, identity_number(identity))
                 case ShowPsk(peer, value):
                     self._child.stats.set(peer, PeerField.PSK_CONFIRMED, value)
                 case Suspect(error):
@@ -228,6 +233,7 @@ class Service:
                 install.initiator,
                 install.created,
                 bytes(keys.receive),
+                identity_number(install.identity),
             )
             send = m.InstallSend(
                 install.session,
@@ -253,19 +259,19 @@ class Service:
 
     def _token_changed(self) -> None:
         self._core.available = self._keeper.available
-        if self._vault.public_key != self._identity:
-            self._identity = self._vault.public_key
+        if self._identity is None and self._vault.identities:
+            self._identity = m.Identity(*self._vault.identities)
+            _log.info("serves %s", _served(self._settings))
             self._forget_ourselves()
-            self._child.report(m.Identity(self._identity))
+            self._child.report(self._identity)
             # Whatever waited for it goes on.
-            self._child.send(_HANDSHAKE, m.Identity(self._identity))
+            self._child.send(_HANDSHAKE, self._identity)
         self._tell_status()
 
     def _forget_ourselves(self) -> None:
-        # Peers that were told while our own key was not known.
-        peer = self._core.rules.by_key(self._identity)
-        if peer is not None:
-            self._core.rules.update((), [peer.slot])
+        # Peers that were told while our own keys were not known.
+        own = [self._core.rules.by_key(identity) for identity in self._vault.identities]
+        self._core.rules.update((), [peer.slot for peer in own if peer is not None])
 
     def _tell_status(self) -> None:
         core, keeper = self._core, self._keeper
@@ -298,12 +304,20 @@ class Service:
             self._vault.close()
 
 
+def _served(settings: m.TokenSettings) -> str:
+    if settings.previous_key is None:
+        return f"key {settings.key}"
+    return f"key {settings.key} and, until it is retired, {settings.previous_key}"
+
+
 def _batch(effects: list[Effect]) -> Batch:
     batch = Batch()
     for effect in effects:
         match effect:
             case Remember(public_key, timestamp):
                 batch.greatest[public_key] = max(timestamp, batch.greatest.get(public_key, b""))
+            case RememberIdentity(public_key, identity):
+                batch.identities[public_key] = identity
             case RememberPsk(public_key, kind, record):
                 batch.psks[public_key, kind] = record
             case RememberOwn(unix_ns):

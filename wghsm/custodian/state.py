@@ -1,8 +1,9 @@
 """What the custodian must not forget: a small SQLite file, `<state_directory>/custodian/state.sqlite`.
 
-    peer    greatest timestamp received of each public key
-    psk     for each public key and kind of PSK: the epoch that the peer has proven, the file's, and since when
-    own     the last own timestamp
+    peer      greatest timestamp received of each public key
+    psk       for each public key and kind of PSK: the epoch that the peer has proven, the file's, and since when
+    identity  for each public key the own one that the peer last made a handshake with
+    own       the last own timestamp
 
 No secret is in it. Without it an old initiation could be replayed after a restart, and an own initiation could be
 refused as old. A batch is on disk when `write` returns; answers leave after that. A file that is damaged, emptied
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "State", "StateFault", "make_folder"]
 
 _APPLICATION = 0x77676873
-_VERSION = 2
+_VERSION = 3
 _PSK = f"""
 CREATE TABLE psk (
     public_key BLOB NOT NULL CHECK (length(public_key) = {PUBLIC_KEY_LEN}),
@@ -37,14 +38,21 @@ CREATE TABLE psk (
     PRIMARY KEY (public_key, kind)
 ) WITHOUT ROWID;
 """
-_FROM_VERSION_1 = (
-    "BEGIN;",
-    _PSK,
-    "INSERT INTO psk SELECT public_key, 'derived', psk_epoch, psk_epoch, 0 FROM peer WHERE psk_epoch IS NOT NULL;",
-    "ALTER TABLE peer DROP COLUMN psk_epoch;",
-    "PRAGMA user_version = 2;",
-    "COMMIT;",
-)
+_IDENTITY = f"""
+CREATE TABLE identity (
+    public_key BLOB PRIMARY KEY NOT NULL CHECK (length(public_key) = {PUBLIC_KEY_LEN}),
+    own BLOB NOT NULL CHECK (length(own) = {PUBLIC_KEY_LEN})
+) WITHOUT ROWID;
+"""
+_STEPS = {
+    1: (
+        _PSK,
+        "INSERT INTO psk SELECT public_key, 'derived', psk_epoch, psk_epoch, 0 FROM peer WHERE psk_epoch IS NOT NULL;",
+        "ALTER TABLE peer DROP COLUMN psk_epoch;",
+    ),
+    2: (_IDENTITY,),
+}
+"""How a file of each older version becomes one of the next."""
 _SCHEMA = f"""
 BEGIN;
 CREATE TABLE peer (
@@ -52,6 +60,7 @@ CREATE TABLE peer (
     timestamp BLOB CHECK (length(timestamp) = {TIMESTAMP_LEN})
 ) WITHOUT ROWID;
 {_PSK}
+{_IDENTITY}
 CREATE TABLE own (id INTEGER PRIMARY KEY CHECK (id = 1), unix_ns INTEGER NOT NULL);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
@@ -65,14 +74,15 @@ class StateFault(Exception):  # noqa: N818
 
 @dataclass
 class Batch:
-    """What is to be written at once: timestamps of 12 bytes by public key, PSK records, Unix nanoseconds."""
+    """What is to be written at once: timestamps of 12 bytes and own public keys by public key, PSK records, Unix ns."""
 
     greatest: dict[bytes, bytes] = field(default_factory=dict)
     psks: dict[tuple[bytes, str], Record] = field(default_factory=dict)
     own: int | None = None
+    identities: dict[bytes, bytes] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.greatest or self.psks or self.own is not None)
+        return bool(self.greatest or self.psks or self.identities or self.own is not None)
 
 
 def make_folder(state_directory: Path, uid: int, gid: int) -> Path:
@@ -127,6 +137,11 @@ class State:
         rows = self._rows("SELECT public_key, kind, confirmed, newest, since FROM psk")
         return {(bytes(key), str(kind)): Record(*known) for key, kind, *known in rows}
 
+    def identities(self) -> dict[bytes, bytes]:
+        """The own public key that each peer last made a handshake with, by public key. Raises StateFault."""
+        rows = self._rows("SELECT public_key, own FROM identity")
+        return {bytes(public_key): bytes(own) for public_key, own in rows}
+
     def last_own(self) -> int | None:
         """The last own timestamp in Unix nanoseconds, None before the first. Raises StateFault."""
         return next((int(row[0]) for row in self._rows("SELECT unix_ns FROM own")), None)
@@ -147,6 +162,10 @@ class State:
                 "WHEN excluded.confirmed IS NULL OR excluded.confirmed < confirmed THEN confirmed "
                 "ELSE excluded.confirmed END",
                 [(key, kind, one.confirmed, one.newest, one.since) for (key, kind), one in batch.psks.items()],
+            )
+            database.executemany(
+                "INSERT INTO identity VALUES (?, ?) ON CONFLICT (public_key) DO UPDATE SET own = excluded.own",
+                batch.identities.items(),
             )
             if batch.own is not None:
                 database.execute(
@@ -192,8 +211,9 @@ class State:
             raise self._damaged(" ".join(str(verdict).split()))
         if self._one("PRAGMA application_id") != _APPLICATION:
             raise self._damaged("it is another program's")
-        if self._one("PRAGMA user_version") == 1:
-            self._database.executescript("".join(_FROM_VERSION_1))
+        for old, step in _STEPS.items():
+            if self._one("PRAGMA user_version") == old:
+                self._database.executescript("".join(("BEGIN;", *step, f"PRAGMA user_version = {old + 1};", "COMMIT;")))
         version = self._one("PRAGMA user_version")
         if version != _VERSION:
             raise StateFault(

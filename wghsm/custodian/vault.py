@@ -1,12 +1,12 @@
-"""The token's side of the custodian: the gateway's key, the PSKs, and the way back after a fault.
+"""The token's side of the custodian: the gateway's keys, the PSKs, and the way back after a fault.
 
-    candidates   the tokens that hold the same key, best first: most gateways have one
+    candidates   the tokens that hold the same keys, best first: most gateways have one
     open         the first that works          repair    the ladder, and then the others
     look_round   the others, once: would they do?          look_back   is a better one there again?
 
-Implements `custody.Vault` over the TokenPool of the token in use. What asks the token runs on worker threads; each
-call borrows one of the pool's sessions. `open`, `repair`, `look_round` and `look_back` exclude each other: the main
-thread at the start, then the workers' one thread beside.
+Implements `custody.Vault` over the OpenToken that is in use (`opened`). What asks it runs on worker threads; `open`,
+`repair`, `look_round` and `look_back` exclude each other: the main thread at the start, then the workers' one thread
+beside.
 """
 
 from __future__ import annotations
@@ -21,32 +21,27 @@ from wghsm.exits import ExitCode
 from wghsm.ipc import Counter
 from wghsm.ipc import messages as m
 from wghsm.pkcs11_backend import (
-    KeyNotFound,
-    KeyUnfit,
     PinLocked,
     PinRefused,
     TokenError,
     TokenFault,
     TokenNotFound,
     TokenPool,
-    essential_checks,
-    find_wrap_key,
-    root_check_value,
-    unwrap_psk,
 )
 from wghsm.wipe import wipe
+
+from .opened import Expected, OpenToken, TokenDiffers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from wghsm.pkcs11_backend import PrivateKey, RootSecret, StoredPsk, TokenUri, WorkerSession, WrapKey
+    from wghsm.pkcs11_backend import TokenUri
 
 __all__ = ["Candidate", "TokenVault", "TokensAway", "is_away"]
 
 _log = logging.getLogger(__name__)
 
-_BASE_POINT = b"\x09" + bytes(31)
 _RECOVERY_STEPS = (1, 2)
 _TOKEN_NOT_PRESENT = 0x0E0
 
@@ -58,10 +53,6 @@ class TokensAway(TokenError):  # noqa: N818
 
     exit_code = ExitCode.TOKEN_UNUSABLE
     final = False
-
-
-class TokenDiffers(KeyUnfit):
-    """One of several tokens holds something else than the others."""
 
 
 def is_away(error: TokenError) -> bool:
@@ -90,36 +81,25 @@ class Candidate:
     tried: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class _Opened:
-    """A token that is logged in to."""
-
-    place: int
-    pool: TokenPool
-    key: PrivateKey
-    root: RootSecret | None
-    wrap_key: WrapKey | None
-    psks: dict[str, StoredPsk] = field(default_factory=dict)
-
-
 class TokenVault:
-    """One identity, in one token or in several. Errors are those of wghsm.pkcs11_backend; LatchFault of `latch`."""
+    """The gateway's keys, in one token or in several.
+
+    Errors are those of wghsm.pkcs11_backend; LatchFault of `latch`.
+    """
 
     def __init__(self, settings: m.TokenSettings, candidates: Sequence[Candidate]) -> None:
         """The PINs of `candidates` are the vault's from now on: it wipes them. Nothing is opened yet."""
         self._settings = settings
         self._candidates = list(candidates)
-        self._opened: _Opened | None = None
-        self._public_key = b""
-        self._root_check = b""
-        self._known_by = ""
+        self._opened: OpenToken | None = None
+        self._expected = Expected()
         self._lock = threading.Lock()
         self._uses = {Counter.DERIVE: 0, Counter.PSK_USE: 0}
 
     @property
-    def public_key(self) -> bytes:
-        """The gateway's static public key, 32 bytes; empty until a token has been opened."""
-        return self._public_key
+    def identities(self) -> tuple[bytes, ...]:
+        """The public keys that are served, 32 bytes each, the current one first; none until a token was opened."""
+        return self._expected.identities
 
     @property
     def token(self) -> str:
@@ -140,32 +120,26 @@ class TokenVault:
 
     # What handshakes need.
 
-    def derive(self, public: bytes) -> bytearray:
-        """X25519 of the gateway's key with 32 bytes `public`: 32 bytes for the caller to wipe."""
+    def derive(self, identity: bytes, public: bytes) -> bytearray:
+        """X25519 of one of the gateway's keys with 32 bytes `public`: 32 bytes for the caller to wipe."""
         self._count(Counter.DERIVE)
-        return self._ask(lambda opened: _in_session(opened, lambda session: session.derive(opened.key, public)))
+        return self._ask(lambda opened: opened.derive(identity, public))
 
-    def psk(self, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
-        """The pre-shared key of a peer, 32 bytes for the caller to wipe."""
+    def psk(self, identity: bytes, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
+        """The pre-shared key of a peer for handshakes with that one of the keys: 32 bytes for the caller to wipe."""
         self._count(Counter.PSK_USE)
-        return self._ask(lambda opened: self._psk(opened, source, peer_public))
+        return self._ask(lambda opened: opened.psk(identity, source, peer_public))
 
     def put_psk(self, label: str, psk: bytearray) -> None:
         """Store a PSK of 32 bytes under `label`, in place of an older one; `psk` is wiped."""
         try:
-            opened = self._now()
-            stored = opened.pool.put_psk(label, psk)
+            self._now().put_psk(label, psk)
         finally:
             wipe(psk)
-        with self._lock:
-            opened.psks[label] = stored
 
     def delete_psk(self, label: str) -> bool:
         """Remove the PSK under `label`; False if there is none."""
-        opened = self._now()
-        with self._lock:
-            opened.psks.pop(label, None)
-        return opened.pool.delete_psk(label)
+        return self._now().delete_psk(label)
 
     def take_uses(self) -> dict[Counter, int]:
         """How often the key and PSKs were used since the last call; for the main thread, which counts."""
@@ -176,12 +150,10 @@ class TokenVault:
     # The token's health.
 
     def check(self) -> None:
-        """Use key and root on data known to be good, with results that are no secret; raises TokenError."""
+        """Use keys and root on data known to be good, with results that are no secret; raises TokenError."""
         opened = self._now()
-        result = _in_session(opened, lambda session: session.derive(opened.key, _BASE_POINT))
-        if result != self._public_key:
-            raise KeyUnfit(f"{opened.pool.token_name}: key {opened.key.label!r} derives something else than before")
-        self._check_root(opened)
+        opened.check()
+        self._expected.check_root(opened)
 
     def open(self) -> None:
         """Log in to the first token that works. Raises TokenError: see `is_away`."""
@@ -231,7 +203,7 @@ class TokenVault:
                 _say(candidate, f"{_name(candidate)} could not take over: {error}")
             else:
                 candidate.said = ""
-                _log.info("%s holds the same key and could take over", _name(candidate))
+                _log.info("%s holds the same keys and could take over", _name(candidate))
 
     def look_back(self) -> bool:
         """Go back to a better token if one is there again; True if so. The one in use serves until then."""
@@ -257,7 +229,7 @@ class TokenVault:
         for candidate in self._candidates:
             wipe(candidate.pin)
 
-    def _log_in(self, place: int) -> _Opened:
+    def _log_in(self, place: int) -> OpenToken:
         candidate = self._candidates[place]
         if candidate.out is not None:
             raise candidate.out
@@ -273,7 +245,7 @@ class TokenVault:
             wipe(candidate.pin)
         return opened
 
-    def _open_pool(self, place: int) -> _Opened:
+    def _open_pool(self, place: int) -> OpenToken:
         candidate, settings = self._candidates[place], self._settings
         if candidate.pin is not None and not candidate.tried and candidate.latch.is_refused(candidate.pin):
             raise PinRefused(
@@ -289,47 +261,17 @@ class TokenVault:
         try:
             if candidate.pin is not None:
                 candidate.latch.open()
-            _check_essentials(pool, settings)
-            opened = _Opened(
-                place,
-                pool,
-                pool.find_key(settings.key),
-                None if settings.psk_root is None else pool.find_root(settings.psk_root),
-                None if settings.psk_wrap_key is None else find_wrap_key(pool, settings.psk_wrap_key),
-            )
-            self._compare(opened)
+            opened = OpenToken(place, pool, settings)
+            self._expected.compare(opened)
         except BaseException:
             pool.close()
             raise
-        shown = base64.b64encode(opened.key.public_key).decode()
-        _log.info("logged in to %s, key %r, public key %s", pool.token_name, settings.key, shown)
+        for public, key in opened.keys.items():
+            shown = base64.b64encode(public).decode()
+            _log.info("logged in to %s, key %r, public key %s", pool.token_name, key.label, shown)
         return opened
 
-    def _compare(self, opened: _Opened) -> None:
-        """The first token that is opened says what key and root are; the others must hold the same."""
-        name, public = opened.pool.token_name, opened.key.public_key
-        if self._public_key and public != self._public_key:
-            raise TokenDiffers(
-                f"{name} holds another key {opened.key.label!r} than {self._known_by} (public key "
-                f"{base64.b64encode(public).decode()}, not {base64.b64encode(self._public_key).decode()}); "
-                "it is refused: clone or import the key into it"
-            )
-        self._check_root(opened)
-        if not self._public_key:
-            self._public_key, self._known_by = public, name
-
-    def _check_root(self, opened: _Opened) -> None:
-        if opened.root is None:
-            return
-        found = root_check_value(opened.pool, opened.root.label)
-        if self._root_check and found != self._root_check:
-            raise TokenDiffers(
-                f"{opened.pool.token_name} holds another PSK root {opened.root.label!r} than {self._known_by} "
-                f"(check value {found.hex()}, not {self._root_check.hex()}); it is refused: copy the root into it"
-            )
-        self._root_check = found
-
-    def _climb(self, opened: _Opened, *, all_steps: bool) -> None:
+    def _climb(self, opened: OpenToken, *, all_steps: bool) -> None:
         steps = _RECOVERY_STEPS if all_steps else _RECOVERY_STEPS[-1:]
         for step in steps:
             try:
@@ -348,13 +290,13 @@ class TokenVault:
 
     # How handshakes are served.
 
-    def _now(self) -> _Opened:
+    def _now(self) -> OpenToken:
         opened = self._opened
         if opened is None:
             raise TokenFault(_TOKEN_NOT_PRESENT, "using a token while none is open")
         return opened
 
-    def _ask(self, work: Callable[[_Opened], _T]) -> _T:
+    def _ask(self, work: Callable[[OpenToken], _T]) -> _T:
         opened = self._now()
         try:
             return work(opened)
@@ -364,54 +306,9 @@ class TokenVault:
         # It was exchanged for another one meanwhile.
         return work(self._now())
 
-    def _psk(self, opened: _Opened, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
-        if isinstance(source, m.PskWrapped):
-            if opened.wrap_key is None:
-                raise KeyNotFound("a peer has a wrapped PSK, but the configuration names no psk_wrap_key in the token")
-            return unwrap_psk(opened.pool, opened.wrap_key, self.public_key, peer_public, source.epoch, source.sealed)
-        if isinstance(source, m.PskObject):
-            try:
-                return _read(opened, self._stored(opened, source.label))
-            except TokenFault:
-                # Perhaps the operator has put another PSK in its place: its handle is a new one.
-                return _read(opened, self._find(opened, source.label))
-        root = opened.root
-        if root is None:
-            raise KeyNotFound("a peer has a derived PSK, but the configuration names no psk_root in the token")
-        return _in_session(
-            opened, lambda session: session.derived_psk(root, self.public_key, peer_public, source.epoch)
-        )
-
-    def _stored(self, opened: _Opened, label: str) -> StoredPsk:
-        with self._lock:
-            stored = opened.psks.get(label)
-        # The pool zeroes the handle of one that is not there any more.
-        return stored if stored is not None and stored.handle else self._find(opened, label)
-
-    def _find(self, opened: _Opened, label: str) -> StoredPsk:
-        stored = opened.pool.find_psk(label)
-        with self._lock:
-            opened.psks[label] = stored
-        return stored
-
     def _count(self, use: Counter) -> None:
         with self._lock:
             self._uses[use] += 1
-
-
-def _check_essentials(pool: TokenPool, settings: m.TokenSettings) -> None:
-    wrong = essential_checks(pool, settings.key, settings.psk_root)
-    if wrong is not None:
-        raise wrong
-
-
-def _in_session(opened: _Opened, work: Callable[[WorkerSession], _T]) -> _T:
-    with opened.pool.session() as session:
-        return work(session)
-
-
-def _read(opened: _Opened, stored: StoredPsk) -> bytearray:
-    return _in_session(opened, lambda session: session.read_psk(stored))
 
 
 def _name(candidate: Candidate) -> str:

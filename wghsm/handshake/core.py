@@ -248,9 +248,19 @@ class HandshakeCore:
             self._exchange.lose_egress()
 
     def _identity(self, message: m.Identity, now: int) -> None:
-        self._exchange.identify(message.public_key)
+        self._state.identities = (message.public_key, message.previous) if message.previous else (message.public_key,)
         self._state.has_identity = True
+        self._exchange.serve(self._state.identities)
+        self._end_retired(self._state.peers.values(), now)
         self._resume(now)
+
+    def _end_retired(self, peers: Iterable[Peer], now: int) -> None:
+        """End what was made with a key that is not served any more, and begin anew with whom it was used."""
+        retired = [peer for peer in peers if self._state.holds_retired(peer, now)]
+        for peer in retired:
+            self._exchange.drop(peer)
+            self._state.forget_sessions(peer)
+        self._rekey_active(retired, now)
 
     def _resume(self, now: int) -> None:
         """Start what waited for a process to come back."""
@@ -295,14 +305,20 @@ class HandshakeCore:
             if peer is None:
                 continue
             if sender is Role.INGRESS:
-                self._take_over(info)
+                self._take_over(peer, info)
             if self._state.up:
                 peer.timers.session_derived(info.created)
                 self._state.watch(peer)
-        lost = self._snapshots.add(sender, message)
-        self._rekey_active((self._state.peers[number] for number in lost if number in self._state.peers), now)
+        halves = self._snapshots.add(sender, message)
+        self._rekey_active((self._state.peers[number] for number in halves.lost if number in self._state.peers), now)
+        for number in halves.unknown & self._state.peers.keys():
+            self._state.peers[number].made_with[0] = now
+        if self._state.identities:
+            told = halves.unknown.union(info.peer for info in message.sessions)
+            self._end_retired([self._state.peers[number] for number in told & self._state.peers.keys()], now)
 
-    def _take_over(self, info: m.SessionInfo) -> None:
+    def _take_over(self, peer: Peer, info: m.SessionInfo) -> None:
+        peer.made_with[info.identity] = max(info.created, peer.made_with.get(info.identity, 0))
         holder = self._state.indices.lookup(info.index)
         if isinstance(holder, Session):
             return
@@ -310,7 +326,7 @@ class HandshakeCore:
             # One in 2^32: a handshake of this new process got an index that was in use.
             self._exchange.drop(self._state.peers[holder.peer])
         self._state.indices.take_over(
-            Session(info.session, info.peer, info.index, info.initiator, info.created), info.slot
+            Session(info.session, info.peer, info.index, info.initiator, info.created, info.identity), info.slot
         )
 
     # What egress and ingress tell of packets, and timers.

@@ -1,9 +1,12 @@
 """Handshakes under way, in both roles: from a datagram or a wish to a session that ingress has acknowledged.
 
-    initiator   initiate -> CreateInitiation -> created: message 1 . . . message 2 -> gate -> AcceptResponse
+    initiator   initiate -> CreateInitiation -> created: message 1 . . . message 2 -> intake -> AcceptResponse
                 -> finished and installed -> Activate
-    responder   message 1 -> gate -> AcceptInitiation -> accepted and installed -> message 2
+    responder   message 1 -> intake -> AcceptInitiation -> accepted and installed -> message 2
                 . . . first data -> confirmed
+
+Each is made with one of the gateway's identities from its first message to its session's end: as responder the one
+that mac1 was made for, as initiator the one that the custodian has chosen.
 
 One half of the core; the other half, `core`, calls it. Pure: times are CLOCK_BOOTTIME in nanoseconds.
 Sources: PROTOCOL.md sections 4, 7, 8.3; SEAMS.md "Installing a session".
@@ -13,14 +16,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wghsm.ipc import Counter, PeerField, Role
+from wghsm.ipc import Counter, PeerField, Role, identity_number
 from wghsm.ipc import messages as m
-from wghsm.noise import CookieReply, Initiation, MessageType, Rejected, Response, message_type
+from wghsm.noise import Initiation, Response
 from wghsm.noise.constants import HANDSHAKE_DSCP
 
 from .effects import SendDatagram
-from .gate import CookieAnswer, Dropped, Gate
 from .indices import HandshakeEntry, Session
+from .intake import Intake
 from .peers import Answer, Candidate, Installation, OwnInitiation, Peer
 from .requests import Accepting, Creating, Finishing, Installs, Request, Requests
 
@@ -39,18 +42,20 @@ class Exchange:
         self._state = state
         self._rekey = rekey
         self._wall_clock = wall_clock
-        self._gate: Gate | None = None
         self._egress_incarnation = 0
-        self._loaded_until = 0
         self._requests = Requests(state.times.request_deadline)
+        self._intake = Intake(state, self._requests, self._receive_initiation, self._receive_response)
+        self.datagram = self._intake.datagram
         self._installs = Installs(state.times.request_deadline, state.limits.early_installs)
 
     # What becomes of the other processes.
 
-    def identify(self, public_key: bytes) -> None:
-        """The custodian holds the static key with this public one, 32 bytes."""
-        if self._gate is None or self._gate.identity != public_key:
-            self._gate = Gate(public_key)
+    def serve(self, identities: tuple[bytes, ...]) -> None:
+        """The custodian holds the static keys with these public ones: what was begun with another one is over."""
+        self._intake.serve(identities)
+        for peer in self._state.peers.values():
+            if peer.initiation is not None and peer.initiation.identity not in identities:
+                self._drop_initiation(peer)
 
     def lose_custodian(self) -> None:
         """Its handles are gone, and what was asked of it; the retransmit timers go on."""
@@ -90,51 +95,26 @@ class Exchange:
         for installation in self._installs.expire(now):
             self._drop_installation(installation)
 
-    # Messages from the network, by way of ingress.
+    # Messages from the network, let in by the gate of the identity that they are meant for.
 
-    def datagram(self, message: m.Datagram, now: int) -> None:
-        """A message of type 1 to 3 from the network, unchecked."""
-        kind = message_type(message.data)
-        if isinstance(kind, Rejected):
-            self._state.stats.count(Counter.MALFORMED)
-        elif not self._state.up:
-            pass
-        elif kind is MessageType.INITIATION:
-            self._receive_initiation(message, now)
-        elif kind is MessageType.RESPONSE:
-            self._receive_response(message, now)
-        elif kind is MessageType.COOKIE_REPLY:
-            self._receive_cookie(message, now)
-        else:
-            self._state.stats.count(Counter.UNKNOWN_TYPE)
-
-    def _receive_initiation(self, datagram: m.Datagram, now: int) -> None:
-        message = Initiation.decode(datagram.data)
-        if isinstance(message, Rejected) or not self._pass_gate(message, datagram, now):
-            return
+    def _receive_initiation(self, message: Initiation, identity: bytes, datagram: m.Datagram, now: int) -> None:
         if (obstacle := self._state.obstacle()) is not None:
             self._state.stats.count(obstacle)
         elif len(self._requests) >= self._state.limits.requests - self._state.limits.own_requests:
             self._state.stats.count(Counter.CUSTODIAN_BUSY)
         else:
             index = self._state.indices.reserve(None)
+            size = len(datagram.data)
             request = self._requests.add(
                 Accepting(
-                    index, message.sender, datagram.source, datagram.at, len(datagram.data), self._egress_incarnation
+                    identity, index, message.sender, datagram.source, datagram.at, size, self._egress_incarnation
                 ),
                 now,
             )
-            self._state.tell(
-                Role.CUSTODIAN,
-                m.AcceptInitiation(
-                    request, message.ephemeral, message.static, message.timestamp, index, message.sender
-                ),
-            )
+            fields = (message.ephemeral, message.static, message.timestamp)
+            self._state.tell(Role.CUSTODIAN, m.AcceptInitiation(request, *fields, index, message.sender, identity))
 
-    def _receive_response(self, datagram: m.Datagram, now: int) -> None:
-        message = Response.decode(datagram.data)
-        if isinstance(message, Rejected) or not self._pass_gate(message, datagram, now):
-            return
+    def _receive_response(self, message: Response, identity: bytes, datagram: m.Datagram, now: int) -> None:
         entry = self._state.indices.lookup(message.receiver)
         peer = (
             self._state.peers.get(entry.peer) if isinstance(entry, HandshakeEntry) and entry.peer is not None else None
@@ -144,8 +124,7 @@ class Exchange:
             peer is None
             or initiation is None
             or initiation.index != message.receiver
-            or self._gate is None
-            or initiation.identity != self._gate.identity
+            or initiation.identity != identity
         ):
             self._state.stats.count(Counter.UNKNOWN_HANDSHAKE)
         elif (obstacle := self._state.obstacle()) is not None:
@@ -160,47 +139,6 @@ class Exchange:
                 initiation.waiting.append(candidate)
             else:
                 self._state.stats.count(Counter.CUSTODIAN_BUSY)
-
-    def _receive_cookie(self, datagram: m.Datagram, now: int) -> None:
-        message = CookieReply.decode(datagram.data)
-        entry = None if isinstance(message, Rejected) else self._state.indices.lookup(message.receiver)
-        peer = self._state.peers.get(entry.peer) if entry is not None and entry.peer is not None else None
-        if isinstance(message, Rejected) or peer is None:
-            self._state.stats.count(Counter.UNKNOWN_HANDSHAKE)
-        elif peer.cookies.consume_reply(message, now) is None:
-            self._state.stats.count(Counter.COOKIE_RECEIVED)
-        else:
-            self._state.stats.count(Counter.COOKIE_REFUSED)
-
-    def _pass_gate(self, message: Initiation | Response, datagram: m.Datagram, now: int) -> bool:
-        if self._gate is None:
-            self._state.stats.count(Counter.NO_CUSTODIAN)
-            return False
-        verdict = self._gate.judge(
-            message,
-            datagram.data,
-            datagram.source,
-            now,
-            self._state.entropy,
-            under_load=self._under_load(datagram, now),
-        )
-        if isinstance(verdict, Dropped):
-            self._state.stats.count(verdict.reason)
-        elif isinstance(verdict, CookieAnswer):
-            self._state.stats.count(Counter.BAD_MAC2)
-            self._state.stats.count(Counter.COOKIE_SENT)
-            self._state.effects.append(SendDatagram(None, datagram.source, verdict.data, 0))
-        return verdict is None
-
-    def _under_load(self, datagram: m.Datagram, now: int) -> bool:
-        oldest = self._requests.oldest()
-        if (
-            len(self._requests) >= self._state.limits.load_mark
-            or (oldest is not None and now - oldest >= self._state.times.slow_answer)
-            or now - datagram.at >= self._state.times.slow_answer
-        ):
-            self._loaded_until = now + self._state.times.under_load_time
-        return now < self._loaded_until
 
     # Our initiations.
 
@@ -233,7 +171,7 @@ class Exchange:
         peer.free_at = now + self._state.times.rekey_timeout
         index = self._state.indices.reserve(peer.number)
         peer.creating = self._requests.add(Creating(peer, index, now), now)
-        self._state.tell(Role.CUSTODIAN, m.CreateInitiation(peer.creating, peer.number, index))
+        self._state.tell(Role.CUSTODIAN, m.CreateInitiation(peer.creating, peer.number, index, peer.unanswered))
 
     def created(self, message: m.InitiationCreated, now: int) -> None:
         """The custodian has made an initiation: send it."""
@@ -241,18 +179,20 @@ class Exchange:
         if not isinstance(request, Creating):
             return
         peer = request.peer
-        if not self._state.is_known(peer) or peer.creating != message.request or self._gate is None:
+        if not self._state.is_known(peer) or peer.creating != message.request:
             self._state.indices.release(request.index)
             return
         peer.creating = None
-        if peer.responding is not None or peer.responded >= request.at:
+        overtaken = peer.responding is not None or peer.responded >= request.at
+        if overtaken or message.identity not in self._state.identities:
             # The peer was faster; two handshake messages at once would only cross.
             self._state.indices.release(request.index)
             return
         self._drop_initiation(peer)
-        peer.initiation = OwnInitiation(request.index, message.handle, self._gate.identity)
+        peer.initiation = OwnInitiation(request.index, message.handle, message.identity)
         fields = Initiation(request.index, message.ephemeral, message.static, message.timestamp)
         self._send(peer, fields, now, Counter.INITIATION_SENT)
+        peer.unanswered += 1
         peer.timers.initiation_sent(now, self._state.jitter())
         self._state.watch(peer)
 
@@ -283,7 +223,8 @@ class Exchange:
             peer, request.candidate.source, request.candidate.at, now, len(request.candidate.message.encode())
         )
         self._state.stats.count(Counter.RESPONSE_RECEIVED)
-        session = Session(message.session, peer.number, index, initiator=True, created=now)
+        identity = identity_number(request.initiation.identity)
+        session = Session(message.session, peer.number, index, initiator=True, created=now, identity=identity)
         self._derived(Installation(peer, session, None), request.incarnation, now)
 
     def refused(self, message: m.Refused, now: int) -> None:
@@ -310,8 +251,10 @@ class Exchange:
         self._drop_initiation(peer)
         self._received(peer, request.source, request.at, now, request.size)
         self._state.stats.count(Counter.INITIATION_RECEIVED)
-        session = Session(message.session, peer.number, request.index, initiator=False, created=now)
-        answer = Answer(Response(request.index, request.remote_index, message.ephemeral, message.empty), crossed)
+        identity = identity_number(request.identity)
+        session = Session(message.session, peer.number, request.index, initiator=False, created=now, identity=identity)
+        response = Response(request.index, request.remote_index, message.ephemeral, message.empty)
+        answer = Answer(response, self._detour(peer, request.identity) if crossed else 0)
         installation = Installation(peer, session, answer)
         peer.responding = installation
         self._derived(installation, request.incarnation, now)
@@ -320,8 +263,11 @@ class Exchange:
 
     def _derived(self, installation: Installation, incarnation: int, now: int) -> None:
         peer = installation.peer
+        peer.made_with[installation.session.identity] = now
         peer.timers.session_derived(now)
         self._state.watch(peer)
+        if self._end_retired(installation, now):
+            return
         if incarnation != self._egress_incarnation:
             self._drop_installation(installation)
             self._rekey(peer, now)
@@ -342,6 +288,8 @@ class Exchange:
             self._state.stats.count(Counter.KEY_REFUSED)
             self._drop_installation(installation)
             return
+        if self._end_retired(installation, now):
+            return
         self._state.indices.install(installation.session)
         if installation.answer is None:
             self._state.tell(Role.EGRESS, m.Activate(installation.session.number, peer.number, confirm=True))
@@ -350,8 +298,16 @@ class Exchange:
             peer.responding = None
             peer.responded = now
             self._send(peer, installation.answer.message, now, Counter.RESPONSE_SENT)
-            if installation.answer.crossed:
-                peer.free_at += self._detour(peer)
+            peer.free_at += installation.answer.detour
+
+    def _end_retired(self, installation: Installation, now: int) -> bool:
+        """Whether the session's identity was retired meanwhile. Its keys may have reached the workers only now."""
+        if self._state.serves(installation.session.identity):
+            return False
+        self._drop_installation(installation)
+        self._state.forget_sessions(installation.peer)
+        self._rekey(installation.peer, now)
+        return True
 
     def confirmed(self, message: m.SessionConfirmed, now: int) -> None:
         """First data on the session that we responded with."""
@@ -382,6 +338,7 @@ class Exchange:
 
     def _received(self, peer: Peer, source: m.Endpoint, at: int, now: int, size: int) -> None:
         """A handshake message of the peer was proven."""
+        peer.unanswered = 0
         self._state.stats.add(peer.number, PeerField.HANDSHAKE_RX_BYTES, size)
         self._state.stats.set(peer.number, PeerField.LAST_HANDSHAKE_RECEIVED, now)
         self._state.move(peer, source, min(at, now))
@@ -390,13 +347,13 @@ class Exchange:
         """From when on the peer may be sent an initiation: not while a response to it is in the making."""
         return peer.free_at if peer.responding is None else now + self._state.times.rekey_timeout
 
-    def _detour(self, peer: Peer) -> int:
+    def _detour(self, peer: Peer, identity: bytes) -> int:
         """How much longer than REKEY_TIMEOUT to wait after initiations that crossed: both responses are void then.
 
         Two gateways in step would cross again and again over a link that is slower than the jitter. The one with
         the greater public key lets the other one go first.
         """
-        behind = self._gate is not None and self._gate.identity > peer.public_key
+        behind = identity > peer.public_key
         eighth = self._state.times.rekey_timeout // 8
         least = 4 * eighth if behind else eighth
         return least + (int.from_bytes(self._state.entropy(4), "little") * eighth >> 32)

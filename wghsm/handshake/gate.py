@@ -4,7 +4,10 @@
     not under load   drop        pass                  pass                   pass
     under load       drop        cookie reply          drop                   pass
 
-Called by the core for initiations and responses. Pure: time and random numbers are arguments. The cookie secret,
+While the gateway's key is rotated there are two identities: mac1 tells which one a message is meant for, and the
+cookie reply is sealed for that one (SEAMS.md "Two identities").
+
+Called by `intake` for initiations and responses. Pure: time and random numbers are arguments. The cookie secret,
 the only secret of the handshake process, lives here.
 """
 
@@ -19,12 +22,12 @@ from wghsm.noise import CookieChecker, RateLimiter, source_bytes
 from wghsm.noise.constants import COOKIE_NONCE_LEN, SYMMETRIC_KEY_LEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from wghsm.ipc.messages import Endpoint
     from wghsm.noise import Initiation, Response
 
-__all__ = ["CookieAnswer", "Dropped", "Gate"]
+__all__ = ["CookieAnswer", "Dropped", "Gates"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,14 @@ class CookieAnswer:
 class Gate:
     """Judges messages to one identity, the static public key of 32 bytes."""
 
-    def __init__(self, identity: bytes) -> None:
+    def __init__(self, identity: bytes, limiter: RateLimiter) -> None:
         self.identity = identity
         self._checker = CookieChecker(identity)
-        self._limiter = RateLimiter()
+        self._limiter = limiter
+
+    def is_meant(self, data: bytes) -> bool:
+        """Whether mac1 of `data` was made for this identity."""
+        return self._checker.mac1_valid(data)
 
     def judge(
         self,
@@ -56,14 +63,8 @@ class Gate:
         source: Endpoint,
         now: int,
         entropy: Callable[[int], bytes],
-        *,
-        under_load: bool,
     ) -> Dropped | CookieAnswer | None:
-        """None if `message`, decoded from `data` and come from `source`, may pass."""
-        if not self._checker.mac1_valid(data):
-            return Dropped(Counter.BAD_MAC1)
-        if not under_load:
-            return None
+        """None if `message`, meant for this identity and come from `source`, may pass under load."""
         try:
             address = ip_address(source.host).packed
         except ValueError:
@@ -75,3 +76,39 @@ class Gate:
         if not self._limiter.allow(address, now):
             return Dropped(Counter.RATE_LIMITED)
         return None
+
+    def close(self) -> None:
+        """The identity is not served any more: wipe the cookie secret."""
+        self._checker.wipe()
+
+
+class Gates:
+    """A gate for each identity that is served; sources are limited over all of them."""
+
+    def __init__(self) -> None:
+        self._gates: tuple[Gate, ...] = ()
+        self._limiter = RateLimiter()
+
+    def serve(self, identities: Sequence[bytes]) -> None:
+        """Serve these public keys, the current one first, and no other. Cookies of those that stay hold on."""
+        known = {gate.identity: gate for gate in self._gates}
+        self._gates = tuple(known.pop(one) if one in known else Gate(one, self._limiter) for one in identities)
+        for gone in known.values():
+            gone.close()
+
+    def judge(
+        self,
+        message: Initiation | Response,
+        data: bytes,
+        source: Endpoint,
+        now: int,
+        entropy: Callable[[int], bytes],
+        *,
+        under_load: bool,
+    ) -> Dropped | CookieAnswer | bytes:
+        """The identity that `message`, decoded from `data` and come from `source`, is meant for, if it may pass."""
+        gate = next((gate for gate in self._gates if gate.is_meant(data)), None)
+        if gate is None:
+            return Dropped(Counter.BAD_MAC1)
+        verdict = gate.judge(message, data, source, now, entropy) if under_load else None
+        return gate.identity if verdict is None else verdict

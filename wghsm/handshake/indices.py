@@ -29,13 +29,17 @@ class HandshakeEntry:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session by number, with its local index, our role in it and when it was made (CLOCK_BOOTTIME ns)."""
+    """A session by number, with its local index, our role in it and when it was made (CLOCK_BOOTTIME ns).
+
+    `identity` is the number of the own key that it was made with (`wghsm.ipc.identity_number`).
+    """
 
     number: int
     peer: int
     index: int
     initiator: bool
     created: int
+    identity: int
 
 
 @dataclass(slots=True)

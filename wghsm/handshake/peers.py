@@ -50,9 +50,10 @@ class Candidate:
 
 @dataclass(slots=True, eq=False)
 class OwnInitiation:
-    """An initiation of ours that waits for its response. `handle` names its secrets at the custodian.
+    """An initiation of ours, made with our key `identity` (32 bytes), that waits for its response.
 
-    `trying` is the response that the custodian is asked about; `waiting` those that came meanwhile.
+    `handle` names its secrets at the custodian; `trying` is the response that the custodian is asked about, `waiting`
+    those that came meanwhile.
     """
 
     index: int
@@ -66,11 +67,11 @@ class OwnInitiation:
 class Answer:
     """Message 2 without its macs, ready to leave once ingress has the session.
 
-    `crossed`: an initiation of ours was under way, and is void.
+    `detour`: how much longer than usual (ns) to wait before an own initiation, because one was under way and is void.
     """
 
     message: Response
-    crossed: bool
+    detour: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +102,10 @@ class Peer:
     """When a handshake was last complete here."""
     reported: int = -(2**63)
     """When the supervisor was last told of the endpoint."""
+    unanswered: int = 0
+    """Initiations sent since a handshake message of the peer was last proven."""
+    made_with: dict[int, int] = field(default_factory=dict)
+    """When a session was last derived with each of our identities, by its number; 0 is one that is not known."""
     creating: int | None = None
     """The request to the custodian that makes an initiation."""
     initiation: OwnInitiation | None = None

@@ -22,8 +22,12 @@ __all__ = ["Accepting", "Creating", "Finishing", "Installs", "Request", "Request
 
 @dataclass(frozen=True, slots=True)
 class Accepting:
-    """An initiation of a stranger is being proven. `incarnation` counts the egress processes, for its key."""
+    """An initiation of a stranger is being proven, made for our key `identity` (32 bytes).
 
+    `incarnation` counts the egress processes, for the session's send key.
+    """
+
+    identity: bytes
     index: int
     remote_index: int
     source: Endpoint

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wghsm.ipc import Counter, Role
+from wghsm.ipc import Counter, Role, identity_number
 from wghsm.ipc import messages as m
 
 from .effects import Effect, Tell
@@ -47,6 +47,8 @@ class State:
         self.up = False
         self.attached: set[Role] = set()
         self.has_identity = False
+        self.identities: tuple[bytes, ...] = ()
+        """The public keys that the custodian serves, or the last one did, the current one first."""
         self.waiting: set[int] = set()
         """Peers whose handshake waits until the custodian and both workers are there."""
         self.effects: list[Effect] = []
@@ -68,6 +70,15 @@ class State:
         if Role.CUSTODIAN not in self.attached or not self.has_identity:
             return Counter.NO_CUSTODIAN
         return None if self.attached >= WORKERS else Counter.NO_WORKER
+
+    def serves(self, identity: int) -> bool:
+        """Whether an own key is served, by its number (`wghsm.ipc.identity_number`)."""
+        return any(identity_number(public_key) == identity for public_key in self.identities)
+
+    def holds_retired(self, peer: Peer, now: int) -> bool:
+        """Whether a worker may hold a session with the peer that was made with a key that is not served (any more)."""
+        oldest = now - self.times.reject_after_time
+        return any(when > oldest and not self.serves(identity) for identity, when in peer.made_with.items())
 
     def is_known(self, peer: Peer) -> bool:
         """Whether `peer` was neither removed nor replaced meanwhile."""
@@ -109,6 +120,7 @@ class State:
 
     def forget_sessions(self, peer: Peer) -> None:
         """Destroy all the peer's sessions."""
+        peer.made_with.clear()
         self.indices.forget_sessions(peer.number)
         for worker in (Role.EGRESS, Role.INGRESS):
             self.tell(worker, m.ForgetSessions(peer.number))

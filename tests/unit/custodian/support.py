@@ -16,9 +16,11 @@ from wghsm.custodian.effects import (
     Job,
     Landing,
     Remember,
+    RememberIdentity,
     RememberOwn,
     RememberPsk,
     Report,
+    ShowIdentity,
     ShowPsk,
     Submit,
     Suspect,
@@ -40,29 +42,41 @@ START_UNIX = 1_760_000_000 * SECOND
 class SoftwareVault:
     """Stands for the token: counts what it is asked, and fails when it is told to."""
 
-    def __init__(self, private: bytes, psks: dict[tuple[bytes, m.PskSource], bytes] | None = None) -> None:
-        self._private = private
-        self._public = public_key(private)
+    def __init__(
+        self,
+        private: bytes,
+        psks: dict[tuple[bytes, m.PskSource], bytes] | None = None,
+        previous: bytes | None = None,
+    ) -> None:
+        """`private`: the current key; `previous`: that of the identity before it, if it is still served."""
+        self._privates = {public_key(key): key for key in (private, previous) if key is not None}
         self.psks = psks or {}
+        self.asked_for: list[bytes] = []
         self.points: list[bytes] = []
         self.psk_uses = 0
         self.fault: TokenError | None = None
 
     @property
     def public_key(self) -> bytes:
-        return self._public
+        """The current one."""
+        return self.identities[0]
 
-    def derive(self, public: bytes) -> bytearray:
+    @property
+    def identities(self) -> tuple[bytes, ...]:
+        return tuple(self._privates)
+
+    def derive(self, identity: bytes, public: bytes) -> bytearray:
         self.points.append(public)
         if self.fault is not None:
             raise self.fault
-        result = exchange(self._private, public)
+        result = exchange(self._privates[identity], public)
         if not any(result):
             raise PointRefused("low order")
         return result
 
-    def psk(self, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
+    def psk(self, identity: bytes, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
         self.psk_uses += 1
+        self.asked_for.append(identity)
         if self.fault is not None:
             raise self.fault
         return bytearray(self.psks.get((peer_public, source)) or other_psk(source))
@@ -111,7 +125,7 @@ class SoftwarePeer:
         fields = self.initiator.write_initiation(bytearray(self.ephemeral), tai64n.from_unix_ns(unix_ns))
         assert isinstance(fields, InitiationFields)
         return m.AcceptInitiation(
-            request, fields.ephemeral, fields.static, fields.timestamp, 1000 + request, 2000 + request
+            request, fields.ephemeral, fields.static, fields.timestamp, 1000 + request, 2000 + request, self.gateway
         )
 
     def finish(self, accepted: m.InitiationAccepted) -> SessionKeys | Rejected:
@@ -119,6 +133,7 @@ class SoftwarePeer:
         return self.initiator.read_response(accepted.ephemeral, accepted.empty)
 
     def respond(self, request: int, created: m.InitiationCreated) -> tuple[m.AcceptResponse, SessionKeys, bytes]:
+        assert created.identity == self.gateway
         responder = Responder(self.custody)
         assert responder.read_static(created.ephemeral, created.static) == self.gateway
         timestamp = responder.read_timestamp(created.timestamp)
@@ -135,6 +150,7 @@ class Disk:
 
     greatest: dict[bytes, bytes] = field(default_factory=dict)
     psks: dict[tuple[bytes, str], Record] = field(default_factory=dict)
+    identities: dict[bytes, bytes] = field(default_factory=dict)
     own: int | None = None
 
 
@@ -163,6 +179,7 @@ class Driver:
         self.order: list[str] = []
         rules = Rules(incarnation, self.disk.greatest, self.disk.own, times)
         self.shown: dict[int, int] = {}
+        self.identities: dict[int, bytes] = {}
         self.core = Core(
             vault,
             rules,
@@ -170,6 +187,7 @@ class Driver:
             self._count,
             cache_static_static=cache,
             psks=self.disk.psks,
+            identities=self.disk.identities,
         )
 
     def _count(self, counter: Counter) -> None:
@@ -232,6 +250,10 @@ class Driver:
                     self.disk.own = max(unix_ns, self.disk.own or 0)
                 case RememberPsk(public_key, kind, record):
                     self.disk.psks[public_key, kind] = record
+                case RememberIdentity(public_key, identity):
+                    self.disk.identities[public_key] = identity
+                case ShowIdentity(slot, identity):
+                    self.identities[slot] = identity
                 case ShowPsk(slot, value):
                     self.shown[slot] = value
                 case Suspect(error):

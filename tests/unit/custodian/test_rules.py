@@ -70,7 +70,7 @@ class Life(RuleBasedStateMachine):
     @rule(place=_indexes)
     def somebody_replays(self, place: int) -> None:
         old = self.sent[place % len(self.sent)]
-        again = m.AcceptInitiation(self._ask(), old.ephemeral, old.static, old.timestamp, 1, 2)
+        again = m.AcceptInitiation(self._ask(), old.ephemeral, old.static, old.timestamp, 1, 2, old.identity)
         self.sent.append(again)
         self.driver.send(again)
 

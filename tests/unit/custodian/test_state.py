@@ -21,7 +21,7 @@ def _stamp(number: int) -> bytes:
 def test_a_new_file_knows_nothing(tmp_path: Path) -> None:
     state = State(tmp_path)
     assert state.is_new
-    assert (state.greatest(), state.psks(), state.last_own()) == ({}, {}, None)
+    assert (state.greatest(), state.psks(), state.identities(), state.last_own()) == ({}, {}, {}, None)
     assert state.path.stat().st_mode & 0o077 == 0
 
 
@@ -55,7 +55,9 @@ def test_a_confirmed_epoch_never_goes_back(tmp_path: Path) -> None:
 def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
     State(tmp_path).close()
     database = sqlite3.connect(tmp_path / "state.sqlite")
-    database.executescript("DROP TABLE psk; ALTER TABLE peer ADD COLUMN psk_epoch INTEGER; PRAGMA user_version = 1;")
+    database.executescript(
+        "DROP TABLE psk; DROP TABLE identity; ALTER TABLE peer ADD COLUMN psk_epoch INTEGER; PRAGMA user_version = 1;"
+    )
     with database:
         database.execute("INSERT INTO peer VALUES (?, ?, 7)", (_ALICE, _stamp(5)))
         database.execute("INSERT INTO peer VALUES (?, ?, NULL)", (_BOB, _stamp(6)))
@@ -65,6 +67,28 @@ def test_a_file_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
         assert state.greatest() == {_ALICE: _stamp(5), _BOB: _stamp(6)}
         assert state.psks() == {(_ALICE, "derived"): Record(7, 7, 0)}
         state.close()
+
+
+def test_a_file_of_the_second_version_is_taken_over(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.write(Batch({_ALICE: _stamp(5)}, {(_ALICE, "derived"): Record(1, 2, 3)}, 9))
+    state.close()
+    database = sqlite3.connect(tmp_path / "state.sqlite")
+    database.executescript("DROP TABLE identity; PRAGMA user_version = 2;")
+    database.close()
+    for identities in ({}, {_ALICE: _BOB}):
+        state = State(tmp_path)
+        assert (state.greatest(), state.psks()) == ({_ALICE: _stamp(5)}, {(_ALICE, "derived"): Record(1, 2, 3)})
+        assert (state.identities(), state.last_own()) == (identities, 9)
+        state.write(Batch(identities={_ALICE: _BOB}))
+        state.close()
+
+
+def test_the_identity_that_a_peer_last_used_is_remembered(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    for own in (b"1" * 32, b"2" * 32, b"1" * 32):
+        state.write(Batch(identities={_ALICE: own, _BOB: b"3" * 32}))
+        assert state.identities() == {_ALICE: own, _BOB: b"3" * 32}
 
 
 def test_a_batch_is_there_after_a_kill(tmp_path: Path) -> None:
@@ -123,9 +147,9 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     state = State(tmp_path)
     state.close()
     database = sqlite3.connect(state.path)
-    database.execute("PRAGMA user_version = 3")
+    database.execute("PRAGMA user_version = 4")
     database.close()
-    with pytest.raises(StateFault, match="version 3"):
+    with pytest.raises(StateFault, match="version 4"):
         State(tmp_path)
 
 

@@ -8,6 +8,7 @@ from collections import Counter as Tally
 from typing import TypeVar
 
 from wghsm.handshake import Effect, HandshakeCore, Limits, SendDatagram, Tell, Times
+from wghsm.handshake.gate import Gates
 from wghsm.ipc import Counter, PeerField, Role
 from wghsm.ipc import messages as m
 from wghsm.noise import CookieMaker, Initiation, Response
@@ -23,6 +24,13 @@ _M = TypeVar("_M", bound=m.Message)
 def public(peer: int) -> bytes:
     """The public key of a peer."""
     return bytes([peer + 1] * 32)
+
+
+def gates(*identities: bytes) -> Gates:
+    """The gates of these public keys."""
+    made = Gates()
+    made.serve(identities)
+    return made
 
 
 def endpoint(peer: int) -> m.Endpoint:
@@ -146,11 +154,9 @@ class Bench:
         self.made(request, handle)
         return request
 
-    def made(self, request: m.CreateInitiation, handle: int = 900) -> None:
-        self.says(
-            Role.CUSTODIAN,
-            m.InitiationCreated(request.request, request.peer, handle, os.urandom(32), os.urandom(48), os.urandom(28)),
-        )
+    def made(self, request: m.CreateInitiation, handle: int = 900, identity: bytes = OURS) -> None:
+        fields = (os.urandom(32), os.urandom(48), os.urandom(28))
+        self.says(Role.CUSTODIAN, m.InitiationCreated(request.request, request.peer, handle, *fields, identity))
 
     def establish(self, session: int = 1, peer: int = 0) -> None:
         """A whole handshake as initiator."""

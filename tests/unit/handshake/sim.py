@@ -22,11 +22,21 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from wghsm.custodian.core import Core as CustodianCore
-from wghsm.custodian.effects import Answer, Effect, Install, Remember, RememberOwn, ShowPsk, Submit
+from wghsm.custodian.effects import (
+    Answer,
+    Effect,
+    Install,
+    Remember,
+    RememberIdentity,
+    RememberOwn,
+    ShowIdentity,
+    ShowPsk,
+    Submit,
+)
 from wghsm.custodian.rules import Rules
 from wghsm.handshake import Effect as HandshakeEffect
 from wghsm.handshake import HandshakeCore, Limits, SendDatagram, Tell, Times
-from wghsm.ipc import Counter, Role, StatsFile, create_stats
+from wghsm.ipc import Counter, Role, StatsFile, create_stats, identity_number
 from wghsm.ipc import messages as m
 from wghsm.noise import SoftwareCustody
 from wghsm.tunnel.open import open_read
@@ -212,17 +222,18 @@ class Process:
 class _Vault:
     """The token: keys in memory."""
 
-    def __init__(self, private: bytes) -> None:
-        self._custody = SoftwareCustody(private)
+    def __init__(self, *privates: bytes) -> None:
+        """The private keys that are served, the current one first."""
+        self._custodies = {one.public_key: one for one in map(SoftwareCustody, privates)}
 
     @property
-    def public_key(self) -> bytes:
-        return self._custody.public_key
+    def identities(self) -> tuple[bytes, ...]:
+        return tuple(self._custodies)
 
-    def derive(self, public: bytes) -> bytearray:
-        return self._custody.dh(public)
+    def derive(self, identity: bytes, public: bytes) -> bytearray:
+        return self._custodies[identity].dh(public)
 
-    def psk(self, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
+    def psk(self, identity: bytes, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
         raise NotImplementedError
 
 
@@ -233,7 +244,12 @@ class CustodianProcess(Process):
         super().__init__(gateway, incarnation)
         rules = Rules(incarnation, gateway.greatest, gateway.last_own)
         self._core = CustodianCore(
-            _Vault(gateway.private), rules, self._entropy, gateway.custodian_counts.append, cache_static_static=True
+            _Vault(gateway.private),
+            rules,
+            self._entropy,
+            gateway.custodian_counts.append,
+            cache_static_static=True,
+            identities=gateway.confirmed,
         )
 
     def configure(self) -> None:
@@ -282,7 +298,9 @@ class CustodianProcess(Process):
                     self.gateway.greatest[public_key] = timestamp
                 case RememberOwn(unix_ns):
                     self.gateway.last_own = unix_ns
-                case ShowPsk():
+                case RememberIdentity(public_key, identity):
+                    self.gateway.confirmed[public_key] = identity
+                case ShowIdentity() | ShowPsk():
                     pass
                 case _:
                     raise AssertionError(effect)
@@ -299,6 +317,7 @@ class CustodianProcess(Process):
                     install.initiator,
                     install.created,
                     bytes(keys.receive),
+                    identity_number(install.identity),
                 )
                 send = m.InstallSend(
                     install.session,
@@ -567,6 +586,7 @@ class Gateway:
         self.peers: dict[int, Remote] = {}
         self.known_endpoints: dict[int, m.Endpoint] = {}
         self.greatest: dict[bytes, bytes] = {}
+        self.confirmed: dict[bytes, bytes] = {}
         self.last_own: int | None = None
         self.custodian_counts: list[Counter] = []
         self.received: list[int] = []

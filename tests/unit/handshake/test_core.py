@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from wghsm.handshake import Times
-from wghsm.ipc import Counter, PeerField, Role
+from wghsm.ipc import Counter, PeerField, Role, identity_number
 from wghsm.ipc import messages as m
 
-from .bench import ELSEWHERE, MILLISECOND, SECOND, Bench, endpoint, public
+from .bench import ELSEWHERE, MILLISECOND, OURS, SECOND, Bench, endpoint, public
 
 
 def _created_for(bench: Bench) -> list[int]:
@@ -228,7 +228,7 @@ def test_without_a_custodian_handshakes_wait_and_are_then_paced() -> None:
     bench.attach(Role.CUSTODIAN)
     bench.wait(SECOND)
     assert not _created_for(bench)
-    bench.says(Role.CUSTODIAN, m.Identity(public(99)))
+    bench.says(Role.CUSTODIAN, m.Identity(OURS))
     bench.wait(0)
     assert _created_for(bench) == [0]
     bench.wait(20 * MILLISECOND)
@@ -260,7 +260,7 @@ def test_a_dead_custodian_takes_requests_and_handles_with_it() -> None:
     bench.detach(Role.CUSTODIAN)
     assert len(bench.core.indices) == 0
     bench.attach(Role.CUSTODIAN)
-    bench.says(Role.CUSTODIAN, m.Identity(bytes(range(32))))
+    bench.says(Role.CUSTODIAN, m.Identity(OURS))
     bench.datagram(bench.response(own.local_index))
     bench.says(Role.CUSTODIAN, m.InitiationAccepted(accept.request, 0, 1, bytes(32), bytes(16)))
     assert not bench.told(Role.CUSTODIAN, m.AcceptResponse)
@@ -359,15 +359,15 @@ def test_a_new_handshake_process_takes_over_what_the_workers_hold() -> None:
     assert bench.told(Role.INGRESS, m.AwaitSessions)
     moved = m.EndpointMoved(0, ELSEWHERE, bench.now - 50 * SECOND)
     receives = [
-        m.SessionInfo(3, 0, 333, True, bench.now - 100 * SECOND, "current"),
-        m.SessionInfo(2, 0, 222, False, bench.now - 200 * SECOND, "previous"),
+        m.SessionInfo(3, 0, 333, True, bench.now - 100 * SECOND, "current", identity_number(OURS)),
+        m.SessionInfo(2, 0, 222, False, bench.now - 200 * SECOND, "previous", identity_number(OURS)),
     ]
-    sends = [m.SessionInfo(3, 0, 999, True, bench.now - 100 * SECOND, "current")]
+    sends = [m.SessionInfo(3, 0, 999, True, bench.now - 100 * SECOND, "current", 0)]
     bench.says(Role.INGRESS, m.SessionSnapshot(receives, [moved], True))
     bench.says(Role.EGRESS, m.SessionSnapshot(sends, [], True))
     assert [one.number for one in bench.core.indices.sessions(0)] == [2, 3]
     # What ingress saw is newer than what the supervisor had.
-    bench.says(Role.CUSTODIAN, m.Identity(bytes(range(32))))
+    bench.says(Role.CUSTODIAN, m.Identity(OURS))
     bench.wait(SECOND)
     assert not _created_for(bench)
     bench.create()
@@ -384,7 +384,9 @@ def test_a_worker_that_died_while_this_process_was_away() -> None:
     bench = Bench(peers=2)
     for peer in range(2):
         bench.table.fields[peer, PeerField.LAST_RECEIVED] = bench.now
-    both = [m.SessionInfo(peer, peer, 10 + peer, True, bench.now, "current") for peer in range(2)]
+    both = [
+        m.SessionInfo(peer, peer, 10 + peer, True, bench.now, "current", identity_number(OURS)) for peer in range(2)
+    ]
     bench.says(Role.INGRESS, m.SessionSnapshot(both, [], True))
     bench.says(Role.EGRESS, m.SessionSnapshot(both[:1], [], True))
     bench.wait(SECOND)

@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wghsm.handshake import Limits
-from wghsm.handshake.gate import Gate
 from wghsm.ipc import Counter, PeerField, Role
 from wghsm.ipc import messages as m
 from wghsm.noise import CookieMaker, CookieReply, Initiation, Rejected, Response
 
-from .bench import ELSEWHERE, OURS, SECOND, Bench, endpoint, public
+from .bench import ELSEWHERE, OURS, SECOND, Bench, endpoint, gates, public
 
 
 def test_message_1_carries_what_the_custodian_made() -> None:
@@ -23,7 +22,7 @@ def test_message_1_carries_what_the_custodian_made() -> None:
     (request,) = bench.told(Role.CUSTODIAN, m.CreateInitiation)
     assert not bench.sent()
     ephemeral, static, timestamp = os.urandom(32), os.urandom(48), os.urandom(28)
-    bench.says(Role.CUSTODIAN, m.InitiationCreated(request.request, 0, 5, ephemeral, static, timestamp))
+    bench.says(Role.CUSTODIAN, m.InitiationCreated(request.request, 0, 5, ephemeral, static, timestamp, OURS))
     (sent,) = bench.sent()
     assert (sent.endpoint, sent.tos, sent.peer) == (endpoint(0), 0x88, 0)
     message = Initiation.decode(sent.data)
@@ -35,7 +34,7 @@ def test_message_1_carries_what_the_custodian_made() -> None:
         timestamp,
     )
     # Its mac1 is the one that the peer checks.
-    assert Gate(public(0)).judge(message, sent.data, ELSEWHERE, 0, os.urandom, under_load=False) is None
+    assert gates(public(0)).judge(message, sent.data, ELSEWHERE, 0, os.urandom, under_load=False) == public(0)
     assert bench.table.fields[0, PeerField.HANDSHAKE_TX_BYTES] == 148
     assert bench.table.fields[0, PeerField.LAST_HANDSHAKE_SENT] == bench.now
     assert bench.table.counts == {Counter.INITIATION_SENT: 1}
@@ -336,7 +335,7 @@ def test_slowness_is_load_too_and_lasts_a_second(late: str) -> None:
 
 def test_a_cookie_of_the_peer_is_shown_with_the_next_initiation() -> None:
     bench = Bench()
-    gate = Gate(public(0))
+    gate = gates(public(0))
     bench.create()
     (sent,) = bench.sent()
     message = Initiation.decode(sent.data)
@@ -357,7 +356,7 @@ def test_a_cookie_of_the_peer_is_shown_with_the_next_initiation() -> None:
     (sent,) = bench.sent()
     again = Initiation.decode(sent.data)
     assert isinstance(again, Initiation)
-    assert gate.judge(again, sent.data, endpoint(7), 1, os.urandom, under_load=True) is None
+    assert gate.judge(again, sent.data, endpoint(7), 1, os.urandom, under_load=True) == public(0)
 
 
 def test_a_cookie_for_nobody_is_dropped() -> None:

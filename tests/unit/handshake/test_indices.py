@@ -16,7 +16,7 @@ from wghsm.tunnel.slots import ReceiveSession, ReceiveSlots
 
 
 def _session(number: int, index: int, *, initiator: bool = True, peer: int = 1) -> Session:
-    return Session(number, peer, index, initiator, number)
+    return Session(number, peer, index, initiator, number, 1)
 
 
 def test_taken_indices_are_not_handed_out_again() -> None:

@@ -123,7 +123,7 @@ class Program:
         self.channels[Role.EGRESS].send(m.HandshakeWanted(0, "no-session"))
         request = self.expect(Role.CUSTODIAN, m.CreateInitiation)
         self.channels[Role.CUSTODIAN].send(
-            m.InitiationCreated(request.request, 0, 5, os.urandom(32), os.urandom(48), os.urandom(28))
+            m.InitiationCreated(request.request, 0, 5, os.urandom(32), os.urandom(48), os.urandom(28), OURS)
         )
         return request
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +12,7 @@ from wghsm.handshake.indices import Session
 from wghsm.handshake.peers import Installation, Peer
 from wghsm.handshake.requests import Creating, Installs, Requests
 from wghsm.handshake.schedule import Rekeys, Schedule
-from wghsm.handshake.snapshots import Snapshots
+from wghsm.handshake.snapshots import Halves, Snapshots
 from wghsm.handshake.timers import PeerTimers
 from wghsm.ipc import Role
 from wghsm.ipc import messages as m
@@ -91,7 +93,7 @@ def test_requests_expire_in_order_and_numbers_are_never_used_again() -> None:
 
 
 def _installation(number: int) -> Installation:
-    return Installation(_PEER, Session(number, 1, number, False, 0), None)
+    return Installation(_PEER, Session(number, 1, number, False, 0, 1), None)
 
 
 def test_installs_join_in_either_order() -> None:
@@ -128,15 +130,25 @@ def test_a_dead_ingress_acknowledged_nothing() -> None:
     assert installs.installed(2, True, 1) is not None
 
 
-def _part(sessions: list[tuple[int, int]], *, last: bool = True) -> m.SessionSnapshot:
+def _part(
+    sessions: list[tuple[int, int]], *, last: bool = True, slot: Literal["current", "next"] = "current"
+) -> m.SessionSnapshot:
     return m.SessionSnapshot(
-        [m.SessionInfo(session, peer, session, True, 0, "current") for peer, session in sessions], [], last
+        [m.SessionInfo(session, peer, session, True, 0, slot, 0) for peer, session in sessions], [], last
     )
 
 
 def test_snapshots_name_peers_without_a_whole_session() -> None:
     snapshots = Snapshots()
-    assert snapshots.add(Role.EGRESS, _part([(1, 10), (2, 20)], last=False)) == set()
-    assert snapshots.add(Role.INGRESS, _part([(1, 10), (1, 11), (3, 30), (4, 41)])) == set()
-    assert snapshots.add(Role.EGRESS, _part([(4, 40)])) == {2, 3, 4}
-    assert snapshots.add(Role.EGRESS, _part([(5, 50)])) == set()
+    assert snapshots.add(Role.EGRESS, _part([(1, 10), (2, 20)], last=False)) == Halves()
+    assert snapshots.add(Role.INGRESS, _part([(1, 10), (1, 11), (3, 30), (4, 41)])) == Halves()
+    assert snapshots.add(Role.EGRESS, _part([(4, 40)])) == Halves(frozenset({2, 3, 4}), frozenset({2, 4}))
+    assert snapshots.add(Role.EGRESS, _part([(5, 50)])) == Halves()
+
+
+def test_snapshots_name_peers_that_are_sent_to_on_a_session_of_no_known_identity() -> None:
+    snapshots = Snapshots()
+    snapshots.add(Role.EGRESS, _part([(1, 10), (2, 20)], last=False))
+    # What only waits to be activated may belong to a session that ingress has dropped since.
+    snapshots.add(Role.EGRESS, _part([(1, 9)], slot="next"))
+    assert snapshots.add(Role.INGRESS, _part([(1, 10), (2, 21)])) == Halves(frozenset({2}), frozenset({2}))
