@@ -34,9 +34,11 @@ test_packages=(
     libnss3
     libnss3-tools
     libp11-kit-dev
+    nftables
     opensc
     opensc-pkcs11
     pcscd
+    procps
     vsmartcard-vpcd
 )
 

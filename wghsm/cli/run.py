@@ -29,7 +29,7 @@ from ._output import CommandError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["down", "run", "up"]
+__all__ = ["down", "load_gateway", "run", "start_in_background", "up"]
 
 _END_LIMIT = 30.0
 
@@ -47,7 +47,7 @@ class _Outcome(msgspec.Struct, frozen=True):
 @click.option("--tty-fd", type=int, hidden=True, help="A terminal for the PIN, until the gateway serves.")
 def run(file: str, ready_fd: int | None, tty_fd: int | None) -> int:
     """Run the gateway of FILE in the foreground, until SIGTERM or Ctrl-C."""
-    gateway = _load(file)
+    gateway = load_gateway(file)
     # pyroute2 and the gateway's rooms are imported by these commands only.
     from wghsm import supervisor
 
@@ -80,34 +80,8 @@ def run(file: str, ready_fd: int | None, tty_fd: int | None) -> int:
 @click.option("--log", type=click.Path(dir_okay=False), help="Log file; /run/wghsm/NAME/log if not given.")
 def up(file: str, log: str | None) -> int:
     """Start the gateway of FILE in the background; done once its interface serves."""
-    gateway = _load(file)
-    if os.geteuid() != 0:
-        raise CommandError("a gateway needs root to make its interface; run as root", ExitCode.NO_PRIVILEGE)
-    from wghsm import supervisor
-
-    name = gateway.interface.name
-    pid = supervisor.running_pid(name)
-    if pid is not None:
-        raise CommandError(
-            f"a gateway named {name} is running (pid {pid}); end it with: wghsm down {name}", ExitCode.ALREADY_RUNNING
-        )
-    log_path = Path(log) if log is not None else supervisor.runtime_directory(name) / "log"
-    with contextlib.ExitStack() as stack:
-        if log is None:
-            log_path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        log_fd = os.open(log_path, flags, 0o600)
-        stack.callback(os.close, log_fd)
-        tty = stack.enter_context(_terminal()) if supervisor.wants_prompt(gateway.token.uri) else None
-        if supervisor.wants_pinpad(gateway.token.uri):
-            click.echo("type the token's PIN at its pinpad", err=True)
-        outcome = _start(file, log_fd, tty)
-    if outcome is None:
-        raise CommandError(f"the gateway {name} ended without saying why; see {log_path}")
-    if outcome.exit_code != ExitCode.OK:
-        raise CommandError(outcome.text or f"see {log_path}", ExitCode(outcome.exit_code))
-    click.echo(f"{name} is up; log in {log_path}")
-    return int(ExitCode.OK)
+    gateway = load_gateway(file)
+    return start_in_background(file, gateway, log)
 
 
 @click.command()
@@ -136,13 +110,45 @@ def down(name: str) -> int:
     return int(ExitCode.OK)
 
 
-def _load(file: str) -> Gateway:
+def load_gateway(file: str) -> Gateway:
+    """Load a gateway file; click's Exit with BAD_CONFIG after a line for each of its faults."""
     try:
         return load(file, warn=lambda problem: click.echo(f"warning: {problem}", err=True))
     except ConfigError as error:
         for problem in error.problems:
             click.echo(str(problem), err=True)
         raise click.exceptions.Exit(int(ExitCode.BAD_CONFIG)) from None
+
+
+def start_in_background(file: str, gateway: Gateway, log: str | None = None) -> int:
+    """Start `wghsm run FILE` in a session of its own and wait until it serves; CommandError if it does not."""
+    if os.geteuid() != 0:
+        raise CommandError("a gateway needs root to make its interface; run as root", ExitCode.NO_PRIVILEGE)
+    from wghsm import supervisor
+
+    name = gateway.interface.name
+    pid = supervisor.running_pid(name)
+    if pid is not None:
+        raise CommandError(
+            f"a gateway named {name} is running (pid {pid}); end it with: wghsm down {name}", ExitCode.ALREADY_RUNNING
+        )
+    log_path = Path(log) if log is not None else supervisor.runtime_directory(name) / "log"
+    with contextlib.ExitStack() as stack:
+        if log is None:
+            log_path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        log_fd = os.open(log_path, flags, 0o600)
+        stack.callback(os.close, log_fd)
+        tty = stack.enter_context(_terminal()) if supervisor.wants_prompt(gateway.token.uri) else None
+        if supervisor.wants_pinpad(gateway.token.uri):
+            click.echo("type the token's PIN at its pinpad", err=True)
+        outcome = _start(file, log_fd, tty)
+    if outcome is None:
+        raise CommandError(f"the gateway {name} ended without saying why; see {log_path}")
+    if outcome.exit_code != ExitCode.OK:
+        raise CommandError(outcome.text or f"see {log_path}", ExitCode(outcome.exit_code))
+    click.echo(f"{name} is up; log in {log_path}")
+    return int(ExitCode.OK)
 
 
 @contextlib.contextmanager
