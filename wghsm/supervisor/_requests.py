@@ -1,8 +1,8 @@
 """What the control process asks: the device, its peers, status; changes, re-keys, the end.
 
-    DeviceSet -> queue -> model.applied (all or nothing) -> changes.plan -> steps to the processes -> RequestResult
+    DeviceSet -> its turn -> model.applied (all or nothing) -> _applying -> RequestResult
 
-One change is at work at a time. Endpoints whose names have been resolved come in as changes of our own.
+Endpoints whose names have been resolved come in as changes of our own.
 Called by `_supervisor`.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -19,15 +18,14 @@ import msgspec
 from wghsm.ipc import PeerField, Role, identity_number
 from wghsm.ipc import messages as m
 
+from ._applying import Work
 from ._sockets import UdpPair
-from .changes import Changes, Finished, Step, plan
-from .model import Difference, Model, Refusal, applied, difference
+from .model import Refusal, applied, difference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from wghsm.process import Loop, Timer
-
+    from ._applying import Applying
     from ._children import Children
     from ._state import State
 
@@ -35,7 +33,6 @@ __all__ = ["Requests"]
 
 _log = logging.getLogger(__name__)
 
-_ANSWER_WITHIN = 30 * 1_000_000_000
 _MAX_PARTS = 2000
 _PEERS_A_PART = 300
 _PREFIXES_A_PART = 1500
@@ -60,37 +57,15 @@ class _Request:
     check_only: bool = False
 
 
-@dataclass(frozen=True)
-class _Work:
-    """The change at work."""
-
-    request: _Request
-    model: Model
-    found: Difference
-
-
 class Requests:
     """Serves the control process of one gateway."""
 
-    def __init__(
-        self,
-        state: State,
-        children: Children,
-        loop: Loop,
-        stop: Callable[[], None],
-        settled: Callable[[], None],
-    ) -> None:
-        """`settled` runs whenever a change is in force."""
+    def __init__(self, state: State, children: Children, applying: Applying, stop: Callable[[], None]) -> None:
         self._state = state
         self._children = children
-        self._loop = loop
+        self._applying = applying
         self._stop = stop
-        self._settled = settled
-        self._changes = Changes()
-        self._queue: deque[_Request] = deque()
         self._parts: dict[int, list[m.DeviceChange]] = {}
-        self._work: _Work | None = None
-        self._watchdog: Timer | None = None
 
     def handle(self, message: m.Message) -> None:
         """One request of the control process."""
@@ -112,28 +87,24 @@ class Requests:
 
     def set_endpoints(self, found: dict[bytes, m.Endpoint]) -> None:
         """Names have been resolved: give the addresses to those peers that still have none."""
-        peers = [m.PeerChange(key, update_only=True, endpoint=endpoint) for key, endpoint in found.items()]
-        self._queue.append(_Request(0, 0, m.DeviceChange(peers=peers)))
-        self._next()
+        hosts = {key: peer.host for key in found if (peer := self._state.model.peers.get(key))}
 
-    def answered(self, role: Role, answer: m.Applied | m.Prepared) -> None:
-        """A process has done a step."""
-        self._run(self._changes.answered(role, answer))
+        def job() -> Work | None:
+            state = self._state
+            peers = []
+            for key, host in hosts.items():
+                now = state.model.peers.get(key)
+                if now is not None and now.host == host and state.needs_endpoint(now):
+                    peers.append(m.PeerChange(key, update_only=True, endpoint=found[key]))
+                    state.outdated.discard(now.slot)
+            return self._work(_Request(0, 0, m.DeviceChange(peers=peers)))
 
-    def joined(self, role: Role) -> list[m.Message]:
-        """What a fresh process must hear of the change at work, after its settings."""
-        return [step.message for step in self._changes.joined(role)]
-
-    def serves(self, role: Role) -> None:
-        """A process has become ready."""
-        self._changes.ready(role)
+        self._applying.submit(job)
 
     def left(self, role: Role) -> None:
         """A process is gone."""
         if role is Role.CONTROL:
             self._parts.clear()
-            self._queue = deque(request for request in self._queue if not request.client)
-        self._run(self._changes.left(role))
 
     def _collect(self, message: m.DeviceSet) -> None:
         parts = self._parts.setdefault(message.request, [])
@@ -149,16 +120,11 @@ class Requests:
         if len(parts) > 1:
             peers = [peer for part in parts for peer in part.peers]
             request = replace(request, change=msgspec.structs.replace(parts[0], peers=peers))
-        self._queue.append(request)
-        self._next()
+        self._applying.submit(lambda: self._work(request), client)
 
-    def _next(self) -> None:
-        while self._queue and self._work is None:
-            self._begin(self._queue.popleft())
-
-    def _begin(self, request: _Request) -> None:
-        change = request.change if request.client else self._still_wanted(request.change)
-        state = self._state
+    def _work(self, request: _Request) -> Work | None:
+        """What a change comes to; None if it is refused, or only asked about."""
+        state, change = self._state, request.change
         own_key = state.identity.public_key if state.identity else None
         model = applied(
             state.model,
@@ -166,45 +132,40 @@ class Requests:
             runtime_psks=state.runtime_psks,
             own_key=own_key,
             psk_required=state.gateway.psk == "required",
+            resolved=not request.client,
         )
         if isinstance(model, Refusal):
             self._answer(request, model.errno, model.text)
-            return
+            return None
         try:
             if request.check_only:
                 self._check_port(change.listen_port)
                 self._answer(request, 0, "")
-                return
+                return None
             sockets = self._move_port(change, model.fwmark)
         except OSError as error:
             self._answer(request, errno.EADDRINUSE, f"port or mark: {error.strerror}")
-            return
+            return None
         found = difference(state.model, model, change)
-        for peer in found.added:
-            # What is left of the slot's last owner, be it a late word of the handshake process.
-            state.stats.clear(peer.slot)
-            state.endpoints.pop(peer.slot, None)
-        for peer in model.peers.values():
-            if peer.slot in found.moved and peer.endpoint is not None:
-                state.endpoints[peer.slot] = peer.endpoint
-        self._work = _Work(request, model, found)
-        self._run(self._changes.begin(state.number(), plan(found, state.number, state.endpoints, sockets)))
 
-    def _still_wanted(self, change: m.DeviceChange) -> m.DeviceChange:
-        """Our own change without the peers that have moved to an endpoint meanwhile."""
-        peers = self._state.model.peers
-        known = self._state.endpoints
-        return m.DeviceChange(
-            peers=[peer for peer in change.peers if (now := peers.get(peer.public_key)) and now.slot not in known]
-        )
+        def done() -> None:
+            state.links.change_routes(found.prefixes_added, found.prefixes_removed)
+            self._answer(request, 0, "")
+
+        endpoints = {
+            peer.slot: peer.endpoint
+            for peer in model.peers.values()
+            if peer.slot in found.moved and peer.endpoint is not None
+        }
+        return Work(model, found, endpoints, sockets, done)
 
     def _check_port(self, port: int | None) -> None:
         """Raise OSError if the port cannot be moved to."""
         if port and port != self._state.udp.port:
             UdpPair(port, 0).close()
 
-    def _move_port(self, change: m.DeviceChange, fwmark: int) -> m.UdpSockets | None:
-        """The sockets to tell of, if the change names another port or mark. Raises OSError with nothing changed.
+    def _move_port(self, change: m.DeviceChange, fwmark: int) -> bool:
+        """Whether there are sockets to tell of, for another port or mark. Raises OSError with nothing changed.
 
         Also the same ones with another mark: cached source addresses may not be right for it.
         """
@@ -212,43 +173,13 @@ class Requests:
         port = change.listen_port
         if port is None or (port == state.udp.port and port):
             if fwmark == state.model.fwmark:
-                return None
+                return False
             state.udp.mark(fwmark)
-            return state.udp_message()
+            return True
         fresh = UdpPair(port, fwmark)
         state.udp, old = fresh, state.udp
         old.close()
-        return state.udp_message()
-
-    def _run(self, effects: Iterable[Step | Finished]) -> None:
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            self._watchdog = None
-        for effect in effects:
-            if isinstance(effect, Finished):
-                self._finish()
-            else:
-                fds = self._state.udp.descriptors if isinstance(effect.message, m.UdpSockets) else ()
-                self._children.send(effect.role, effect.message, fds)
-        if self._changes.busy:
-            self._watchdog = self._loop.call_later(_ANSWER_WITHIN, self._late)
-        self._next()
-
-    def _finish(self) -> None:
-        work, self._work = self._work, None
-        if work is None:
-            return
-        state, found = self._state, work.found
-        state.model = work.model
-        for slot in found.removed:
-            state.endpoints.pop(slot, None)
-        self._settled()
-        state.links.change_routes(found.prefixes_added, found.prefixes_removed)
-        self._answer(work.request, 0, "")
-
-    def _late(self) -> None:
-        for role in self._changes.waits_for:
-            self._children.kill(role, f"it did not apply a change within {_ANSWER_WITHIN // 10**9} s")
+        return True
 
     def _answer(self, request: _Request, number: int, text: str) -> None:
         # A control process that was restarted meanwhile knows nothing of the request.

@@ -3,7 +3,7 @@
     State           the model, learned endpoints, sockets, TUN, statistics: one place for all of it
     feed(role)      the first messages of a fresh process after Start, in the order of its room's needs
 
-Called by `_supervisor` and `_requests`.
+Called by `_supervisor`, `_applying`, `_requests` and `_reload`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from wghsm.ipc import MAX_PEERS, Role
 from wghsm.ipc import messages as m
@@ -19,15 +19,16 @@ from wghsm.ipc import messages as m
 from .changes import custodian_parts, handshake_parts, route_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
-    from wghsm.config import Gateway
+    from wghsm.config import Gateway, Token, WrappedPsk
     from wghsm.ipc import StatsFile
 
     from ._links import Links, LinkStatus
     from ._sockets import UdpPair, UnixListener
     from ._tun import Tun
-    from .model import Model
+    from .model import Model, Peer
 
 __all__ = ["State"]
 
@@ -36,7 +37,10 @@ __all__ = ["State"]
 class State:
     """A running gateway, seen from its supervisor.
 
-    `endpoints`: the newest known one of each slot; `served`: it has been up.
+    `gateway` and `wrapped` are as the file was read last, at `loaded_unix`; `trial` is what a custodian is started with
+    to find out whether its token settings work. `endpoints`: the newest known one of each slot; `outdated`: slots whose
+    endpoint is to be another one as soon as its name is resolved. `served`: it has been up. `reload_refused`: why the
+    last reload was, empty if it was not.
     """
 
     gateway: Gateway
@@ -50,18 +54,32 @@ class State:
     admin: UnixListener
     stats_fd: int
     stats: StatsFile
+    wrapped: Mapping[Path, list[WrappedPsk]] = field(default_factory=dict)
+    trial: Gateway | None = None
     tty: int | None = None
     endpoints: dict[int, m.Endpoint] = field(default_factory=dict)
+    outdated: set[int] = field(default_factory=set)
     identity: m.Identity | None = None
     token: m.TokenStatus | None = None
     served: bool = False
     started_unix: int = field(default_factory=time.time_ns)
+    loaded_unix: int = field(default_factory=time.time_ns)
+    reload_refused: str = ""
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
     def runtime_psks(self) -> bool:
         """Whether clients of the control protocol may put pre-shared keys into the token."""
         return self.gateway.interface.authority == "runtime"
+
+    def needs_endpoint(self, peer: Peer) -> bool:
+        """Whether an address is wanted for the name that the file has for this peer."""
+        return peer.host is not None and (peer.slot not in self.endpoints or peer.slot in self.outdated)
+
+    def forget(self, slot: int) -> None:
+        """The slot's peer is gone."""
+        self.endpoints.pop(slot, None)
+        self.outdated.discard(slot)
 
     def number(self) -> int:
         """A fresh number for a change."""
@@ -102,13 +120,13 @@ class State:
         yield m.LinkState(self.link.up), ()
 
     def _token_settings(self) -> m.TokenSettings:
-        token = self.gateway.token
+        gateway = self.trial or self.gateway
+        token = gateway.token
         return m.TokenSettings(
             uri=token.in_order[0],
             twins=list(token.in_order[1:]),
-            # Sessions that live are worth more than an exit code.
-            at_start="wait" if self.served else token.at_start,
-            key=self.gateway.interface.key,
+            at_start=self._at_start(token),
+            key=gateway.interface.key,
             psk_root=token.psk_root,
             sessions=token.sessions,
             cache_static_static=token.cache_static_static,
@@ -117,5 +135,11 @@ class State:
             prompt=self.tty is not None,
             psk_wrap_key=token.psk_wrap_key,
             psk_overlap=token.psk_overlap,
-            previous_key=self.gateway.interface.previous_key,
+            previous_key=gateway.interface.previous_key,
         )
+
+    def _at_start(self, token: Token) -> Literal["wait", "fail"]:
+        if self.trial is not None:
+            return "fail"
+        # Sessions that live are worth more than an exit code.
+        return "wait" if self.served else token.at_start

@@ -1,6 +1,6 @@
 """The supervisor at work: what each message, signal and piece of news about the link leads to.
 
-    control     -> _requests      (changes, views, stop)
+    control     -> _requests      (changes, views, stop)       their answers -> _applying
     handshake   -> newest endpoints
     custodian   -> identity, token state
     children    -> _children      (started, restarted, ended)
@@ -21,6 +21,7 @@ from wghsm.exits import ExitCode
 from wghsm.ipc import MAX_PEERS, ChannelKind, Role
 from wghsm.ipc import messages as m
 
+from ._applying import Applying
 from ._children import Children, Settings
 from ._endpoints import Resolving, is_address, literal
 from ._requests import Requests
@@ -62,7 +63,8 @@ class Supervisor:
         self._stopping = False
         self._asks_for_pin = state.tty is not None
         families = [int(family) for family in state.udp.families]
-        self._requests = Requests(state, self.children, loop, self.stop, self._settled)
+        self._applying = Applying(state, self.children, loop, self._settled)
+        self._requests = Requests(state, self.children, self._applying, self.stop)
         self._resolving = Resolving(loop, resolver_user, families, self._requests.set_endpoints)
 
     def start(self, watch: LinkWatch) -> None:
@@ -92,14 +94,14 @@ class Supervisor:
     def feed(self, role: Role) -> Iterator[tuple[m.Message, Sequence[int]]]:
         """The settings of a fresh process, and of the change at work what its role has been told."""
         yield from self._state.feed(role)
-        for message in self._requests.joined(role):
+        for message in self._applying.joined(role):
             yield message, ()
 
     def received(self, role: Role, message: m.Message) -> None:
         """A message from a child; the channel has held it to the table."""
         match message:
             case m.Applied() | m.Prepared():
-                self._requests.answered(role, message)
+                self._applying.answered(role, message)
             case m.EndpointMoved():
                 if 0 <= message.peer < MAX_PEERS and is_address(message.endpoint.host):
                     self._state.endpoints[message.peer] = message.endpoint
@@ -113,7 +115,7 @@ class Supervisor:
 
     def serves(self, role: Role) -> None:
         """A child is ready; when all are, the gateway serves."""
-        self._requests.serves(role)
+        self._applying.serves(role)
         if self.children.served or not self.children.all_ready() or self._stopping:
             return
         self.children.served = True
@@ -123,6 +125,7 @@ class Supervisor:
     def left(self, role: Role) -> None:
         """A child is gone."""
         self._requests.left(role)
+        self._applying.left(role)
         if self._stopping:
             if self.children.gone:
                 self._loop.stop()
@@ -166,7 +169,7 @@ class Supervisor:
 
         def needed(key: bytes) -> bool:
             peer = state.model.peers.get(key)
-            return peer is not None and peer.host is not None and peer.slot not in state.endpoints
+            return peer is not None and state.needs_endpoint(peer)
 
         self._resolving.retain(needed)
 

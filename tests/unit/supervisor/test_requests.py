@@ -15,6 +15,7 @@ from wghsm import config
 from wghsm.ipc import PeerField, Role, StatsFile, create_stats, identity_number
 from wghsm.ipc import messages as m
 from wghsm.process import Loop
+from wghsm.supervisor._applying import Applying
 from wghsm.supervisor._links import Links, LinkStatus
 from wghsm.supervisor._requests import Requests
 from wghsm.supervisor._sockets import UdpPair, UnixListener
@@ -84,10 +85,11 @@ class World:
             stats=StatsFile(self.fd, Role.SUPERVISOR),
         )
         children = cast("Children", self.children)
-        self.requests = Requests(self.state, children, self.loop, self._stop, lambda: None)
+        self.applying = Applying(self.state, children, self.loop, lambda: None)
+        self.requests = Requests(self.state, children, self.applying, self._stop)
         for role in (Role.CUSTODIAN, Role.HANDSHAKE, Role.EGRESS, Role.INGRESS):
-            assert self.requests.joined(role) == []
-            self.requests.serves(role)
+            assert self.applying.joined(role) == []
+            self.applying.serves(role)
 
     def _stop(self) -> None:
         self.stopped = True
@@ -100,11 +102,11 @@ class World:
             taken += 1
             if isinstance(message, m.Routes):
                 if message.last:
-                    self.requests.answered(role, m.Prepared(message.change))
+                    self.applying.answered(role, m.Prepared(message.change))
             elif isinstance(
                 message, m.CustodianPeers | m.HandshakePeers | m.TunnelPeers | m.RoutesCommit | m.UdpSockets
             ):
-                self.requests.answered(role, m.Applied(message.change))
+                self.applying.answered(role, m.Applied(message.change))
 
     def results(self) -> list[m.RequestResult]:
         return [message for _, message in self.children.sent if isinstance(message, m.RequestResult)]
@@ -214,6 +216,7 @@ def test_a_restarted_control_process_gets_no_answer_of_its_predecessor(world: Wo
     world.requests.handle(m.DeviceSet(2, change(m.PeerChange(KEYS[6]))))
     world.children.control = 0
     world.requests.left(Role.CONTROL)
+    world.applying.left(Role.CONTROL)
     world.children.control = 2
     world.obey()
     assert world.results() == []
@@ -222,23 +225,45 @@ def test_a_restarted_control_process_gets_no_answer_of_its_predecessor(world: Wo
 
 
 def test_a_process_that_does_not_answer_is_killed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wghsm.supervisor._requests._ANSWER_WITHIN", 1)
+    monkeypatch.setattr("wghsm.supervisor._applying._ANSWER_WITHIN", 1)
     world.requests.handle(m.DeviceSet(1, change(m.PeerChange(KEYS[0], remove=True))))
     world.loop.run_once(5.0)
     assert sorted(world.children.killed) == [Role.CUSTODIAN, Role.HANDSHAKE]
 
 
-def test_resolved_endpoints_are_for_peers_that_have_none(world: World) -> None:
-    world.state.endpoints[1] = m.Endpoint("192.0.2.1", 1)
-    resolved = {KEYS[0]: m.Endpoint("192.0.2.7", 7), KEYS[1]: m.Endpoint("192.0.2.8", 8), KEYS[9]: m.Endpoint("::1", 9)}
-    world.requests.set_endpoints(resolved)
-    world.obey()
-    assert world.state.endpoints == {0: m.Endpoint("192.0.2.7", 7), 1: m.Endpoint("192.0.2.1", 1)}
+@pytest.fixture
+def named() -> Iterator[World]:
+    """Give two peers whose endpoints are names."""
+    host = config.Endpoint("gw.example", 7)
+    made = World(gateway(peer(0, endpoint=host), peer(1, endpoint=host)))
+    yield made
+    made.close()
+
+
+def told_endpoints(world: World) -> list[m.Endpoint | None]:
     told = [message for role, message in world.children.sent if role is Role.HANDSHAKE]
-    assert [peer.endpoint for each in told if isinstance(each, m.HandshakePeers) for peer in each.upsert] == [
-        m.Endpoint("192.0.2.7", 7)
-    ]
-    assert set(world.state.model.peers) == {KEYS[0], KEYS[1]}
+    return [peer.endpoint for each in told if isinstance(each, m.HandshakePeers) for peer in each.upsert]
+
+
+def test_resolved_endpoints_are_for_peers_that_have_none(named: World) -> None:
+    named.state.endpoints[1] = m.Endpoint("192.0.2.1", 1)
+    resolved = {KEYS[0]: m.Endpoint("192.0.2.7", 7), KEYS[1]: m.Endpoint("192.0.2.8", 8), KEYS[9]: m.Endpoint("::1", 9)}
+    named.requests.set_endpoints(resolved)
+    named.obey()
+    assert named.state.endpoints == {0: m.Endpoint("192.0.2.7", 7), 1: m.Endpoint("192.0.2.1", 1)}
+    assert told_endpoints(named) == [m.Endpoint("192.0.2.7", 7)]
+    assert set(named.state.model.peers) == {KEYS[0], KEYS[1]}
+    # It is what the file asks for, and nobody's change.
+    assert named.state.model.peers[KEYS[0]].host == config.Endpoint("gw.example", 7)
+
+
+def test_a_name_that_the_file_has_changed_replaces_a_known_endpoint(named: World) -> None:
+    named.state.endpoints[1] = m.Endpoint("192.0.2.1", 1)
+    named.state.outdated.add(1)
+    for last in (8, 9):
+        named.requests.set_endpoints({KEYS[1]: m.Endpoint("192.0.2.8", last)})
+        named.obey()
+    assert named.state.endpoints == {1: m.Endpoint("192.0.2.8", 8)}
 
 
 def test_a_removed_peer_s_endpoint_and_numbers_are_forgotten(world: World) -> None:
