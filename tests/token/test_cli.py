@@ -300,18 +300,20 @@ def test_a_put_psk_is_exported_as_it_was(made: SoftHsmToken, gateway: Path, tmp_
     taken = run(made, "psk", "export", "bob", "-c", str(gateway), "--out", str(out))
     assert taken.returncode == ExitCode.FAILURE
     assert "nothing was written" in _one_line(taken)
-    direct = run(made, "psk", "export", "--object", "bob-psk", "--token", made.uri, "--out", "-")
+    record = ("--record", str(tmp_path / "exports"))
+    direct = run(made, "psk", "export", "--object", "bob-psk", "--token", made.uri, "--out", "-", *record)
     assert direct.stdout == _PSK + b"\n"
     as_json = run(made, "psk", "export", "bob", "-c", str(gateway), "--out", "-", "--json")
     assert json.loads(as_json.stdout)["preshared_key"] == _PSK.decode()
 
 
-def test_a_derived_psk_is_the_same_by_file_and_by_labels(made: SoftHsmToken, gateway: Path) -> None:
+def test_a_derived_psk_is_the_same_by_file_and_by_labels(made: SoftHsmToken, gateway: Path, tmp_path: Path) -> None:
     by_file = run(made, "psk", "export", "alice", "-c", str(gateway), "--out", "-")
     assert by_file.returncode == 0, by_file.stderr
     assert len(base64.b64decode(by_file.stdout)) == 32
     public = next(line for line in gateway.read_text().splitlines() if "public_key" in line).split()[-1]
     by_labels = ("psk", "export", public, "--root", "root", "--key", "gateway", "--token", made.uri, "--out", "-")
+    by_labels += ("--record", str(tmp_path / "exports"))
     assert run(made, *by_labels).stdout == by_file.stdout
     assert run(made, *by_labels, "--epoch", "1").stdout != by_file.stdout
     assert run(made, "psk", "export", public, "-c", str(gateway), "--out", "-").stdout == by_file.stdout
@@ -383,7 +385,7 @@ def _listed(made: SoftHsmToken) -> bytes:
     return run(made, "psk", "list", "--token", made.uri, "--json").stdout
 
 
-def test_a_psk_objects_life(made: SoftHsmToken) -> None:
+def test_a_psk_objects_life(made: SoftHsmToken, tmp_path: Path) -> None:
     token = ("--token", made.uri)
     assert run(made, "psk", "put", "p", *token, given=_PSK).returncode == 0
     taken = run(made, "psk", "put", "p", *token, given=_PSK)
@@ -391,7 +393,8 @@ def test_a_psk_objects_life(made: SoftHsmToken) -> None:
     _one_line(taken)
     other = base64.b64encode(bytes(range(32)))
     assert run(made, "psk", "put", "p", *token, "--replace", given=b" " + other + b"\r\n").returncode == 0
-    assert run(made, "psk", "export", "--object", "p", *token, "--out", "-").stdout.strip() == other
+    record = ("--record", str(tmp_path / "exports"))
+    assert run(made, "psk", "export", "--object", "p", *token, "--out", "-", *record).stdout.strip() == other
     assert {"p": "psk"}.items() <= {secret["label"]: secret["kind"] for secret in json.loads(_listed(made))}.items()
     assert run(made, "psk", "destroy", "p", *token, "--yes").returncode == 0
     assert "p" not in [secret["label"] for secret in json.loads(_listed(made))]

@@ -243,6 +243,65 @@ def test_exports_are_recorded_without_the_psk(made: SoftHsmToken, gateway: Path)
     ]
 
 
+def test_an_export_without_a_gateway_file_is_recorded_too(made: SoftHsmToken, gateway: Path) -> None:
+    record = gateway.parent / "state" / "psk-exports.jsonl"
+    gateway.write_text(gateway.read_text().replace("wrapped:bob.psk", "object:bob-object"))
+    alice, bob, *_ = (base64.b64encode(peer.public_key).decode() for peer in load(gateway, warn=lambda _: None).peers)
+    stored = _run(made, "psk", "put", "bob-object", "--replace", "--token", made.uri, given=_PSK)
+    assert stored.returncode == 0, stored.stderr
+
+    def states() -> list[bool]:
+        return [peer["distributed"] for peer in json.loads(_psk(made, gateway, "list", "--peers", "--json"))]
+
+    def export(*words: str) -> None:
+        done = _run(made, "psk", "export", *words, "--out", "-", "--record", str(record), "--token", made.uri)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip().decode() not in record.read_text()
+
+    labels = ("--root", "root", "--key", "gateway")
+    # Another epoch, another peer's: not what the file says.
+    export(alice, *labels, "--epoch", "7")
+    export(bob, *labels)
+    assert states() == [False] * 4
+    export(alice, *labels)
+    assert states() == [True, False, False, False]
+    export("--object", "bob-object")
+    assert states() == [True, True, False, False]
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    assert [(line["kind"], line["public_key"], line["epoch"]) for line in lines] == [
+        ("derived", alice, 7),
+        ("derived", bob, 0),
+        ("derived", alice, 0),
+        ("object", "", None),
+    ]
+    assert {line["token"] for line in lines} == {"token 'gw'"}
+
+
+def test_a_psk_object_named_beside_the_gateway_file_is_recorded(made: SoftHsmToken, gateway: Path) -> None:
+    gateway.write_text(gateway.read_text().replace("wrapped:bob.psk", "object:bob-object"))
+    for label in ("bob-object", "nobodys-object"):
+        assert _run(made, "psk", "put", label, "--replace", "--token", made.uri, given=_PSK).returncode == 0
+        _psk(made, gateway, "export", "--object", label, "--out", "-")
+    lines = (gateway.parent / "state" / "psk-exports.jsonl").read_text().splitlines()
+    assert [(line["peer"], line["object"]) for line in map(json.loads, lines)] == [
+        ("bob", "bob-object"),
+        (None, "nobodys-object"),
+    ]
+    shown = _psk(made, gateway, "list", "--peers").decode().splitlines()
+    assert [line.split("\t")[3] for line in shown] == ["not distributed", "distributed", "not distributed", "-"]
+
+
+def test_a_derived_psk_of_another_key_of_the_gateway_was_not_handed_out(made: SoftHsmToken, gateway: Path) -> None:
+    _psk(made, gateway, "wrap", "bob", given=_PSK)
+    for name in ("alice", "bob"):
+        _psk(made, gateway, "export", name, "--out", "-")
+    gateway.write_text(gateway.read_text().replace("key: gateway", "key: gateway-2"))
+    alice, bob, *_ = json.loads(_psk(made, gateway, "list", "--peers", "--json"))
+    assert (alice["distributed"], bool(alice["last_export"])) == (False, True)
+    # A wrapped one is what it was.
+    assert bob["distributed"] is True
+
+
 def test_nothing_is_handed_out_that_cannot_be_recorded(made: SoftHsmToken, gateway: Path) -> None:
     (gateway.parent / "state").write_text("no folder")
     out = gateway.parent / "alice.out"
@@ -250,4 +309,10 @@ def test_nothing_is_handed_out_that_cannot_be_recorded(made: SoftHsmToken, gatew
     assert done.returncode == ExitCode.FAILURE
     assert b"nothing was handed out" in done.stderr
     assert not out.exists()
+    assert not done.stdout
+    nowhere = ("--record", str(gateway.parent / "state" / "record"), "--token", made.uri, "--out", "-")
+    key = base64.b64encode(load(gateway).peers[0].public_key).decode()
+    done = _run(made, "psk", "export", key, "--root", "root", "--key", "gateway", *nowhere)
+    assert done.returncode == ExitCode.FAILURE
+    assert b"nothing was handed out" in done.stderr
     assert not done.stdout

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wghsm.cli._target import Target
     from wghsm.config import Gateway, Peer
 
-__all__ = ["Request", "peer_of", "request_of"]
+__all__ = ["Request", "peer_of", "request_of", "was_handed_out"]
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Request:
         return {**facts, "root": self.root, "key": self.key, "epoch": self.epoch}
 
     def record(self) -> dict[str, object]:
-        """Return what the record of exports keeps."""
-        return {
-            "peer": self.name,
-            "public_key": base64.b64encode(self.peer).decode("ascii"),
-            "kind": self.kind,
-            "epoch": None if self.stored is not None else self.epoch,
-        }
+        """Return what the record of exports keeps: enough to know the PSK again, see `was_handed_out`."""
+        facts: dict[str, object] = {"peer": self.name, "public_key": base64.b64encode(self.peer).decode("ascii")}
+        if self.stored is not None:
+            return {**facts, "kind": self.kind, "epoch": None, "object": self.stored}
+        # A derived PSK is another one with another key of the gateway; a wrapped one stays what it is.
+        made_with = {"key": self.key, "root": self.root} if self.wrap_key is None else {}
+        return {**facts, "kind": self.kind, "epoch": self.epoch, **made_with}
 
     def words(self) -> str:
         """Name the PSK in a sentence."""
@@ -68,7 +68,8 @@ def request_of(
     if stored is not None:
         if (peer, root, key, epoch) != (None, None, None, None):
             raise _bad("--object names the PSK alone; leave out PEER, --root, --key and --epoch")
-        return Request(stored=stored)
+        user = None if target.gateway is None else _user_of(target.gateway, stored)
+        return Request(stored=stored) if user is None else Request(stored=stored, name=user.name, peer=user.public_key)
     if peer is None:
         raise _bad("name the peer (with -c: its name; else its public key), or a PSK object with --object LABEL")
     if target.gateway is None:
@@ -76,6 +77,27 @@ def request_of(
             raise _bad("without a gateway file, say where the PSK comes from: --root LABEL and --key LABEL")
         return Request(root=root, key=key, peer=_public_key(peer), epoch=epoch or 0)
     return _from_file(target.gateway, peer, root, key, epoch)
+
+
+def was_handed_out(wanted: dict[str, object], record: dict[str, object]) -> bool:
+    """Whether `record` tells of the PSK `wanted`, both as `Request.record` gives them; what it leaves out fits.
+
+    An object that was exported without a gateway file is known by its label alone.
+    """
+    names = ("kind", "epoch", "key", "root", "object")
+    if any(record[name] != wanted.get(name) for name in names if name in record):
+        return False
+    return record.get("public_key") == wanted["public_key"] or ("object" in record and not record.get("public_key"))
+
+
+def _user_of(gateway: "Gateway", label: str) -> "Peer | None":
+    """The peer that has the PSK object `label`; no two have one."""
+    from wghsm.config import PskObject
+
+    for peer in gateway.peers:
+        if isinstance(peer.preshared_key, PskObject) and peer.preshared_key.label == label:
+            return peer
+    return None
 
 
 def peer_of(gateway: "Gateway", wanted: str) -> "Peer":

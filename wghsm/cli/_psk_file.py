@@ -3,7 +3,7 @@
 replaced_psk    gateway file text -> the same text with one peer's preshared_key changed, all else kept
 replace_file    whole or not at all: a new file in the same folder, then rename
 locked          one command at a time on a file
-Exports         psk-exports.jsonl in the state folder: a line for each PSK that was handed out, without the PSK
+Exports         psk-exports.jsonl: a line for each PSK that was handed out, without the PSK
 """
 
 import contextlib
@@ -21,7 +21,11 @@ from ruamel.yaml import YAML
 
 from wghsm.cli._output import CommandError
 
-__all__ = ["Exports", "locked", "replace_file", "replaced_psk"]
+__all__ = ["EXPORTS_WITHOUT_GATEWAY", "Exports", "locked", "replace_file", "replaced_psk"]
+
+_NAME = "psk-exports.jsonl"
+EXPORTS_WITHOUT_GATEWAY = Path("/var/lib/wghsm") / _NAME
+"""Where an export is recorded that names a token and no gateway file."""
 
 
 def replaced_psk(text: str, position: int, value: str) -> str:
@@ -82,10 +86,15 @@ def replace_file(path: Path, text: str) -> None:
 
 
 class Exports:
-    """The record of exports of one gateway."""
+    """A record of exports: in a gateway's state folder, or in `EXPORTS_WITHOUT_GATEWAY` where no file was named."""
 
-    def __init__(self, state_directory: Path) -> None:
-        self.path = state_directory / "psk-exports.jsonl"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, state_directory: Path) -> "Exports":
+        """The record of the gateway with that state folder."""
+        return cls(state_directory / _NAME)
 
     def append(self, record: dict[str, object]) -> None:
         """Have `record` on disk, with the time and who asks. Raises CommandError: then nothing may be handed out."""
@@ -102,15 +111,15 @@ class Exports:
                 os.close(descriptor)
         except OSError as error:
             raise CommandError(
-                f"{self.path}: {error.strerror}; an export is recorded there first, so nothing was handed out"
+                f"{self.path}: {error.strerror}; an export is recorded there first, so nothing was handed out; "
+                "run this as root, or name another file with --record"
             ) from None
 
-    def last(self) -> dict[str, dict[str, Any]]:
-        """The last record of each peer, by public key (base64). Raises OSError."""
-        found: dict[str, dict[str, Any]] = {}
-        with contextlib.suppress(FileNotFoundError), self.path.open() as file:
+    def all(self) -> list[dict[str, Any]]:
+        """Every record, in order; empty where there is no file. Raises OSError."""
+        found: list[dict[str, Any]] = []
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), self.path.open() as file:
             for line in file:
                 with contextlib.suppress(ValueError):
-                    record = json.loads(line)
-                    found[str(record.get("public_key"))] = record
+                    found.append(json.loads(line))
         return found

@@ -11,8 +11,8 @@ import click
 
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
-from wghsm.cli._psk_export import Request, request_of
-from wghsm.cli._psk_file import Exports
+from wghsm.cli._psk_export import Request, request_of, was_handed_out
+from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports
 from wghsm.cli._psk_input import read_psk
 from wghsm.cli._psk_rotate import rotate
 from wghsm.cli._psk_wrap import wrap
@@ -149,6 +149,7 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
 @click.option("--key", metavar="LABEL", help="The gateway's key, for --root.")
 @click.option("--epoch", type=click.IntRange(0, 2**32 - 1), help="Epoch of a derived PSK (default: the file's, or 0).")
 @click.option("--out", metavar="FILE", help="Write a new file of mode 0600; - means standard output, even a pipe.")
+@click.option("--record", metavar="FILE", help="Where to record this export, in place of the usual file.")
 @token_options
 @json_option
 def export(
@@ -158,14 +159,16 @@ def export(
     key: str | None,
     epoch: int | None,
     out: str | None,
+    record: str | None,
     token: str | None,
     config: str | None,
     as_json: bool,
 ) -> None:
     """Hand out a peer's PSK for the client's configuration, in base64.
 
-    With -c, PEER is a peer's name or public key in the file, and the export is recorded (without the PSK) in
-    psk-exports.jsonl in the gateway's state folder. Without --out the PSK is shown on a terminal only.
+    With -c, PEER is a peer's name or public key in the file. Each export is recorded first, without the PSK, in
+    psk-exports.jsonl: with -c in the gateway's state folder, else in /var/lib/wghsm. Without --out the PSK is shown
+    on a terminal only.
 
     \b
     Examples:
@@ -181,13 +184,12 @@ def export(
             ExitCode.BAD_CONFIG,
         )
     secret = _fetch(target, request)
-    if target.gateway is not None and request.name is not None:
-        try:
-            to = "standard output" if out in (None, "-") else "file"
-            Exports(target.gateway.state_directory).append({**request.record(), "to": to})
-        except BaseException:
-            wipe(secret)
-            raise
+    try:
+        to = "standard output" if out in (None, "-") else "file"
+        _exports(target, record).append({"token": str(target.uri.describe_token()), **request.record(), "to": to})
+    except BaseException:
+        wipe(secret)
+        raise
     line = bytearray(base64.b64encode(secret))
     wipe(secret)
     try:
@@ -210,30 +212,32 @@ def export(
         click.echo(f"{shown['file']}: the PSK {request.words()}; give it to the client, then remove the file")
 
 
+def _exports(target: Target, record: str | None) -> Exports:
+    if record is not None:
+        return Exports(Path(record))
+    return Exports(EXPORTS_WITHOUT_GATEWAY) if target.gateway is None else Exports.of(target.gateway.state_directory)
+
+
 def _list_peers(target: Target, as_json: bool) -> None:
-    from wghsm.config import PskDerived, PskNone, PskObject, PskWrapped, read_wrapped
+    from wghsm.config import PskNone
 
     if target.gateway is None:
         raise CommandError("--peers needs a gateway file: -c GATEWAY.yaml", ExitCode.BAD_CONFIG)
-    last = Exports(target.gateway.state_directory).last()
+    recorded = (Exports.of(target.gateway.state_directory), Exports(EXPORTS_WITHOUT_GATEWAY))
+    records = [record for exports in recorded for record in exports.all()]
     reports: list[dict[str, object]] = []
     for peer in target.gateway.peers:
         key = base64.b64encode(peer.public_key).decode("ascii")
-        epoch: int | None = None
-        kind = "none"
-        match peer.preshared_key:
-            case PskDerived():
-                kind, epoch = "derived", peer.preshared_key.epoch
-            case PskWrapped(file):
-                kind, epoch = "wrapped", read_wrapped(file)[0][0]
-            case PskObject():
-                kind = "object"
-            case PskNone():
-                pass
-        given = last.get(key, {})
-        distributed = (given.get("kind"), given.get("epoch")) == (kind, epoch)
-        report: dict[str, object] = {"peer": peer.name, "public_key": key, "kind": kind, "epoch": epoch}
-        reports.append({**report, "distributed": distributed, "last_export": given.get("time")})
+        report: dict[str, object] = {"peer": peer.name, "public_key": key, "kind": "none", "epoch": None}
+        distributed, when = False, None
+        if not isinstance(peer.preshared_key, PskNone):
+            wanted = request_of(target, peer=key, stored=None, root=None, key=None, epoch=None).record()
+            report |= {"kind": wanted["kind"], "epoch": wanted["epoch"]}
+            told = [one for one in records if was_handed_out(wanted, one)]
+            distributed = bool(told)
+            last = [one for one in records if one.get("public_key") == key] + told
+            when = max((str(one["time"]) for one in last if "time" in one), default=None)
+        reports.append({**report, "distributed": distributed, "last_export": when})
     if as_json:
         print_json(reports)
         return
