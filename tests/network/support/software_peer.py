@@ -86,12 +86,15 @@ class SoftwarePeer:
         self.socket = udp_socket(namespace, address.version, _ANY[address.version])
         self._timestamp: bytes | None = None
         self.sessions: list[KnownSession] = []
+        self.ephemerals: list[bytes] = []
+        """The private ephemeral keys of its initiations, 32 bytes each."""
 
     def initiation(self, timestamp: bytes | None = None) -> tuple[Initiator, int, bytes]:
         """Make message 1: the handshake, the index and the bytes."""
         self._timestamp = timestamp or next_timestamp(time.time_ns(), self._timestamp)
         handshake = Initiator(self._custody, self._gateway)
-        fields = handshake.write_initiation(bytearray(os.urandom(32)), self._timestamp)
+        self.ephemerals.append(os.urandom(32))
+        fields = handshake.write_initiation(bytearray(self.ephemerals[-1]), self._timestamp)
         assert not isinstance(fields, Rejected)
         index = int.from_bytes(os.urandom(4), "little")
         message = Initiation(index, fields.ephemeral, fields.static, fields.timestamp)
