@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ __all__ = ["main"]
 
 _log = logging.getLogger(__name__)
 
+_SWITCH = 0.0005
+
 
 def main(child: Child, times: Times | None = None, token_times: TokenTimes | None = None) -> None:
     """The custodian's whole life, with the usual times or a test's. Raises ChildFault and ProtocolError."""
@@ -45,6 +48,8 @@ def main(child: Child, times: Times | None = None, token_times: TokenTimes | Non
         for fd in fds:
             os.close(fd)
         child.drop(keep_memory_lock=True)
+        # A worker whose token has answered waits for the interpreter that long, not for the usual 5 ms.
+        sys.setswitchinterval(_SWITCH)
         state = State(folder)
         if state.is_new:
             _log.info("a new state file: %s", state.path)

@@ -29,10 +29,12 @@ class Workers:
     """
 
     def __init__(self, threads: int, longest_queue: int) -> None:
-        self._jobs: queue.Queue[Job | None] = queue.Queue(longest_queue)
+        self._longest_queue = longest_queue
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._aside: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._landings: deque[Landing] = deque()
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._aside: queue.Queue[Job | None] = queue.Queue(longest_queue)
+        self._rung = False
         self._since: list[int | None] = [None] * (threads + 1)
         self._threads = [
             threading.Thread(target=self._run, args=(self._jobs, place), name=f"token-{place}", daemon=True)
@@ -48,11 +50,11 @@ class Workers:
 
     def submit(self, job: Job) -> None:
         """Have some thread run `job`. Raises queue.Full; whoever hands out jobs keeps below the bound."""
-        self._jobs.put_nowait(job)
+        self._put(self._jobs, job)
 
     def submit_aside(self, job: Job) -> None:
         """Have the thread beside run `job`; these jobs run one after the other. Raises queue.Full."""
-        self._aside.put_nowait(job)
+        self._put(self._aside, job)
 
     def landings(self) -> list[Landing]:
         """What has come back since the last call, in order."""
@@ -60,6 +62,8 @@ class Workers:
             os.eventfd_read(self._event)
         except BlockingIOError:
             return []
+        # First this, then the queue: what lands in between rings again.
+        self._rung = False
         return [self._landings.popleft() for _ in range(len(self._landings))]
 
     def longest_running(self) -> int:
@@ -76,15 +80,17 @@ class Workers:
         """Let the threads end, at most `timeout` seconds; True when all have."""
         deadline = time.monotonic() + timeout
         for jobs in (*[self._jobs] * (len(self._threads) - 1), self._aside):
-            try:
-                jobs.put(None, timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Full:
-                return False
+            jobs.put(None)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _run(self, jobs: queue.Queue[Job | None], place: int) -> None:
+    def _put(self, jobs: queue.SimpleQueue[Job | None], job: Job) -> None:
+        if jobs.qsize() >= self._longest_queue:
+            raise queue.Full
+        jobs.put(job)
+
+    def _run(self, jobs: queue.SimpleQueue[Job | None], place: int) -> None:
         while (job := jobs.get()) is not None:
             self._since[place] = time.monotonic_ns()
             landing = _land(job)
@@ -92,7 +98,9 @@ class Workers:
             self._landings.append(landing)
             # An idle thread keeps nothing of the last handshake.
             del job, landing
-            os.eventfd_write(self._event, 1)
+            if not self._rung:
+                self._rung = True
+                os.eventfd_write(self._event, 1)
 
 
 def _land(job: Job) -> Landing:
