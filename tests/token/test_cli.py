@@ -312,8 +312,8 @@ def test_a_derived_psk_is_the_same_by_file_and_by_labels(made: SoftHsmToken, gat
     assert by_file.returncode == 0, by_file.stderr
     assert len(base64.b64decode(by_file.stdout)) == 32
     public = next(line for line in gateway.read_text().splitlines() if "public_key" in line).split()[-1]
-    by_labels = ("psk", "export", public, "--root", "root", "--key", "gateway", "--token", made.uri, "--out", "-")
-    by_labels += ("--record", str(tmp_path / "exports"))
+    where = ("--out", "-", "--record", str(tmp_path / "exports"))
+    by_labels = ("psk", "export", public, "--root", "root", "--key", "gateway", "--token", made.uri, *where)
     assert run(made, *by_labels).stdout == by_file.stdout
     assert run(made, *by_labels, "--epoch", "1").stdout != by_file.stdout
     assert run(made, "psk", "export", public, "-c", str(gateway), "--out", "-").stdout == by_file.stdout

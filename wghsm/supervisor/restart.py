@@ -14,17 +14,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wghsm.exits import FINAL, ExitCode
+from wghsm.ipc import Role
 
 if TYPE_CHECKING:
-    from wghsm.ipc import Role
     from wghsm.ipc import messages as m
 
-__all__ = ["Backoff", "EndGateway", "Restart", "judge"]
+__all__ = ["NOT_READY", "Backoff", "EndGateway", "Restart", "judge"]
 
 _SECOND = 1_000_000_000
 FIRST_DELAY = _SECOND // 10
 LONGEST_DELAY = 10 * _SECOND
 GOOD_LIFE = 60 * _SECOND
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
+NOT_READY = "it was not ready within"
+"""How `killed_for` begins where a child has taken too long to serve."""
+# Nothing else that the custodian runs is in C but well-known libraries.
+_MODULE = ": the token's module {}; wghsm token doctor -c FILE says where"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +60,11 @@ def judge(
         # From a process that may have been taken over: no control characters on the operator's terminal.
         text = "".join(letter if letter.isprintable() else " " for letter in fault.text)
     elif killed_for:
-        text = f"{role} was killed: {killed_for}"
+        stuck = role is Role.CUSTODIAN and killed_for.startswith(NOT_READY)
+        text = f"{role} was killed: {killed_for}" + (_MODULE.format("does not answer") if stuck else "")
     elif status < 0:
-        text = f"{role} ended by {_signal_name(-status)}"
+        crashed = role is Role.CUSTODIAN and -status in _CRASHES
+        text = f"{role} ended by {_signal_name(-status)}" + (_MODULE.format("has crashed") if crashed else "")
     else:
         text = f"{role} ended with exit code {status}"
     if code in FINAL:

@@ -34,8 +34,27 @@ def test_before_it_served_every_end_is_the_gateways() -> None:
     assert judge(Role.EGRESS, -9, None, served=False) == EndGateway(ExitCode.FAILURE, "egress ended by SIGKILL")
     assert judge(Role.EGRESS, 0, None, served=False) == EndGateway(ExitCode.FAILURE, "egress ended with exit code 0")
     assert judge(Role.EGRESS, 70, None, served=False) == EndGateway(ExitCode.PROTOCOL, "egress ended with exit code 70")
-    late = judge(Role.CUSTODIAN, -9, None, served=False, killed_for="it was not ready within 120 s")
-    assert late == EndGateway(ExitCode.FAILURE, "custodian was killed: it was not ready within 120 s")
+    late = judge(Role.EGRESS, -9, None, served=False, killed_for="it was not ready within 60 s")
+    assert late == EndGateway(ExitCode.FAILURE, "egress was killed: it was not ready within 60 s")
+
+
+@pytest.mark.parametrize(
+    ("status", "killed_for", "said"),
+    [
+        (-11, "", "custodian ended by SIGSEGV: the token's module has crashed; wghsm token doctor -c FILE says where"),
+        (-6, "", "custodian ended by SIGABRT: the token's module has crashed; wghsm token doctor -c FILE says where"),
+        (-9, "", "custodian ended by SIGKILL"),
+        (
+            -9,
+            "it was not ready within 120 s",
+            "custodian was killed: it was not ready within 120 s: the token's module does not answer; "
+            "wghsm token doctor -c FILE says where",
+        ),
+    ],
+)
+def test_the_custodians_death_points_to_the_module(status: int, killed_for: str, said: str) -> None:
+    for served, verdict in ((False, EndGateway(ExitCode.FAILURE, said)), (True, Restart(said))):
+        assert judge(Role.CUSTODIAN, status, None, served=served, killed_for=killed_for) == verdict
 
 
 def test_afterwards_it_is_restarted() -> None:
