@@ -1,58 +1,64 @@
-"""Who depends on a key of a token, as far as one gateway file tells: asked before the key is destroyed."""
+"""Who depends on a key of a token, as far as one gateway file and its gateway tell: asked before it is destroyed."""
 
-from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wghsm.cli._target import Target
+from wghsm.cli._admin import running_gateways, status_of
+from wghsm.cli._key_pending import Pending
+from wghsm.cli._output import CommandError
+from wghsm.exits import ExitCode
 
-__all__ = ["Dependents", "dependents_of"]
+if TYPE_CHECKING:
+    from wghsm.config import Gateway
+
+__all__ = ["refuse_in_use"]
 
 _SHOWN = 8
 
 
-@dataclass(frozen=True)
-class Dependents:
-    """The gateway whose own key it is (None: the file's gateway has another one), and what goes with the key.
-
-    `peers` know the gateway by this key; the PSKs of `derived_psks` are computed from it too.
-    """
-
-    gateway: str | None
-    running: bool
-    peers: tuple[str, ...]
-    derived_psks: tuple[str, ...]
-
-    def sentence(self, file: str) -> str:
-        """One sentence for the operator."""
-        if self.gateway is None:
-            return f"{file} does not use it; other gateway files are not known here."
-        text = f"It is the key of gateway {self.gateway}" + (", which is running" if self.running else "")
-        text += f": {_named(self.peers)} cannot reach it any more" if self.peers else ", which has no peers"
-        if self.derived_psks:
-            text += (
-                f", and the derived {'PSK' if len(self.derived_psks) == 1 else 'PSKs'} of {_named(self.derived_psks)} "
+def refuse_in_use(gateway: "Gateway", file: str, label: str) -> None:
+    """Raise CommandError where the key `label` is the gateway's, by its file or as it runs."""
+    own = gateway.interface
+    if label == own.key:
+        raise CommandError(
+            f"{label!r} is the key of gateway {own.name}{_lost(gateway)}; nothing was destroyed: give the gateway "
+            f"another key (wghsm key rotate -c {file}), or name the token with --token if the gateway is to go",
+            ExitCode.BAD_CONFIG,
+        )
+    if label == own.previous_key:
+        raise CommandError(
+            f"{label!r} is the previous_key of gateway {own.name}, and its peers may still use it; nothing was "
+            f"destroyed: first: wghsm key retire -c {file}",
+            ExitCode.BAD_CONFIG,
+        )
+    pending = Pending.read(Path(file))
+    if pending is not None and pending.old == label:
+        raise CommandError(
+            f"a rotation from {label!r} is not through; nothing was destroyed: first: wghsm key rotate -c {file}",
+            ExitCode.BAD_CONFIG,
+        )
+    if own.name in running_gateways():
+        status = status_of(own.name)
+        if label in (status.key_label, status.previous_key_label):
+            raise CommandError(
+                f"gateway {own.name} still runs with {label!r}; nothing was destroyed: first: wghsm reload {own.name}"
             )
-            text += "cannot be made again"
-        return text + "."
 
 
-def dependents_of(target: Target, label: str) -> Dependents | None:
-    """Return who depends on the key `label`; None where no gateway file was given."""
-    if target.gateway is None:
-        return None
-    from wghsm.cli._admin import running_gateways
+def _lost(gateway: "Gateway") -> str:
+    """What would go with the gateway's own key."""
     from wghsm.config import PskDerived
 
-    gateway = target.gateway
-    if gateway.interface.key != label:
-        return Dependents(None, running=False, peers=(), derived_psks=())
-    return Dependents(
-        gateway.interface.name,
-        running=gateway.interface.name in running_gateways(),
-        peers=tuple(peer.name for peer in gateway.peers),
-        derived_psks=tuple(peer.name for peer in gateway.peers if isinstance(peer.preshared_key, PskDerived)),
-    )
+    peers = [peer.name for peer in gateway.peers]
+    derived = [peer.name for peer in gateway.peers if isinstance(peer.preshared_key, PskDerived)]
+    said = f": {_named(peers)} could not reach it any more" if peers else ""
+    if derived:
+        said += (
+            f", and the derived {'PSK' if len(derived) == 1 else 'PSKs'} of {_named(derived)} could not be made again"
+        )
+    return said
 
 
-def _named(names: tuple[str, ...]) -> str:
+def _named(names: list[str]) -> str:
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     return f"{len(names)} {'peer' if len(names) == 1 else 'peers'} ({shown})"

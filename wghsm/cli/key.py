@@ -1,13 +1,14 @@
-"""`wghsm key generate|import|list|show|public|backup|restore|destroy`."""
+"""`wghsm key generate|import|list|show|public|backup|restore|destroy`; `rotate`, `retire` have modules of their own."""
 
-import dataclasses
 from typing import Any
 
 import click
 
 from wghsm.cli._backup_file import backup_from, backup_of, read_backup, write_backup
-from wghsm.cli._dependents import dependents_of
+from wghsm.cli._dependents import refuse_in_use
 from wghsm.cli._key_report import CUSTODY, base64_text, plain_report
+from wghsm.cli._key_retire import retire
+from wghsm.cli._key_rotate import rotate
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._private_key import key_from_stdin, key_from_wg_quick, open_to_others
@@ -31,7 +32,11 @@ _wrappable = click.option(
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def key() -> None:
-    """Make, import, list, show, back up and destroy X25519 keys in a token."""
+    """Make, import, list, show, back up, rotate and destroy X25519 keys in a token."""
+
+
+key.add_command(rotate)
+key.add_command(retire)
 
 
 @key.command()
@@ -241,25 +246,23 @@ def restore(
 def destroy(label: str, identity: str | None, yes: bool, token: str | None, config: str | None, as_json: bool) -> None:
     """Destroy a key pair in the token, for good.
 
-    With -c it says first who depends on the key; nothing but a backup brings it back.
+    Nothing but a backup brings it back. With -c a key that the gateway file names, or that its gateway runs with, is
+    refused: rotate and retire it first.
 
     Example: wghsm key destroy old-gateway -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
     wanted = identity_of(identity)
-    dependents = dependents_of(target, label)
-    said = "" if dependents is None else dependents.sentence(str(config)) + "\n"
-    if yes and said:
-        click.echo(said, err=True, nl=False)
+    if target.gateway is not None:
+        refuse_in_use(target.gateway, str(config), label)
     confirm(
-        f"{said}Destroy key {label!r} in {target.uri.describe_token()} for good?",
+        f"Destroy key {label!r} in {target.uri.describe_token()} for good?",
         yes=yes,
         refused="nothing was destroyed",
     )
     answer = on_token(target.uri, lambda pool: Answer(destroy_key(pool, label, wanted)), read_write=True)
     if as_json:
-        depended = None if dependents is None else dataclasses.asdict(dependents)
-        print_json({"label": label, "objects_destroyed": answer.data, "dependents": depended})
+        print_json({"label": label, "objects_destroyed": answer.data})
     else:
         click.echo(f"key {label!r} is destroyed ({answer.data} objects)")
 
