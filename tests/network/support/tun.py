@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.network.support.netns import Namespace
 
-__all__ = ["ALL_OFFLOADS", "TSO_ECN", "Tun"]
+__all__ = ["ALL_OFFLOADS", "LIMIT", "TSO_ECN", "Tun"]
 
 _TUNSETIFF = 0x400454CA
 _TUNSETOFFLOAD = 0x400454D0
@@ -29,6 +29,7 @@ ALL_OFFLOADS = 0x01 | 0x02 | 0x04 | 0x20 | 0x40
 TSO_ECN = 0x08
 
 LIMIT = 30.0
+"""Seconds until it is said that a packet does not come."""
 
 
 class Tun:
