@@ -39,19 +39,22 @@ from wghsm.handshake import HandshakeCore, Limits, SendDatagram, Tell, Times
 from wghsm.ipc import Counter, Role, StatsFile, create_stats, identity_number
 from wghsm.ipc import messages as m
 from wghsm.noise import SoftwareCustody
-from wghsm.tunnel.open import open_read
 from wghsm.tunnel.receiver import Receiver
 from wghsm.tunnel.sender import Sender, SendPeer
+from wghsm.tunnel.virtio import SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from wghsm.process.endpoints import Destination
+    from wghsm.tunnel.engine import Outgoing
 
 MILLISECOND = 10**6
 SECOND = 10**9
 START = 1000 * SECOND
 EPOCH = 1_760_000_000 * SECOND
+RETIRED_WITHIN = 5 * SECOND
+"""How long sessions of a retired key may be seen at most: the custodian starts anew first, others may, too."""
 PEER = 0
 """Slot of the only peer of each gateway, unless a test adds more."""
 
@@ -209,6 +212,10 @@ class Process:
         for pipe in self.pipes.values():
             pipe.close(self)
 
+    def replace(self, number: int, /) -> None:
+        """Another peer is in this slot."""
+        raise NotImplementedError
+
     def attached(self, other: Role) -> None:
         """A fresh channel is there."""
 
@@ -243,8 +250,9 @@ class CustodianProcess(Process):
     def __init__(self, gateway: Gateway, incarnation: int) -> None:
         super().__init__(gateway, incarnation)
         rules = Rules(incarnation, gateway.greatest, gateway.last_own)
+        self._vault = _Vault(*gateway.privates)
         self._core = CustodianCore(
-            _Vault(gateway.private),
+            self._vault,
             rules,
             self._entropy,
             gateway.custodian_counts.append,
@@ -253,16 +261,17 @@ class CustodianProcess(Process):
         )
 
     def configure(self) -> None:
-        self._core.update_peers(
-            m.CustodianPeers(0, [m.CustodianPeer(n, p.public, m.PskNone()) for n, p in self.gateway.peers.items()], []),
-            self.world.now,
-            self.gateway.unix(),
-        )
+        for number in self.gateway.peers:
+            self.replace(number)
+
+    def replace(self, number: int, /) -> None:
+        told = m.CustodianPeer(number, self.gateway.peers[number].public, m.PskNone())
+        self._perform(self._core.update_peers(m.CustodianPeers(0, [told], []), self.world.now, self.gateway.unix()))
 
     def attached(self, other: Role) -> None:
         if other is Role.HANDSHAKE:
             self._core.new_handshake_process()
-            self.send(Role.HANDSHAKE, m.Identity(self.gateway.public))
+            self.send(Role.HANDSHAKE, m.Identity(*self._vault.identities))
 
     def handle(self, _sender: Role, message: m.Message, /) -> None:
         now, unix = self.world.now, self.gateway.unix()
@@ -306,6 +315,7 @@ class CustodianProcess(Process):
                     raise AssertionError(effect)
 
     def _install(self, install: Install) -> None:
+        self.gateway.watch.made_with[install.session] = install.identity
         again = self.world.random.random() < self.world.conditions.repeated_installs
         ready = Role.INGRESS in self.pipes and Role.EGRESS in self.pipes
         with install.keys as keys:
@@ -353,12 +363,14 @@ class HandshakeProcess(Process):
         self._wake: int | None = None
 
     def configure(self) -> None:
-        peers = [
-            m.HandshakePeer(n, peer.public, self.gateway.known_endpoints.get(n, peer.endpoint), peer.keepalive)
-            for n, peer in self.gateway.peers.items()
-        ]
-        self.perform(self.core.handle(Role.SUPERVISOR, m.HandshakePeers(1, peers, []), self.world.now))
+        for number in self.gateway.peers:
+            self.replace(number)
         self.perform(self.core.handle(Role.SUPERVISOR, m.LinkState(True), self.world.now))
+
+    def replace(self, number: int, /) -> None:
+        peer = self.gateway.peers[number]
+        where = self.gateway.known_endpoints.get(number, peer.endpoint)
+        self.order(m.HandshakePeers(1, [m.HandshakePeer(number, peer.public, where, peer.keepalive)], []))
 
     def attached(self, other: Role) -> None:
         self.perform(self.core.attached(other, self.world.now))
@@ -411,9 +423,12 @@ class EgressProcess(Process):
         self.sender.mtu = 1420
 
     def configure(self) -> None:
-        self.sender.change_peers(self.gateway.peers, [])
-        for number, peer in self.gateway.peers.items():
-            self.sender.routes.insert(IPv4Address(peer.inner).packed, 32, number)
+        for number in self.gateway.peers:
+            self.replace(number)
+
+    def replace(self, number: int, /) -> None:
+        self.sender.change_peers([number], [number])
+        self.sender.routes.insert(IPv4Address(self.gateway.peers[number].inner).packed, 32, number)
 
     def read(self, packet: bytes) -> None:
         """A packet from the TUN."""
@@ -448,7 +463,8 @@ class EgressProcess(Process):
         if self.alive:
             self.sender.expire(self.world.now)
 
-    def _transmit(self, peer: SendPeer, destination: Destination, datagrams: list[bytes]) -> int:
+    def _transmit(self, peer: SendPeer, destination: Destination, batch: Outgoing) -> int:
+        datagrams = batch.datagrams()
         self.gateway.watch.data_leaves(self, peer, datagrams)
         for datagram in datagrams:
             target = (destination.endpoint.host, destination.endpoint.port)
@@ -470,9 +486,12 @@ class IngressProcess(Process):
         self.installed: set[int] = set()
 
     def configure(self) -> None:
-        self.receiver.change_peers(self.gateway.peers, [])
-        for number, peer in self.gateway.peers.items():
-            self.receiver.routes.insert(IPv4Address(peer.inner).packed, 32, number)
+        for number in self.gateway.peers:
+            self.replace(number)
+
+    def replace(self, number: int, /) -> None:
+        self.receiver.change_peers([number], [number])
+        self.receiver.routes.insert(IPv4Address(self.gateway.peers[number].inner).packed, 32, number)
 
     def attached(self, other: Role) -> None:
         if other is Role.EGRESS:
@@ -492,8 +511,9 @@ class IngressProcess(Process):
 
     def arrive(self, source: tuple[str, int], data: bytes) -> None:
         if self.alive:
-            for packet in open_read(self.receiver, data, (source, b""), self.world.now):
-                self.gateway.tun(packet)
+            self.receiver.read(
+                data, len(data), (source, b""), 0, self.world.now, lambda write: self.gateway.tun(bytes(write[SIZE:]))
+            )
 
     def _expire(self) -> None:
         if self.alive:
@@ -528,6 +548,8 @@ class Watch:
     current: dict[tuple[int, int], int] = field(default_factory=dict)
     sent: Tally[int] = field(default_factory=Tally)
     last_sent: dict[int, int] = field(default_factory=dict)
+    made_with: dict[int, bytes] = field(default_factory=dict)
+    retired: dict[bytes, int] = field(default_factory=dict)
 
     def handshake_leaves(self, process: HandshakeProcess, effect: SendDatagram) -> None:
         kind = effect.data[0]
@@ -544,12 +566,18 @@ class Watch:
             index = int.from_bytes(effect.data[4:8], "little")
             assert index in ingress.installed, "message 2 before ingress had the session"
 
+    def is_served(self, session: int) -> None:
+        """A session is in use: its identity was not retired long ago."""
+        retired = self.retired.get(self.made_with[session])
+        assert retired is None or self.gateway.world.now - retired < RETIRED_WITHIN, "a retired key is still in use"
+
     def activated(self, sender: Role, message: m.Activate) -> None:
         self.activations.setdefault(message.session, set()).add(sender)
 
     def data_leaves(self, egress: EgressProcess, peer: SendPeer, datagrams: list[bytes]) -> None:
         session = peer.slots.current
         assert session is not None
+        self.is_served(session.number)
         # The responder sends only after its ingress has received on the session; the initiator after its order.
         by = Role.HANDSHAKE if session.initiator else Role.INGRESS
         assert by in self.activations[session.number], "data on an unconfirmed session"
@@ -579,8 +607,8 @@ class Gateway:
         self.name = name
         self.address = (host, 51820)
         self.inner = inner
-        self.private = world.random.randbytes(32)
-        self.public = SoftwareCustody(self.private).public_key
+        self.privates = [world.random.randbytes(32)]
+        """The keys in the token that are served, the current one first."""
         self.times = times
         self.limits = limits
         self.peers: dict[int, Remote] = {}
@@ -599,6 +627,35 @@ class Gateway:
         self._processes: dict[Role, Process] = {}
         self._told: dict[Role, int] = {}
         world.gateways[name] = self
+
+    @property
+    def public(self) -> bytes:
+        """The current public key."""
+        return self.publics[0]
+
+    @property
+    def publics(self) -> tuple[bytes, ...]:
+        """All public keys that are served, the current one first."""
+        return tuple(SoftwareCustody(private).public_key for private in self.privates)
+
+    def rotate(self, away: int = 300 * MILLISECOND) -> None:
+        """Make a new key, and go on serving the one before it: the custodian starts with other settings."""
+        self.privates = [self.world.random.randbytes(32), self.privates[0]]
+        self.kill(Role.CUSTODIAN, away)
+
+    def retire(self, away: int = 300 * MILLISECOND) -> None:
+        """Serve the current key only from now on."""
+        for gone in self.publics[1:]:
+            self.watch.retired[gone] = self.world.now
+        del self.privates[1:]
+        self.kill(Role.CUSTODIAN, away)
+
+    def learn(self, public: bytes, number: int = PEER) -> None:
+        """The operator gives a peer another public key: to all processes that is another peer in its slot."""
+        self.peers[number].public = public
+        for role in (Role.EGRESS, Role.INGRESS, Role.CUSTODIAN, Role.HANDSHAKE):
+            if self._processes[role].alive:
+                self._processes[role].replace(number)
 
     def unix(self) -> int:
         return EPOCH + self.world.now
@@ -694,13 +751,18 @@ class Gateway:
 
 
 class Traffic:
-    """Numbered packets from one gateway to another, one in each `interval`, from when on it is started."""
+    """Numbered packets from one gateway to another, one in each `interval`, from when on it is started.
 
-    def __init__(self, source: Gateway, target: Gateway, interval: int) -> None:
+    `slot` is the target's at the source; numbers begin with `first`, so that those of several do not mix.
+    """
+
+    def __init__(self, source: Gateway, target: Gateway, interval: int, *, slot: int = PEER, first: int = 0) -> None:
         self.source = source
         self.target = target
+        self.sent: list[int] = []
         self._interval = interval
-        self._next = itertools.count()
+        self._slot = slot
+        self._next = itertools.count(first)
         self._running = False
 
     def start(self) -> Traffic:
@@ -713,15 +775,17 @@ class Traffic:
 
     def missing(self) -> set[int]:
         """Numbers that were sent and never came."""
-        return set(self.source.sent) - set(self.target.received)
+        return set(self.sent) - set(self.target.received)
 
-    def flows(self) -> bool:
-        """Whether the packet sent last has come."""
-        return bool(self.source.sent) and self.source.sent[-1] in self.target.received[-50:]
+    def flows(self, mark: int = 0) -> bool:
+        """Whether one of the packets from the one with index `mark` on has come."""
+        return not set(self.sent[mark:]).isdisjoint(self.target.received[-1000:])
 
     def _tick(self) -> None:
         if self._running:
-            self.source.ping(next(self._next))
+            number = next(self._next)
+            self.sent.append(number)
+            self.source.ping(number, self._slot)
             self.source.world.after(self._interval, self._tick)
 
 
@@ -749,3 +813,26 @@ def two_gateways(
     finally:
         first.close()
         second.close()
+
+
+@contextmanager
+def star(
+    seed: int, spokes: int, conditions: Conditions | None = None
+) -> Iterator[tuple[World, Gateway, list[Gateway]]]:
+    """A gateway in the middle, whose slot N is the spoke number N, started; every one has it as its only peer."""
+    world = World(seed, conditions)
+    hub = Gateway(world, "hub", "192.0.2.1", "10.0.0.1")
+    around = [
+        Gateway(world, f"spoke {number}", f"192.0.2.{2 + number}", f"10.0.0.{2 + number}") for number in range(spokes)
+    ]
+    for spoke in around:
+        hub.add_peer(spoke)
+        spoke.add_peer(hub)
+    try:
+        for gateway in (hub, *around):
+            gateway.start()
+        world.run(SECOND)
+        yield world, hub, around
+    finally:
+        for gateway in (hub, *around):
+            gateway.close()
