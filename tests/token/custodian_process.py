@@ -124,8 +124,13 @@ print(int(module.find_token(uri).flags))
 
 
 def provision(made: Made, **order: object) -> dict[str, list[str]]:
+    return in_token(made, _PROVISION, **order)
+
+
+def in_token(made: Made, program: str, **order: object) -> dict[str, list[str]]:
+    """Run a program that reads `order`, with `uri` and `uid`, from its input and writes its answer, both in JSON."""
     done = subprocess.run(
-        [sys.executable, "-c", _PROVISION],
+        [sys.executable, "-c", program],
         input=json.dumps({"uri": made.uri, "uid": UID, **order}),
         env={**os.environ, **made.environment},
         capture_output=True,
