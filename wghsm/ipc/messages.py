@@ -156,7 +156,9 @@ class Shutdown(Message, frozen=True, array_like=True, tag=5):
 
 
 class Ready(Message, frozen=True, array_like=True, tag=6):
-    """The child has dropped its privileges and serves."""
+    """The child has dropped its privileges and serves. `engine`: which implementation of its inner loop it runs."""
+
+    engine: str = ""
 
 
 class Fault(Message, frozen=True, array_like=True, tag=7):
@@ -351,9 +353,15 @@ class RoutesCommit(Message, frozen=True, array_like=True, tag=33):
 
 
 class TunDevice(Message, frozen=True, array_like=True, tag=34):
-    """The TUN device, as the message's only descriptor, and its MTU in bytes."""
+    """The TUN device, as the message's only descriptor, and its MTU in bytes.
+
+    `vnet`: reads and writes begin with a virtio_net_hdr (10 bytes), so they may be super-packets of TCP;
+    `uso`: of UDP too.
+    """
 
     mtu: int
+    vnet: bool = False
+    uso: bool = False
 
 
 class Mtu(Message, frozen=True, array_like=True, tag=35):

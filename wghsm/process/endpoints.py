@@ -10,36 +10,53 @@ elsewhere the route decides, as with the kernel. Called by all who touch the UDP
 from __future__ import annotations
 
 import socket
+import sys
 from ipaddress import IPv4Address, ip_address
 from struct import Struct
 from typing import Literal
 
 from wghsm.ipc.messages import Endpoint
 
-__all__ = ["CONTROL_SPACE", "Destination", "Source", "destination_of", "endpoint_of", "packet_info"]
+__all__ = [
+    "CONTROL_SPACE",
+    "Control",
+    "Destination",
+    "Received",
+    "Source",
+    "destination_of",
+    "endpoint_of",
+    "packet_info",
+    "received",
+]
 
 IP_PKTINFO = 8
 IPV6_PKTINFO = 50
+UDP_GRO = 104
 _INFO_V4 = Struct("@i4s4s")
 _INFO_V6 = Struct("@16sI")
 
-CONTROL_SPACE = socket.CMSG_SPACE(_INFO_V6.size) + socket.CMSG_SPACE(4)
-"""Bytes for the control messages of a received datagram: packet info and the outer TOS or traffic class."""
+CONTROL_SPACE = socket.CMSG_SPACE(_INFO_V6.size) + 2 * socket.CMSG_SPACE(4)
+"""Bytes for the control messages of a read: packet info, the outer TOS or traffic class, the segment size."""
 
 Source = tuple[tuple[str, int] | tuple[str, int, int, int], bytes]
 """Where a datagram came from: recvmsg's address, and the data of its packet info or nothing."""
 
-_Control = list[tuple[int, int, bytes]]
+Control = list[tuple[int, int, bytes]]
+"""Control messages as recvmsg gives and sendmsg takes them: level, type, data."""
+
+Received = tuple[bytes, int, int]
+"""What a read's control messages say: packet info or nothing, outer ECN bits, bytes of a datagram (0: one only)."""
 
 
 class Destination:
-    """An endpoint made ready for sendmsg."""
+    """An endpoint made ready for sendmsg. `segments`: whether many datagrams may be sent to it at once."""
 
-    __slots__ = ("address", "control", "endpoint", "family")
+    __slots__ = ("address", "control", "endpoint", "family", "segments")
 
     def __init__(
-        self, endpoint: Endpoint, family: Literal["4", "6"], address: tuple[str | int, ...], control: _Control
+        self, endpoint: Endpoint, family: Literal["4", "6"], address: tuple[str | int, ...], control: Control
     ) -> None:
+        self.segments = True
         self.endpoint = endpoint
         self.family = family
         self.address = address
@@ -66,7 +83,7 @@ def destination_of(endpoint: Endpoint) -> Destination | None:
     if not 0 < endpoint.port < 65536 or not 0 <= endpoint.scope < 2**32 or not 0 <= endpoint.interface < 2**31:
         return None
     if isinstance(host, IPv4Address):
-        control: _Control = []
+        control: Control = []
         if isinstance(local, IPv4Address):
             control.append((socket.IPPROTO_IP, IP_PKTINFO, _INFO_V4.pack(0, local.packed, bytes(4))))
         return Destination(endpoint, "4", (str(host), endpoint.port), control)
@@ -77,12 +94,28 @@ def destination_of(endpoint: Endpoint) -> Destination | None:
     return Destination(endpoint, "6", (str(host), endpoint.port, 0, endpoint.scope), control)
 
 
-def packet_info(control: _Control) -> bytes:
-    """The data of the packet info among control messages, or nothing. (The outer ECN bits stand here too.)"""
+def packet_info(control: Control) -> bytes:
+    """The data of the packet info among control messages, or nothing."""
+    return received(control)[0]
+
+
+def received(control: Control) -> Received:
+    """What the control messages of a read say."""
+    info, ecn, segment = b"", 0, 0
     for level, kind, data in control:
-        if kind == (IP_PKTINFO if level == socket.IPPROTO_IP else IPV6_PKTINFO):
-            return data
-    return b""
+        if level == socket.IPPROTO_UDP:
+            if kind == UDP_GRO:
+                segment = int.from_bytes(data, sys.byteorder)
+        elif level == socket.IPPROTO_IP:
+            if kind == IP_PKTINFO:
+                info = data
+            elif kind == socket.IP_TOS:
+                ecn = data[0] & 3
+        elif kind == IPV6_PKTINFO:
+            info = data
+        elif kind == socket.IPV6_TCLASS:
+            ecn = int.from_bytes(data, sys.byteorder) & 3
+    return info, ecn, segment
 
 
 def endpoint_of(source: Source) -> Endpoint:

@@ -115,7 +115,7 @@ class State:
         for part in route_parts(self.model.routes(), change):
             yield part, ()
         yield m.RoutesCommit(change), ()
-        yield m.TunDevice(self.link.mtu), [self.tun.fd]
+        yield m.TunDevice(self.link.mtu, self.tun.vnet, self.tun.uso), [self.tun.fd]
         yield self.udp_message(), self.udp.descriptors
         yield m.LinkState(self.link.up), ()
 

@@ -8,15 +8,18 @@ It wires the Sender to the TUN, the UDP sockets and the channels, and drops its 
 from __future__ import annotations
 
 import contextlib
-import errno
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wghsm.ipc import ChannelKind, Counter, Role
 from wghsm.ipc import messages as m
 from wghsm.process import Child, boottime, run_child
+from wghsm.tunnel.engine import Engine, Outgoing, chosen
 from wghsm.tunnel.sender import Sender, SendPeer
 from wghsm.tunnel.times import PROTOCOL_TIMES, Times
+from wghsm.tunnel.transmit import Transmitter
+from wghsm.tunnel.virtio import PLAIN
 from wghsm.tunnel.worker import BURST, LARGEST, Worker, take_stats, tun_gone
 
 if TYPE_CHECKING:
@@ -27,14 +30,13 @@ __all__ = ["main"]
 
 _TO_HANDSHAKE = ChannelKind.HANDSHAKE_EGRESS
 _FROM_INGRESS = ChannelKind.INGRESS_EGRESS
-# What sendmsg says when the cached source, or the way out with it, is not ours any more.
-_SOURCE_LOST = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENODEV})
 
 
 class _Egress(Worker):
-    def __init__(self, child: Child, stats: StatsFile, times: Times) -> None:
+    def __init__(self, child: Child, stats: StatsFile, times: Times, engine: Engine) -> None:
         self._stats = stats
-        self.sender = Sender(self._stats, self._transmit, self._tell, times, answer=self._write_tun)
+        self._transmitters: dict[str, Transmitter] = {}
+        self.sender = Sender(self._stats, self._transmit, self._tell, times, answer=self._write_tun, engine=engine)
         super().__init__(child, self.sender)
         sender = self.sender
         child.on(ChannelKind.CUSTODIAN_EGRESS, m.InstallSend, self._install)
@@ -62,49 +64,38 @@ class _Egress(Worker):
     def _take_sockets(self, message: m.UdpSockets, fds: list[int]) -> None:
         self.sender.forget_sources()
         super()._take_sockets(message, fds)
+        failed = partial(self._stats.count, Counter.SEND_FAILED)
+        self._transmitters = {family: Transmitter(sock, failed) for family, sock in self.sockets.items()}
 
     def _read_tun(self) -> None:
         if self.tun is None:
             return
-        read, take = self.tun.read, self.sender.read
+        read, take = self.tun.read, self.sender.take
+        head = b"" if self.vnet else PLAIN
         for _ in range(BURST):
             try:
                 packet = read(LARGEST)
             except OSError as error:
                 if fault := tun_gone(error):
                     raise fault from None
-                return
+                break
             if not packet:
-                return
-            take(packet, boottime())
+                break
+            take(head + packet, boottime())
+        self.sender.flush()
 
-    def _transmit(self, peer: SendPeer, destination: Destination, datagrams: list[bytes]) -> int:
-        """Send datagrams in order; gives the bytes that left. The outer ECN bits will be a control message here."""
-        sock = self.sockets.get(destination.family)
-        if sock is None:
-            self._stats.count(Counter.SEND_FAILED, len(datagrams))
+    def _transmit(self, peer: SendPeer, destination: Destination, batch: Outgoing) -> int:
+        transmitter = self._transmitters.get(destination.family)
+        if transmitter is None:
+            self._stats.count(Counter.SEND_FAILED, batch.count)
             return 0
-        sent = 0
-        for datagram in datagrams:
-            try:
-                sent += sock.sendmsg((datagram,), destination.control, 0, destination.address)
-            except OSError as error:
-                if destination.control and error.errno in _SOURCE_LOST:
-                    destination = peer.destination = destination.without_source()
-                    try:
-                        sent += sock.sendmsg((datagram,), (), 0, destination.address)
-                        continue
-                    except OSError:
-                        pass
-                # Full queues, no route, a closed port told by ICMP: a datagram may get lost, the loop goes on.
-                self._stats.count(Counter.SEND_FAILED)
-        return sent
+        return transmitter.send(peer, destination, batch)
 
     def _write_tun(self, packet: bytes) -> None:
         # An ICMP error that the kernel will not take is no loss; a TUN that is gone is found by the next read.
         with contextlib.suppress(OSError):
             if self.tun is not None:
-                self.tun.write(packet)
+                self.tun.write(PLAIN + packet if self.vnet else packet)
 
     def _tell(self, message: m.Message) -> bool:
         return self.child.send(_TO_HANDSHAKE, message)
@@ -119,11 +110,12 @@ class _Egress(Worker):
         self.sender.ask_again(boottime())
 
 
-def main(child: Child, times: Times = PROTOCOL_TIMES) -> None:
-    """Serve until the supervisor ends this process; `times` other than the protocol's are for tests."""
-    _Egress(child, take_stats(child), times)
+def main(child: Child, times: Times = PROTOCOL_TIMES, engine: Engine | None = None) -> None:
+    """Serve until the supervisor ends this process; `times` other than the protocol's, and `engine`, are for tests."""
+    engine = engine or chosen()
+    _Egress(child, take_stats(child), times, engine)
     child.drop(keep_memory_lock=True)
-    child.report(m.Ready())
+    child.report(m.Ready(engine.name))
     child.serve()
 
 

@@ -7,6 +7,8 @@ It wires the Receiver to the UDP sockets, the TUN and the channels, and drops it
 
 from __future__ import annotations
 
+import errno
+import logging
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,10 +16,14 @@ from typing import TYPE_CHECKING
 from wghsm.ipc import ChannelKind, Counter, Role
 from wghsm.ipc import messages as m
 from wghsm.process import Child, boottime, run_child
-from wghsm.process.endpoints import CONTROL_SPACE, packet_info
-from wghsm.tunnel.open import open_read
+from wghsm.process.endpoints import CONTROL_SPACE, received
+from wghsm.tunnel.engine import Engine, chosen
+from wghsm.tunnel.open import MERGE_ALL, MERGE_NOTHING, MERGE_TCP
 from wghsm.tunnel.receiver import Receiver
+from wghsm.tunnel.segment import cut
 from wghsm.tunnel.times import PROTOCOL_TIMES, Times
+from wghsm.tunnel.transmit import prepare
+from wghsm.tunnel.virtio import PLAIN, SIZE, VnetHeader
 from wghsm.tunnel.worker import BURST, LARGEST, Worker, take_stats, tun_gone
 
 if TYPE_CHECKING:
@@ -27,19 +33,23 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_log = logging.getLogger(__name__)
+
 _TO_HANDSHAKE = ChannelKind.HANDSHAKE_INGRESS
 _TO_EGRESS = ChannelKind.INGRESS_EGRESS
 
 
 class _Ingress(Worker):
-    def __init__(self, child: Child, stats: StatsFile, times: Times) -> None:
+    def __init__(self, child: Child, stats: StatsFile, times: Times, engine: Engine) -> None:
         self._stats = stats
+        self._told_cut = False
         self.receiver = Receiver(
             self._stats,
             tell=lambda message: child.send(_TO_HANDSHAKE, message),
             tell_egress=lambda message: child.send(_TO_EGRESS, message),
             hand_over=lambda message: child.try_send(_TO_HANDSHAKE, message),
             times=times,
+            engine=engine,
         )
         super().__init__(child, self.receiver)
         child.on(ChannelKind.CUSTODIAN_INGRESS, m.InstallReceive, self._install)
@@ -55,13 +65,17 @@ class _Ingress(Worker):
         for sock in self.sockets.values():
             self.child.loop.remove_reader(sock)
 
+    def _take_tun(self, message: m.TunDevice, fds: list[int]) -> None:
+        super()._take_tun(message, fds)
+        self.receiver.merge = MERGE_ALL if self.uso else MERGE_TCP if self.vnet else MERGE_NOTHING
+
     def _take_sockets(self, message: m.UdpSockets, fds: list[int]) -> None:
-        # Egress forgets the own addresses that it used; the next packet from each peer tells it anew.
-        self.receiver.tell_all_again()
         super()._take_sockets(message, fds)
+        for sock in self.sockets.values():
+            prepare(sock)
 
     def _read_udp(self, sock: socket.socket) -> None:
-        receive, receiver, write = sock.recvmsg, self.receiver, self._write_tun
+        receive, take, write = sock.recvmsg, self.receiver.read, self._write_tun
         for _ in range(BURST):
             try:
                 data, control, _, address = receive(LARGEST, CONTROL_SPACE)
@@ -70,17 +84,28 @@ class _Ingress(Worker):
             except OSError:
                 # An ICMP error of something that was sent before; reading it clears it.
                 continue
-            for packet in open_read(receiver, data, (address, packet_info(control)), boottime()):
-                write(packet)
+            info, ecn, segment = received(control)
+            take(data, segment or len(data), (address, info), ecn, boottime(), write)
 
-    def _write_tun(self, packet: bytes) -> None:
+    def _write_tun(self, write: bytes | memoryview) -> None:
         try:
-            if self.tun is not None and self.tun.write(packet) is not None:
+            if self.tun is not None and self.tun.write(write if self.vnet else write[SIZE:]) is not None:
                 return
         except OSError as error:
             if fault := tun_gone(error):
                 raise fault from None
+            if error.errno == errno.EINVAL and self.vnet and bytes(write[:SIZE]) != PLAIN:
+                self._write_cut(bytes(write))
+                return
         self._stats.count(Counter.TUN_WRITE_FAILED)
+
+    def _write_cut(self, write: bytes) -> None:
+        """The kernel does not take a super-packet: give it the packets."""
+        if not self._told_cut:
+            self._told_cut = True
+            _log.warning("packets are written to the TUN one by one where it refuses them merged")
+        for packet in cut(VnetHeader.decode(write), write[SIZE:]) or ():
+            self._write_tun(PLAIN + packet)
 
     def _install(self, message: m.InstallReceive, _fds: list[int]) -> None:
         self.receiver.install(message, boottime())
@@ -91,11 +116,12 @@ class _Ingress(Worker):
             self.child.send(_TO_HANDSHAKE, part)
 
 
-def main(child: Child, times: Times = PROTOCOL_TIMES) -> None:
-    """Serve until the supervisor ends this process; `times` other than the protocol's are for tests."""
-    _Ingress(child, take_stats(child), times)
+def main(child: Child, times: Times = PROTOCOL_TIMES, engine: Engine | None = None) -> None:
+    """Serve until the supervisor ends this process; `times` other than the protocol's, and `engine`, are for tests."""
+    engine = engine or chosen()
+    _Ingress(child, take_stats(child), times, engine)
     child.drop(keep_memory_lock=True)
-    child.report(m.Ready())
+    child.report(m.Ready(engine.name))
     child.serve()
 
 

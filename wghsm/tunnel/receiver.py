@@ -1,22 +1,26 @@
 """Ingress without sockets and clock: peers, sessions by index, and what a datagram's way sets off.
 
-    open.open_read   ->  the packet path; calls back here for what is rare
+    read(UDP read)   ->  by type and index -> open -> what follows from it -> TUN writes
     InstallReceive   ->  slots, Installed to the handshake process
     types 1 to 3     ->  the handshake process, never waiting for it
 
 `tell` sends to the handshake process and `tell_egress` to egress; `hand_over` passes a handshake message on and says
-whether it was taken. `now` is CLOCK_BOOTTIME in nanoseconds. Source: PROTOCOL.md sections 5 and 10.
+whether it was taken; `deliver` writes to the TUN. `now` is CLOCK_BOOTTIME in nanoseconds.
+Source: PROTOCOL.md sections 5 and 10.
 """
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from wghsm.ipc import Counter
+from wghsm.ipc import Counter, PeerField
 from wghsm.ipc import messages as m
 from wghsm.noise.messages import COOKIE_REPLY_SIZE, INITIATION_SIZE, RESPONSE_SIZE
 from wghsm.process.endpoints import Source, endpoint_of
 from wghsm.tunnel.allowed_ips import AllowedIPs
+from wghsm.tunnel.engine import PURE
+from wghsm.tunnel.open import MERGE_ALL
 from wghsm.tunnel.slots import Expiry, ReceiveSession, ReceiveSlots, SeenKeys
 from wghsm.tunnel.snapshot import snapshot_parts
 from wghsm.tunnel.times import PROTOCOL_TIMES, Times
@@ -26,21 +30,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from wghsm.ipc import StatsFile
+    from wghsm.tunnel.engine import Engine
+    from wghsm.tunnel.open import Opened
 
 __all__ = ["ReceivePeer", "Receiver"]
 
 _HANDSHAKE_SIZES: Final = {1: INITIATION_SIZE, 2: RESPONSE_SIZE, 3: COOKIE_REPLY_SIZE}
 _NEVER: Final = 2**63
+_MINIMUM: Final = 32
+_TRANSPORT: Final = 4
+_type_and_index = Struct("<II").unpack_from
+
+_RX_BYTES: Final = int(PeerField.RX_BYTES)
+_RX_PACKETS: Final = int(PeerField.RX_PACKETS)
+_LAST_RECEIVED: Final = int(PeerField.LAST_RECEIVED)
+_LAST_DATA_RECEIVED: Final = int(PeerField.LAST_DATA_RECEIVED)
+_FIRST_DATA_UNACKNOWLEDGED: Final = int(PeerField.FIRST_DATA_UNACKNOWLEDGED)
+_LAST_SENT: Final = int(PeerField.LAST_SENT)
+_LAST_HANDSHAKE_SENT: Final = int(PeerField.LAST_HANDSHAKE_SENT)
 
 
 class ReceivePeer:
-    """A peer as ingress knows it. `tell_after`: when an unchanged source is told again (CLOCK_BOOTTIME ns)."""
+    """A peer as ingress knows it. `tell_after`: when an unchanged source is told again (CLOCK_BOOTTIME ns).
 
-    __slots__ = ("data_told_after", "heard_at", "number", "row", "slots", "source", "tell_after")
+    `owns` says whether a packed address is among its allowed IPs.
+    """
 
-    def __init__(self, number: int, row: int) -> None:
+    __slots__ = ("data_told_after", "heard_at", "number", "owns", "row", "slots", "source", "tell_after")
+
+    def __init__(self, number: int, row: int, routes: AllowedIPs) -> None:
         self.number = number
         self.row = row
+        self.owns: Callable[[bytes], bool] = lambda address: routes.lookup(address) == number
         self.slots = ReceiveSlots()
         self.source: Source | None = None
         self.heard_at = 0
@@ -58,11 +79,14 @@ class Receiver:
         tell_egress: Callable[[m.Message], object],
         hand_over: Callable[[m.Datagram], bool],
         times: Times = PROTOCOL_TIMES,
+        engine: Engine = PURE,
     ) -> None:
         self.routes = AllowedIPs()
         self.by_index: dict[int, tuple[ReceivePeer, ReceiveSession]] = {}
-        self.words = stats.words
+        self.merge = MERGE_ALL
+        self._words = stats.words
         self._stats = stats
+        self._engine = engine
         self._tell = tell
         self._tell_egress = tell_egress
         self._hand_over = hand_over
@@ -82,21 +106,90 @@ class Receiver:
                 self.routes.remove_peer(number)
         for number in add:
             if number not in self._peers:
-                self._peers[number] = ReceivePeer(number, self._stats.row(number))
+                self._peers[number] = ReceivePeer(number, self._stats.row(number), self.routes)
 
     def link_down(self) -> None:
         """The interface is down: no session survives it (PROTOCOL.md section 11)."""
         for peer in self._peers.values():
             self._forget(peer.slots.clear())
 
-    # What the packet path calls.
+    # Packets.
 
-    def drop(self, reason: Counter) -> list[bytes]:
-        """Count a dropped datagram; nothing is to be written."""
-        self._stats.count(reason)
-        return []
+    def read(
+        self,
+        read: bytes,
+        segment: int,
+        source: Source,
+        ecn: int,
+        now: int,
+        deliver: Callable[[bytes | memoryview], object],
+    ) -> None:
+        """One UDP read: datagrams of `segment` bytes, the last may be shorter, from one source with one outer ECN.
 
-    def pass_on(self, kind: int, data: bytes, source: Source, now: int) -> None:
+        `deliver` gets virtio_net_hdrs and packets, which it must use at once.
+        """
+        size = len(read)
+        at = 0
+        while True:
+            left = min(segment, size - at)
+            if left < _MINIMUM:
+                self._stats.count(Counter.MALFORMED)
+                at += max(left, 1)
+            else:
+                kind, index = _type_and_index(read, at)
+                if kind == _TRANSPORT:
+                    found = self.by_index.get(index)
+                    if found is None:
+                        self._stats.count(Counter.UNKNOWN_INDEX)
+                    elif now >= found[1].expires:
+                        self._stats.count(Counter.EXPIRED_SESSION)
+                    else:
+                        peer, session = found
+                        opened = session.opener.open(read, at, segment, ecn, self.merge, peer.owns)
+                        self._follow(peer, session, opened, source, now)
+                        for write in opened.writes:
+                            deliver(write)
+                        left = opened.end - at
+                else:
+                    self._pass_on(kind, read[at : at + left], source, now)
+                at += left
+            if at >= size:
+                return
+
+    def _follow(self, peer: ReceivePeer, session: ReceiveSession, opened: Opened, source: Source, now: int) -> None:
+        """What a run of datagrams sets off, but for the writes (PROTOCOL.md section 10, from step 4 on)."""
+        if opened.authenticated:
+            if source != peer.source or now >= peer.tell_after:
+                self._move(peer, source, now)
+            slots = peer.slots
+            if session is slots.next:
+                self._confirm(peer, session, now)
+            current = slots.current
+            if current is not None and now >= current.last_minute:
+                self._last_minute(peer, current)
+            words = self._words
+            row = peer.row
+            words[row + _LAST_RECEIVED] = now
+            if opened.data:
+                words[row + _LAST_DATA_RECEIVED] = now
+                first = words[row + _FIRST_DATA_UNACKNOWLEDGED]
+                if first <= words[row + _LAST_SENT] or first <= words[row + _LAST_HANDSHAKE_SENT]:
+                    words[row + _FIRST_DATA_UNACKNOWLEDGED] = now
+                    self._data_received(peer, now)
+            if opened.packets:
+                words[row + _RX_BYTES] += opened.size
+                words[row + _RX_PACKETS] += opened.packets
+        for reason, number in (
+            (Counter.EXPIRED_SESSION, opened.expired),
+            (Counter.AUTHENTICATION_FAILED, opened.forged),
+            (Counter.REPLAYED, opened.replayed),
+            (Counter.INNER_MALFORMED, opened.malformed),
+            (Counter.SOURCE_NOT_ALLOWED, opened.refused),
+        ):
+            if number:
+                self._stats.count(reason, number)
+
+    def _pass_on(self, kind: int, data: bytes, source: Source, now: int) -> None:
         """A message that is not of type 4: to the handshake process if type and length fit, and it has room."""
         size = _HANDSHAKE_SIZES.get(kind)
         if size is None:
@@ -106,7 +199,7 @@ class Receiver:
         elif not self._hand_over(m.Datagram(endpoint_of(source), now, data)):
             self._stats.count(Counter.HANDSHAKE_QUEUE_FULL)
 
-    def move(self, peer: ReceivePeer, source: Source, now: int) -> None:
+    def _move(self, peer: ReceivePeer, source: Source, now: int) -> None:
         """An authenticated packet came from a new place, or the place is to be told again."""
         peer.source = source
         peer.heard_at = now
@@ -115,18 +208,18 @@ class Receiver:
         self._tell_egress(moved)
         self._tell(moved)
 
-    def confirm(self, peer: ReceivePeer, session: ReceiveSession, now: int) -> None:
+    def _confirm(self, peer: ReceivePeer, session: ReceiveSession, now: int) -> None:
         """The first authenticated packet on NEXT: the responder's handshake is complete."""
         self._forget(peer.slots.confirm())
         self._tell_egress(m.Activate(session.number, peer.number))
         self._tell(m.SessionConfirmed(session.number, peer.number, now))
 
-    def last_minute(self, peer: ReceivePeer, current: ReceiveSession) -> None:
+    def _last_minute(self, peer: ReceivePeer, current: ReceiveSession) -> None:
         """The initiator's session is about to end while data comes in; asked once a session."""
         current.last_minute = _NEVER
         self._tell(m.HandshakeWanted(peer.number, "last-minute"))
 
-    def data_received(self, peer: ReceivePeer, now: int) -> None:
+    def _data_received(self, peer: ReceivePeer, now: int) -> None:
         """First data since anything was sent to the peer."""
         if now >= peer.data_told_after:
             peer.data_told_after = now + self._times.first_data_told_again
@@ -153,7 +246,7 @@ class Receiver:
         if not self._seen.add(message.key, now):
             self._refuse(message, Counter.KEY_REPEATED)
             return
-        session = ReceiveSession(message, now, self._times)
+        session = ReceiveSession(message, now, self._times, self._engine)
         self._forget(peer.slots.install(session))
         self.by_index[session.index] = (peer, session)
         self._expiry.add(peer.number, session)

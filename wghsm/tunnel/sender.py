@@ -1,10 +1,13 @@
 """Egress without sockets and clock: peers, sessions, staged packets, and what a packet's way sets off.
 
-    read(packet)    -> lookup -> seal and transmit, or stage and HandshakeWanted, or ICMP unreachable
+    take(TUN read)  -> lookup -> seal into the batch, or stage and HandshakeWanted, or ICMP unreachable
+    flush           -> statistics, DataSent (timers) -> transmit -> HandshakeWanted (REKEY_AFTER_TIME, _MESSAGES)
     Activate        -> staged packets, or a keepalive
-    after a packet  -> statistics, DataSent (timers), HandshakeWanted (REKEY_AFTER_TIME, REKEY_AFTER_MESSAGES)
 
-Called by the egress program. `transmit` sends datagrams to a destination and gives the bytes that left; `tell` sends a
+A batch is what one send takes: datagrams of one session. It is flushed by itself when the next read does not fit into
+it, and by whoever has called `take` when there is nothing more to read; all other methods leave it empty.
+
+Called by the egress program. `transmit` sends a batch to a destination and gives the bytes that left; `tell` sends a
 message to the handshake process; `answer` writes an ICMP error into the TUN. `now` is CLOCK_BOOTTIME in nanoseconds.
 Source: PROTOCOL.md sections 5, 8.4 and 9.
 """
@@ -19,19 +22,23 @@ from wghsm.ipc import messages as m
 from wghsm.noise import RateLimiter
 from wghsm.process.endpoints import Destination, destination_of
 from wghsm.tunnel.allowed_ips import AllowedIPs
+from wghsm.tunnel.engine import PURE
 from wghsm.tunnel.packets import destination
-from wghsm.tunnel.seal import seal_read
+from wghsm.tunnel.seal import MALFORMED
+from wghsm.tunnel.segment import cut
 from wghsm.tunnel.slots import Expiry, SeenKeys, SendSession, SendSlots
 from wghsm.tunnel.snapshot import snapshot_parts
 from wghsm.tunnel.staging import Staging
 from wghsm.tunnel.times import PROTOCOL_TIMES, Times
 from wghsm.tunnel.unreachable import unreachable
+from wghsm.tunnel.virtio import PLAIN, SIZE, VnetHeader
 from wghsm.wipe import wipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from wghsm.ipc import StatsFile
+    from wghsm.tunnel.engine import Engine, Outgoing
 
 __all__ = ["REMEMBERED_ACTIVATIONS", "SendPeer", "Sender"]
 
@@ -70,11 +77,12 @@ class Sender:
     def __init__(
         self,
         stats: StatsFile,
-        transmit: Callable[[SendPeer, Destination, list[bytes]], int],
+        transmit: Callable[[SendPeer, Destination, Outgoing], int],
         tell: Callable[[m.Message], object],
         times: Times = PROTOCOL_TIMES,
         staging: Staging | None = None,
         answer: Callable[[bytes], object] = lambda _packet: None,
+        engine: Engine = PURE,
     ) -> None:
         self.routes = AllowedIPs()
         self.mtu = 0
@@ -85,6 +93,11 @@ class Sender:
         self._answer = answer
         self._answers = RateLimiter()
         self._times = times
+        self._engine = engine
+        self._batch = engine.outgoing(self._flush_batch)
+        self._batch_of: tuple[SendPeer, SendSession] | None = None
+        self._batch_now = 0
+        self._batch_data = False
         self._peers: dict[int, SendPeer] = {}
         self._staging = Staging() if staging is None else staging
         self._seen = SeenKeys(self._times.zero_key_material)
@@ -116,40 +129,84 @@ class Sender:
     # Packets.
 
     def read(self, packet: bytes, now: int) -> None:
-        """One TUN read: seal and send it, or stage it."""
-        address = destination(packet)
+        """One whole packet: seal and send it, or stage it."""
+        self.take(PLAIN + packet, now)
+        self.flush()
+
+    def take(self, read: bytes, now: int) -> None:
+        """One TUN read, virtio_net_hdr and packet: seal its packets into the batch, or stage them."""
+        address = destination(read, SIZE)
         if address is None:
             self._stats.count(Counter.INNER_MALFORMED)
             return
         number = self.routes.lookup(address)
         peer = None if number is None else self._peers.get(number)
         if peer is None:
-            self._refuse(packet, Counter.NO_PEER, now)
+            self._refuse(read, Counter.NO_PEER, now)
             return
         if peer.destination is None:
-            self._refuse(packet, Counter.NO_ENDPOINT, now)
+            self._refuse(read, Counter.NO_ENDPOINT, now)
             return
         session = peer.slots.current
         if session is not None and peer.number not in self._staging and session.usable(now):
-            self._send(peer, session, packet, now)
+            left = self._seal(peer, session, read, now)
+            if not left:
+                return
+            packets = self._cut(read)[-left:]
         else:
+            packets = self._cut(read)
+        for packet in packets:
             self._stage(peer, packet)
-            self._flush(peer, now)
+        self._send_staged(peer, now)
 
-    def _refuse(self, packet: bytes, reason: Counter, now: int) -> None:
-        """Nobody can take this packet: count it and, as often as the rate limit lets, tell its sender."""
-        self._stats.count(reason)
-        told = unreachable(packet)
+    def flush(self) -> None:
+        """Send what `take` has sealed."""
+        if self._batch.count:
+            self._flush_batch()
+
+    def _cut(self, read: bytes) -> list[bytes]:
+        """The packets of a read; none, and counted, if it is malformed."""
+        packets = cut(VnetHeader.decode(read), read[SIZE:])
+        if packets is None:
+            self._stats.count(Counter.INNER_MALFORMED)
+            return []
+        return packets
+
+    def _refuse(self, read: bytes, reason: Counter, now: int) -> None:
+        """Nobody can take this read: count its packets and, as often as the rate limit lets, tell their sender."""
+        packets = self._cut(read)
+        if not packets:
+            return
+        self._stats.count(reason, len(packets))
+        told = unreachable(packets[0])
         if told is not None and self._answers.allow(destination(told) or b"", now):
             self._answer(told)
 
-    def _send(self, peer: SendPeer, session: SendSession, packet: bytes, now: int) -> None:
-        datagrams = seal_read(session, packet, self.mtu)
+    def _seal(self, peer: SendPeer, session: SendSession, read: bytes, now: int) -> int:
+        """Seal a read, nothing for a keepalive; gives how many of its last packets the session cannot take any more."""
+        if self._batch_of is None or self._batch_of[1] is not session:
+            self.flush()
+            self._batch_of = (peer, session)
+        self._batch_now = now
+        self._batch_data = self._batch_data or bool(read)
+        left = session.sealer.seal(read, self.mtu, self._batch)
+        if left == MALFORMED:
+            self._stats.count(Counter.INNER_MALFORMED)
+            return 0
+        return left
+
+    def _flush_batch(self) -> None:
+        batch, of = self._batch, self._batch_of
+        if of is None:
+            return
+        peer, session = of
+        now = self._batch_now
         words = self._words
         row = peer.row
         # The events come before the send, and also when it fails: a peer that cannot be reached is to be noticed.
         words[row + _LAST_SENT] = now
-        if packet:
+        if self._batch_data:
+            self._batch_data = False
             words[row + _LAST_DATA_SENT] = now
             first = words[row + _FIRST_DATA_UNANSWERED]
             if first <= words[row + _LAST_RECEIVED] or first <= words[row + _LAST_HANDSHAKE_RECEIVED]:
@@ -158,15 +215,16 @@ class Sender:
                     peer.told_after = now + self._times.first_data_told_again
                     self._tell(m.DataSent(peer.number, now))
         if peer.destination is None:
-            self._stats.count(Counter.NO_ENDPOINT)
+            self._stats.count(Counter.NO_ENDPOINT, batch.count)
         else:
-            sent = self._transmit(peer, peer.destination, datagrams)
+            sent = self._transmit(peer, peer.destination, batch)
             if sent:
                 words[row + _TX_BYTES] += sent
-                words[row + _TX_PACKETS] += len(datagrams)
+                words[row + _TX_PACKETS] += batch.count
+        batch.clear()
         if now >= session.rekey_at:
             self._want(peer, "rekey-after-time", now)
-        elif session.counter > self._times.rekey_after_messages:
+        elif session.sealer.counter > self._times.rekey_after_messages:
             self._want(peer, "rekey-after-messages", now)
 
     def _stage(self, peer: SendPeer, packet: bytes) -> None:
@@ -174,16 +232,17 @@ class Sender:
         if dropped:
             self._stats.count(Counter.STAGED_OVERFLOW, dropped)
 
-    def _flush(self, peer: SendPeer, now: int) -> None:
+    def _send_staged(self, peer: SendPeer, now: int) -> None:
         """Send what is staged as long as the session lasts; ask for a session if something is left."""
         while peer.number in self._staging:
             session = peer.slots.current
             if session is None or not session.usable(now):
                 self._want(peer, "no-session", now)
-                return
+                break
             packet = self._staging.take(peer.number)
             if packet is not None:
-                self._send(peer, session, packet, now)
+                self._seal(peer, session, PLAIN + packet if packet else packet, now)
+        self.flush()
 
     def _want(self, peer: SendPeer, reason: _Reason, now: int) -> None:
         if now >= peer.wanted_after:
@@ -208,7 +267,7 @@ class Sender:
             wipe(message.key)
             self._stats.count(Counter.KEY_REPEATED)
             return
-        session = SendSession(message, now, self._times)
+        session = SendSession(message, now, self._times, self._engine)
         peer.slots.install(session)
         self._expiry.add(peer.number, session)
         early = self._activations.pop(session.number, None)
@@ -231,7 +290,7 @@ class Sender:
         if message.confirm:
             self.keepalive(message.peer, now)
         else:
-            self._flush(peer, now)
+            self._send_staged(peer, now)
 
     def move_endpoint(self, message: m.EndpointMoved, now: int) -> None:
         """A peer was seen elsewhere, or configured so; the newest news wins."""
@@ -254,7 +313,7 @@ class Sender:
             return
         if number not in self._staging:
             self._stage(peer, b"")
-        self._flush(peer, now)
+        self._send_staged(peer, now)
 
     def purge_staged(self, number: int) -> None:
         """Drop the peer's staged packets."""
@@ -302,7 +361,7 @@ class Sender:
         for number in list(self._staging.peers):
             peer = self._peers[number]
             peer.wanted_after = 0
-            self._flush(peer, now)
+            self._send_staged(peer, now)
 
     # Time.
 

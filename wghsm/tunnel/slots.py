@@ -3,7 +3,7 @@
     ingress   InstallReceive -> ReceiveSession -> ReceiveSlots   previous, current, next
     egress    InstallSend    -> SendSession    -> SendSlots      current, and those that wait for Activate
 
-A session takes its key into a cipher object and wipes the message's copy; the library wipes its own when the
+A session takes its key into the engine's object and wipes the message's copy; libcrypto wipes its own when the
 object goes. A key that was here once is refused by SeenKeys: no counter and no replay window ever starts again.
 Pure: time is an argument, CLOCK_BOOTTIME in nanoseconds.
 Source: PROTOCOL.md section 5; SEAMS.md "Installing a session".
@@ -15,15 +15,14 @@ import hashlib
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeVar
 
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
-from wghsm.noise import ReplayWindow
+from wghsm.tunnel.engine import PURE
 from wghsm.wipe import wipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wghsm.ipc import messages as m
+    from wghsm.tunnel.engine import Engine
     from wghsm.tunnel.times import Times
 
 __all__ = ["Expiry", "ReceiveSession", "ReceiveSlots", "SeenKeys", "SendSession", "SendSlots", "Slot"]
@@ -37,11 +36,11 @@ Slot = Literal["previous", "current", "next", "pending"]
 
 
 class SendSession:
-    """A session's send side: its key and the one counter of that key."""
+    """A session's send side: its key and the one counter of that key, both in `sealer`."""
 
-    __slots__ = ("cipher", "counter", "created", "expires", "initiator", "limit", "number", "rekey_at", "remote_index")
+    __slots__ = ("created", "expires", "initiator", "limit", "number", "rekey_at", "remote_index", "sealer")
 
-    def __init__(self, message: m.InstallSend, now: int, times: Times) -> None:
+    def __init__(self, message: m.InstallSend, now: int, times: Times, engine: Engine = PURE) -> None:
         """Take the key out of `message`, which holds zeros afterwards. A birthday in the future counts as now."""
         self.number = message.session
         self.remote_index = message.remote_index
@@ -49,9 +48,8 @@ class SendSession:
         self.created = min(message.created, now)
         self.expires = self.created + times.reject_after_time
         self.rekey_at = self.created + times.rekey_after_time if message.initiator else _NEVER
-        self.counter = 0
         self.limit = times.reject_after_messages
-        self.cipher = ChaCha20Poly1305(message.key)
+        self.sealer = engine.sealer(message.key, message.remote_index, self.limit)
         wipe(message.key)
 
     def __repr__(self) -> str:
@@ -59,12 +57,11 @@ class SendSession:
 
     def usable(self, now: int) -> bool:
         """Whether it may seal one more packet: younger than REJECT_AFTER_TIME, below REJECT_AFTER_MESSAGES."""
-        return now < self.expires and self.counter < self.limit
+        return now < self.expires and self.sealer.counter < self.limit
 
     def close(self) -> None:
         """Drop the key. Nothing can be sealed afterwards."""
-        if hasattr(self, "cipher"):
-            del self.cipher
+        self.sealer.close()
 
 
 class SendSlots:
@@ -127,22 +124,11 @@ class SendSlots:
 
 
 class ReceiveSession:
-    """A session's receive side: its key and the one replay window of that key."""
+    """A session's receive side: its key and the one replay window of that key, both in `opener`."""
 
-    __slots__ = (
-        "cipher",
-        "created",
-        "expires",
-        "identity",
-        "index",
-        "initiator",
-        "last_minute",
-        "limit",
-        "number",
-        "window",
-    )
+    __slots__ = ("created", "expires", "identity", "index", "initiator", "last_minute", "number", "opener")
 
-    def __init__(self, message: m.InstallReceive, now: int, times: Times) -> None:
+    def __init__(self, message: m.InstallReceive, now: int, times: Times, engine: Engine = PURE) -> None:
         """Take the key out of `message`, which holds zeros afterwards. A birthday in the future counts as now.
 
         `last_minute`: from when on receiving asks for a new handshake, once.
@@ -154,9 +140,7 @@ class ReceiveSession:
         self.created = min(message.created, now)
         self.expires = self.created + times.reject_after_time
         self.last_minute = self.created + times.rekey_after_time_recv if message.initiator else _NEVER
-        self.limit = times.reject_after_messages
-        self.window = ReplayWindow()
-        self.cipher = ChaCha20Poly1305(message.key)
+        self.opener = engine.opener(message.key, message.local_index, times.reject_after_messages)
         wipe(message.key)
 
     def __repr__(self) -> str:
@@ -164,9 +148,7 @@ class ReceiveSession:
 
     def close(self) -> None:
         """Drop the key and the window, a kilobyte that must not wait for `Expiry`. Nothing can be opened afterwards."""
-        if hasattr(self, "cipher"):
-            del self.cipher
-            del self.window
+        self.opener.close()
 
 
 class ReceiveSlots:

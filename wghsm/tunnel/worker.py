@@ -20,6 +20,7 @@ from wghsm.ipc import ProtocolError, StatsFile
 from wghsm.ipc import messages as m
 from wghsm.process import ChildFault, boottime
 from wghsm.tunnel.allowed_ips import RouteChanges
+from wghsm.tunnel.virtio import SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["BURST", "LARGEST", "Worker", "take_stats", "tun_gone"]
 
 BURST = 64
-"""Packets taken from one descriptor before the channels have their turn."""
+"""Reads from one descriptor before the channels have their turn."""
 
-LARGEST = 65536
-"""Bytes of one read: more than any IP packet or UDP payload has."""
+LARGEST = 65536 + SIZE
+"""Bytes of one read: more than any IP packet with its virtio_net_hdr, or UDP payload, has."""
 
 
 class _Core(Protocol):
@@ -51,6 +52,8 @@ class Worker:
         """Register the supervisor's messages with `child`."""
         self.child = child
         self.tun: io.FileIO | None = None
+        self.vnet = False
+        self.uso = False
         self.mtu = 0
         self.sockets: dict[str, socket.socket] = {}
         self.up = False
@@ -112,6 +115,7 @@ class Worker:
             self.tun.close()
         os.set_blocking(fds[0], False)
         self.tun = io.FileIO(fds[0], "r+b")
+        self.vnet, self.uso = message.vnet, message.vnet and message.uso
         self._set_mtu(message.mtu)
         self._watch_if_up()
 

@@ -12,17 +12,22 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from wghsm.ipc import Role, StatsFile, create_stats
 from wghsm.ipc import messages as m
 from wghsm.process.endpoints import Destination, Source
-from wghsm.tunnel.open import open_read
+from wghsm.tunnel.engine import COMPILED, PURE, Engine, Outgoing
 from wghsm.tunnel.receiver import Receiver
 from wghsm.tunnel.sender import Sender, SendPeer
 from wghsm.tunnel.staging import Staging
 from wghsm.tunnel.times import PROTOCOL_TIMES, Times
+from wghsm.tunnel.virtio import PLAIN, SIZE
 
 SECOND = 1_000_000_000
 START = 1_000_000 * SECOND
 PEER = 3
 MTU = 1420
 PLACE: Source = (("192.0.2.7", 51820), b"")
+
+assert COMPILED is not None, "the compiled batch functions are missing: python -m pip install -e ."
+ENGINES = {engine.name: engine for engine in (PURE, COMPILED)}
+"""Both implementations; the fixture `engine` runs every test of this folder with each."""
 
 _VECTORS = Path(__file__).parents[2] / "vectors"
 
@@ -78,15 +83,25 @@ def install_receive(
     return m.InstallReceive(session, peer, 1000 + session if index is None else index, initiator, created, key(session))
 
 
+class Chosen:
+    """The engine of the test that runs."""
+
+    engine: Engine = PURE
+
+
 class Egress:
-    """A Sender that knows PEER at 192.0.2.7 with 10.0.0.0/8 and fd00::/8; `sent` and `told` keep what it did."""
+    """A Sender that knows PEER at 192.0.2.7 with 10.0.0.0/8 and fd00::/8; `sent` and `told` keep what it did.
+
+    `batches`: datagrams, segment size and outer ECN of each send.
+    """
 
     def __init__(self, times: Times = PROTOCOL_TIMES, staging: Staging | None = None) -> None:
         self.stats = make_stats(Role.EGRESS)
         self.sent: list[bytes] = []
+        self.batches: list[tuple[int, int, int]] = []
         self.told: list[m.Message] = []
         self.works = True
-        self.sender = Sender(self.stats, self._transmit, self.told.append, times, staging)
+        self.sender = Sender(self.stats, self._transmit, self.told.append, times, staging, engine=Chosen.engine)
         self.sender.mtu = MTU
         self.sender.change_peers([PEER], [])
         self.sender.routes.insert(packed("10.0.0.0"), 8, PEER)
@@ -96,11 +111,13 @@ class Egress:
     def move(self, at: int, host: str = "192.0.2.7", peer: int = PEER) -> None:
         self.sender.move_endpoint(m.EndpointMoved(peer, m.Endpoint(host, 51820), at), at)
 
-    def _transmit(self, _peer: SendPeer, _destination: Destination, datagrams: list[bytes]) -> int:
+    def _transmit(self, _peer: SendPeer, _destination: Destination, batch: Outgoing) -> int:
         if not self.works:
             return 0
-        self.sent += datagrams
-        return sum(map(len, datagrams))
+        self.batches.append((batch.count, batch.segment, batch.ecn))
+        self.sent += batch.datagrams()
+        assert b"".join(batch.buffers) == b"".join(batch.datagrams())
+        return batch.size
 
     def start(self, session: int, now: int = START, *, initiator: bool = True) -> None:
         self.sender.install(install_send(session, initiator=initiator, created=now), now)
@@ -125,7 +142,8 @@ class Ingress:
         self.told_egress: list[m.Message] = []
         self.handed: list[m.Datagram] = []
         self.room = True
-        self.receiver = Receiver(self.stats, self.told.append, self.told_egress.append, self._hand_over, times)
+        tell, tell_egress = self.told.append, self.told_egress.append
+        self.receiver = Receiver(self.stats, tell, tell_egress, self._hand_over, times, Chosen.engine)
         self.receiver.change_peers([PEER], [])
         self.receiver.routes.insert(packed("10.0.0.0"), 8, PEER)
         self.receiver.routes.insert(packed("fd00::"), 8, PEER)
@@ -140,7 +158,16 @@ class Ingress:
         self.receiver.install(message, now)
 
     def open(self, data: bytes, now: int = START, source: Source = PLACE) -> list[bytes]:
-        return open_read(self.receiver, data, source, now)
+        """One datagram; what is delivered, which is not merged."""
+        writes = self.read(data, len(data), now, source)
+        assert all(write.startswith(PLAIN) for write in writes)
+        return [write[SIZE:] for write in writes]
+
+    def read(self, data: bytes, segment: int, now: int = START, source: Source = PLACE, ecn: int = 0) -> list[bytes]:
+        """One read of many datagrams; the TUN writes."""
+        writes: list[bytes] = []
+        self.receiver.read(data, segment, source, ecn, now, lambda write: writes.append(bytes(write)))
+        return writes
 
     def take_told(self) -> list[m.Message]:
         told = list(self.told)

@@ -21,6 +21,8 @@ from wghsm.ipc import messages as m
 from wghsm.process.endpoints import Source
 from wghsm.tunnel import Times
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 _PACKET = ip_packet("10.0.0.2", "10.0.0.1")
 _PACKET_V6 = ip_packet("fd00::2", "fd00::1")
 _ELSEWHERE: Source = (("198.51.100.3", 1234), b"")

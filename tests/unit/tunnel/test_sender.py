@@ -23,6 +23,8 @@ from wghsm.tunnel import Times
 from wghsm.tunnel.sender import REMEMBERED_ACTIVATIONS, Sender
 from wghsm.tunnel.staging import Staging
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 _PACKET = ip_packet("10.0.0.1", "10.0.0.2")
 _WANTED = m.HandshakeWanted(PEER, "no-session")
 

@@ -8,6 +8,8 @@ from tests.unit.tunnel.support import MTU, PEER, START, Egress, Ingress, counter
 from wghsm.ipc import Counter, Role
 from wghsm.ipc import messages as m
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 _TRANSCRIPTS = vectors("wireguard_handshake.json")["transcripts"]
 _DATA = bytes.fromhex(_TRANSCRIPTS[0]["transport_1_data_plain"])
 
