@@ -92,12 +92,13 @@ static CK_RV close_session(CK_SESSION_HANDLE session) {
     return rv;
 }
 
-/* PINPAD=PIN is what somebody types there; without it nobody comes. */
+/* PINPAD=PIN is what somebody types there; without it nobody comes. PINPAD-WAIT=1: nobody has come yet. */
 static CK_RV login(CK_SESSION_HANDLE session, CK_USER_TYPE user, CK_UTF8CHAR_PTR pin, CK_ULONG length) {
     char typed[64];
     CK_RV rv = before("C_Login");
     if (rv != CKR_OK) return rv;
     if (pin) return real->C_Login(session, user, pin, length);
+    while (number("pinpad-wait")) usleep(20000);
     if (!setting("pinpad", typed, sizeof typed)) return CKR_FUNCTION_CANCELED;
     return real->C_Login(session, user, (CK_UTF8CHAR_PTR)typed, strlen(typed));
 }

@@ -51,7 +51,11 @@ class OddToken:
         lines = [f"module={self.behind}"]
         for name, value in settings.items():
             lines.append(f"{name if name.startswith('C_') else name.replace('_', '-')}={value}")
-        self.module.with_name(self.module.name + ".conf").write_text("\n".join(lines) + "\n")
+        settings_file = self.module.with_name(self.module.name + ".conf")
+        unfinished = settings_file.with_suffix(".new")
+        unfinished.write_text("\n".join(lines) + "\n")
+        # At once: the module may be reading.
+        unfinished.rename(settings_file)
 
 
 @contextlib.contextmanager

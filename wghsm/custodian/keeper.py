@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from .vault import TokenVault
     from .workers import Workers
 
-__all__ = ["Keeper"]
+__all__ = ["AT_PINPAD", "Keeper"]
 
 _log = logging.getLogger(__name__)
+
+AT_PINPAD = "waiting for its PIN to be typed at the token's pinpad: an operator must be there"
 
 
 class Keeper:
@@ -62,6 +64,8 @@ class Keeper:
         self._note = note
         self._health = Health(times)
         self._lost_aside = False
+        self._told_pinpad = False
+        self._at_pinpad_until = 0
         self.state: Literal["ready", "away"] = "ready"
         self.since_unix = time.time_ns()
         self.detail = note
@@ -186,10 +190,16 @@ class Keeper:
 
     def _watch(self) -> None:
         self._loop.call_later(self._times.watch, self._watch)
+        if self._vault.at_pinpad:
+            self._tell_pinpad()
+            return
+        self._told_pinpad = False
+        # A person at the pinpad has all the time, and so had what waited for the login.
+        counted = boottime() - self._at_pinpad_until
         limit = self._times.stuck if self.available else self._times.stuck_repair
-        if self._workers.longest_running() > limit:
+        if min(self._workers.longest_running(), counted) > limit:
             raise _stuck("a handshake's call", limit)
-        if self._workers.running_aside() <= self._times.stuck_repair:
+        if min(self._workers.running_aside(), counted) <= self._times.stuck_repair:
             self._lost_aside = False
         elif self._health.state is not HealthState.READY:
             raise _stuck("its check or repair", self._times.stuck_repair)
@@ -197,6 +207,15 @@ class Keeper:
             # The token in use is well: another one is not worth its sessions.
             self._lost_aside = True
             _log.error("a look at another token does not return; there are no more until the custodian starts again")
+
+    def _tell_pinpad(self) -> None:
+        """Who looks at status or log learns that a person is needed."""
+        self._at_pinpad_until = boottime()
+        if not self._told_pinpad:
+            self._told_pinpad = True
+            self._set("away", AT_PINPAD)
+            _log.warning("the token is away: %s", AT_PINPAD)
+            self._changed()
 
 
 def _stuck(what: str, limit: int) -> ChildFault:

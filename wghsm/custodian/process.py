@@ -22,6 +22,7 @@ from wghsm.pkcs11_backend import PinSource, TokenError, TokenUri, open_pin
 from wghsm.process import ChildFault
 
 from .health import TokenTimes
+from .keeper import AT_PINPAD
 from .latch import LatchFault, PinLatch
 from .rules import Times
 from .service import Service
@@ -93,7 +94,6 @@ def _tell_who_types(child: Child, source: PinSource) -> str:
     if not source.pinpad:
         # The prompt itself asks for it, at a terminal that shows the log as well.
         return "after a restart an operator must type its PIN at the terminal (pin-source=prompt)"
-    text = "waiting for its PIN to be typed at the token's pinpad: an operator must be there"
-    _log.warning("the token is away: %s", text)
-    child.report(m.TokenStatus("away", time.time_ns(), text))
+    _log.warning("the token is away: %s", AT_PINPAD)
+    child.report(m.TokenStatus("away", time.time_ns(), AT_PINPAD))
     return "after a restart an operator must type its PIN at the token's pinpad"

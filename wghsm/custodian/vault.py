@@ -93,6 +93,8 @@ class TokenVault:
         self._candidates = list(candidates)
         self._opened: OpenToken | None = None
         self._expected = Expected()
+        self.at_pinpad = False
+        """Whether a login is waiting for a person at the token's pinpad."""
         self._lock = threading.Lock()
         self._uses = {Counter.DERIVE: 0, Counter.PSK_USE: 0}
 
@@ -254,7 +256,13 @@ class TokenVault:
             )
         candidate.tried = True
         try:
-            pool = TokenPool.open(candidate.uri, candidate.pin, settings.sessions, read_write=settings.runtime_psks)
+            pool = TokenPool.open(
+                candidate.uri,
+                candidate.pin,
+                settings.sessions,
+                read_write=settings.runtime_psks,
+                asking=self._operator_is_asked,
+            )
         except PinRefused as error:
             _latch(candidate, error)
             raise
@@ -305,6 +313,9 @@ class TokenVault:
                 raise
         # It was exchanged for another one meanwhile.
         return work(self._now())
+
+    def _operator_is_asked(self, now: bool) -> None:
+        self.at_pinpad = now
 
     def _count(self, use: Counter) -> None:
         with self._lock:

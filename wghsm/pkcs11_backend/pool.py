@@ -17,7 +17,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -100,6 +100,7 @@ class TokenPool:
         self._pin = bytearray(pin or b"")
         self._pinpad = pin is None
         self._at_final_try = False
+        self._asking: Callable[[bool], None] | None = None
         self._workers = [WorkerSession() for _ in range(sessions)]
         self._idle: queue.LifoQueue[WorkerSession] = queue.LifoQueue()
         self._control: Calls | None = None
@@ -124,12 +125,15 @@ class TokenPool:
         module_arguments: str | None = None,
         *,
         at_final_try: bool = False,
+        asking: Callable[[bool], None] | None = None,
     ) -> "TokenPool":
         """Load the module, find the token, log in once and open `sessions` worker sessions.
 
         `pin` is copied (recovery needs it) and stays the caller's to wipe; with None the token asks for it at its
-        pinpad. The last try before the token locks is spent only with `at_final_try`. Raises UriError, ModuleMissing,
-        TokenNotFound, AmbiguousToken, PinRefused, PinLocked, PinUnavailable, TokenFault; nothing stays open then.
+        pinpad, now and at each recovery, and `asking` is called with True before that and with False after, on the
+        thread that logs in. The last try before the token locks is spent only with `at_final_try`. Raises UriError,
+        ModuleMissing, TokenNotFound, AmbiguousToken, PinRefused, PinLocked, PinUnavailable, TokenFault; nothing stays
+        open then.
         """
         if isinstance(uri, str):
             uri = TokenUri.parse(uri)
@@ -137,6 +141,7 @@ class TokenPool:
         module.acquire()
         pool = cls(module, uri, pin, sessions, read_write=read_write)
         pool._at_final_try = at_final_try
+        pool._asking = asking
         try:
             pool._start()
             pool._at_final_try = False
@@ -360,12 +365,24 @@ class TokenPool:
         functions = self._module.functions
         session = open_session(functions, token, read_write=self.read_write, which="the session that logs in")
         self._control = Calls(functions, session)
-        pin = None if self._pinpad else self._pin
-        log_in(functions, token, session, pin, at_final_try=self._at_final_try)
+        with self._operator_asked():
+            log_in(functions, token, session, None if self._pinpad else self._pin, at_final_try=self._at_final_try)
         self._logged_in = True
         for place, worker in enumerate(self._workers, 1):
             which = f"worker session {place} of {len(self._workers)}"
             worker._calls = Calls(functions, open_session(functions, token, read_write=self.read_write, which=which))
+
+    @contextmanager
+    def _operator_asked(self) -> Iterator[None]:
+        """While a person is at the pinpad."""
+        if self._asking is None or not self._pinpad:
+            yield
+            return
+        self._asking(True)
+        try:
+            yield
+        finally:
+            self._asking(False)
 
     def _renew(self) -> None:
         for label in self._keys:
