@@ -3,7 +3,8 @@
     Links       sets them, through pyroute2; routes, which may be many, by `_routes`
     LinkWatch   a plain netlink socket for the loop: something about links has changed, look again
 
-Called by `_run`, `_supervisor`, `_applying` and `_relink`.
+An interface that was moved to another network namespace is only looked at there: its addresses and routes are the
+business of who moved it. Called by `_run`, `_supervisor`, `_applying` and `_relink`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyroute2 import IPRoute
@@ -43,6 +45,9 @@ for _name in ("pyroute2", "asyncio"):
 _RTMGRP_LINK = 1
 _ADDR_GEN_MODE_NONE = 1
 _IFF_UP = 1
+_NO_NUMBER = 2**31
+_SOL_NETLINK = 270
+_NETLINK_LISTEN_ALL_NSID = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,32 @@ class Links:
         self._table = table
         self._netlink: Any = IPRoute()
         self._index = int(self._netlink.link_lookup(ifname=name)[0])
+        self._home = Path("/proc/self/ns/net").stat()
+        self._elsewhere: int | None = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the interface was in another network namespace when it was last looked for."""
+        return self._elsewhere is not None
+
+    def look_for(self, name: str, namespace: int) -> None:
+        """The interface is now called `name`, in the network namespace of that descriptor. OSError if it is not."""
+        there = None if os.path.samestat(os.fstat(namespace), self._home) else self._number_of(namespace)
+        where = {} if there is None else {"IFLA_IF_NETNSID": there}
+        try:
+            found = self._netlink.link("get", ifname=name, **where)
+        except NetlinkError as error:
+            raise OSError(error.code, _text(error)) from None
+        self._elsewhere, self._index = there, int(found[0]["index"])
+
+    def _number_of(self, namespace: int) -> int:
+        """The number by which netlink here knows another namespace, given if it has none."""
+        for _ in range(2):
+            number = int(self._netlink.get_netnsid(fd=namespace)["nsid"])
+            if 0 <= number < _NO_NUMBER:
+                return number
+            self._netlink.set_netnsid(fd=namespace)
+        raise OSError(errno.ENOENT, "the network namespace has no number")
 
     def configure(self, mtu: int) -> None:
         """Set MTU and addresses, and the link up. GatewayFault, naming what was refused."""
@@ -70,6 +101,10 @@ class Links:
         with contextlib.suppress(NetlinkError):
             mode = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE]]}]]}
             self._netlink.link("set", index=self._index, IFLA_AF_SPEC=mode)
+        # The kernel keeps IPv4 addresses while a link is down, and drops IPv6 ones unless it is told. Read-only in
+        # some containers.
+        with contextlib.suppress(OSError):
+            Path("/proc/sys/net/ipv6/conf", self._name, "keep_addr_on_down").write_text("1")
         for address in self._addresses:
             self.add_address(address)
         self._ask("the link up", "link", "set", index=self._index, state="up")
@@ -88,6 +123,8 @@ class Links:
 
     def has_address(self, address: IPv4Interface | IPv6Interface) -> bool:
         """Whether the address is there, with its prefix length."""
+        if self.is_elsewhere:
+            return False
         found = self._netlink.get_addr(index=self._index)
         here = {(each.get_attr("IFA_ADDRESS"), each["prefixlen"]) for each in found}
         here |= {(each.get_attr("IFA_LOCAL"), each["prefixlen"]) for each in found}
@@ -123,6 +160,10 @@ class Links:
         for (prefix, _), number in self._change(Verb.ADD, kernel_routes(added, addresses, table)):
             _log.warning("route add %s: %s", prefix, os.strerror(number))
 
+    def restore_routes(self, prefixes: Iterable[Prefix]) -> None:
+        """Set the routes of these allowed IPs again, which the kernel drops with the link."""
+        self.keep_routes(kernel_routes(prefixes, self._addresses, self._table))
+
     def keep_routes(self, routes: Iterable[KernelRoute]) -> None:
         """Add those of the routes that the kernel has dropped; what it refuses is logged."""
         for (prefix, _), number in self._change(Verb.ADD, routes):
@@ -136,9 +177,10 @@ class Links:
                 _log.warning("route del %s: %s", prefix, os.strerror(number))
 
     def status(self) -> LinkStatus | None:
-        """The link as it is now; None if the interface is not in this network namespace."""
+        """The link as it is now; None if it is not where it was last looked for."""
+        where = {} if self._elsewhere is None else {"IFLA_IF_NETNSID": self._elsewhere}
         try:
-            found = self._netlink.get_links(self._index)
+            found = self._netlink.link("get", index=self._index, **where)
         except (NetlinkError, OSError):
             return None
         if not found:
@@ -146,7 +188,12 @@ class Links:
         return LinkStatus(bool(found[0]["flags"] & _IFF_UP), int(found[0].get_attr("IFLA_MTU")))
 
     def delete(self) -> None:
-        """Remove the interface, if it is still there, and its routes with it."""
+        """Remove the interface, if it is still there, and its routes with it.
+
+        One that is elsewhere goes with its last descriptor.
+        """
+        if self.is_elsewhere:
+            return
         with contextlib.suppress(NetlinkError, OSError):
             self._netlink.link("del", index=self._index)
 
@@ -158,13 +205,16 @@ class Links:
         return {"index": self._index, "address": str(address.ip), "prefixlen": address.network.prefixlen}
 
     def _change(self, verb: Verb, routes: Iterable[KernelRoute]) -> list[tuple[KernelRoute, int]]:
-        wanted = list(routes)
+        wanted = [] if self.is_elsewhere else list(routes)
         try:
             return change(verb, wanted, self._index)
         except OSError as error:
             return [(route, error.errno or errno.EIO) for route in wanted]
 
     def _ask(self, what: str, command: str, verb: str, **details: object) -> None:
+        if self.is_elsewhere:
+            text = f"the interface {self._name} is in another network namespace and cannot be given {what} from here"
+            raise GatewayFault(ExitCode.SYSTEM, text)
         try:
             getattr(self._netlink, command)(verb, **details)
         except (NetlinkError, OSError) as error:
@@ -173,11 +223,13 @@ class Links:
 
 
 class LinkWatch:
-    """Readable when any link of the network namespace has changed; call `drain`, then look at Links.status."""
+    """Readable when any link of a known network namespace has changed; call `drain`, then look at Links.status."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.setblocking(False)
+        # Also of the namespaces that have a number here: the interface may be moved to one.
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
         self._socket.bind((0, _RTMGRP_LINK))
 
     def fileno(self) -> int:

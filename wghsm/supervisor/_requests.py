@@ -19,6 +19,7 @@ from wghsm.ipc import PeerField, Role, identity_number
 from wghsm.ipc import messages as m
 
 from ._applying import Work
+from ._hearing import set_hearing
 from ._sockets import UdpPair
 from .model import Refusal, applied, difference
 
@@ -177,6 +178,7 @@ class Requests:
             state.udp.mark(fwmark)
             return True
         fresh = UdpPair(port, fwmark)
+        set_hearing(fresh.descriptors, state.link.up)
         state.udp, old = fresh, state.udp
         old.close()
         return True

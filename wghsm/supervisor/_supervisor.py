@@ -4,7 +4,7 @@
     handshake   -> newest endpoints
     custodian   -> identity, token state
     children    -> _children      (started, restarted, ended)
-    link, TUN   -> LinkState, Mtu; deleted: the end
+    link, TUN   -> _link_news     (LinkState, Mtu; deleted: the end)
     SIGTERM, SIGINT -> the end in good order; SIGHUP is ignored
 
 Called by `_run`, which made everything in `State` and takes it down again.
@@ -24,6 +24,7 @@ from wghsm.ipc import messages as m
 from ._applying import Applying
 from ._children import Children, Settings
 from ._endpoints import Resolving, is_address, literal
+from ._link_news import LinkNews, deleted
 from ._requests import Requests
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ _log = logging.getLogger(__name__)
 
 # Control first: wg(8) removes a socket that refuses it, and waits for one that does not answer.
 _ORDER = (Role.CONTROL, Role.CUSTODIAN, Role.EGRESS, Role.INGRESS, Role.HANDSHAKE)
-_TUNNEL = (Role.EGRESS, Role.INGRESS)
 
 
 class Supervisor:
@@ -62,6 +62,7 @@ class Supervisor:
         self._served = served
         self._stopping = False
         self._asks_for_pin = state.tty is not None
+        self._news = LinkNews(state, self.children.send, self.stop)
         families = [int(family) for family in state.udp.families]
         self._applying = Applying(state, self.children, loop, self._settled)
         self._requests = Requests(state, self.children, self._applying, self.stop)
@@ -143,7 +144,7 @@ class Supervisor:
     def ended(self, exit_code: ExitCode, text: str) -> None:
         """A child's end ends the gateway."""
         if not self._state.tun.exists():
-            exit_code, text = self._deleted()
+            exit_code, text = deleted(self._state)
         self.stop(exit_code, text)
 
     def take_signal(self, number: signal.Signals) -> None:
@@ -175,26 +176,8 @@ class Supervisor:
 
     def _link_news(self, watch: LinkWatch) -> None:
         watch.drain()
-        state = self._state
-        if self._stopping:
-            return
-        if not state.tun.exists():
-            self.stop(*self._deleted())
-            return
-        now = state.links.status()
-        if now is None or now == state.link:
-            return
-        before, state.link = state.link, now
-        if now.mtu != before.mtu:
-            for role in _TUNNEL:
-                self.children.send(role, m.Mtu(now.mtu))
-        if now.up != before.up:
-            _log.info("the link is %s", "up" if now.up else "down")
-            for role in (*_TUNNEL, Role.HANDSHAKE):
-                self.children.send(role, m.LinkState(now.up))
-
-    def _deleted(self) -> tuple[ExitCode, str]:
-        return ExitCode.SYSTEM, f"the interface {self._state.gateway.interface.name} was deleted from outside"
+        if not self._stopping:
+            self._news.look()
 
 
 def pairs(*, runtime_psks: bool) -> frozenset[ChannelKind]:

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 _DEVICE = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA
 _TUNGETIFF = 0x800454D2
+_TUNGETDEVNETNS = 0x54E3
 _IFF_TUN = 0x0001
 _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
@@ -96,6 +97,16 @@ class Tun:
         except OSError as error:
             return error.errno != errno.EBADFD
         return True
+
+    def name(self) -> str:
+        """The interface's name, which somebody may have changed, wherever it is. OSError if it is gone."""
+        answer = bytearray(_IFREQ.size)
+        fcntl.ioctl(self.fd, _TUNGETIFF, answer)
+        return bytes(_IFREQ.unpack(answer)[0]).rstrip(b"\0").decode()
+
+    def namespace(self) -> int:
+        """A descriptor of the network namespace that it is in, for the caller to close. OSError without the right."""
+        return fcntl.ioctl(self.fd, _TUNGETDEVNETNS)
 
     def close(self) -> None:
         """Give up the descriptor; the device goes when the workers' are closed too."""
