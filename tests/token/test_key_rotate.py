@@ -300,6 +300,49 @@ def test_a_note_that_fits_nothing_is_not_followed(site: Site) -> None:
     site.run("key", "rotate", "--yes")
 
 
+# Handing out.
+
+
+def test_derived_psks_are_handed_out_with_the_key_they_are_for(site: Site) -> None:
+    def export(*words: str) -> str:
+        return site.run("psk", "export", "alice", *words, "--out", "-").strip()
+
+    assert "previous_key" in site.run("psk", "export", "alice", "--previous-key", "--out", "-", code=2)
+    before = export()
+    old = site.keys()[site.key]
+
+    def distributed() -> bool:
+        return bool(json.loads(site.run("psk", "list", "--peers", "--json"))[0]["distributed"])
+
+    assert distributed()
+    site.run("key", "rotate", "--yes")
+    new = site.keys()[f"{site.key}-2"]
+    assert not distributed()
+    assert export("--previous-key") == before
+    assert not distributed()
+    after = export()
+    assert after != before
+    assert distributed()
+    section = export("--peer-section")
+    assert section == (
+        f"[Peer]\n# {site.key}-2; PSK for epoch 3 of peer 'alice'\nPublicKey = {new}\nPresharedKey = {after}"
+    )
+    assert f"PublicKey = {old}\nPresharedKey = {before}" in export("--previous-key", "--peer-section")
+    said = site.run("psk", "export", "alice", "--out", str(site.file.parent / "alice.out"))
+    assert f"give it to the client, together with the gateway's public key {new}, then" in said
+    report = json.loads(site.run("psk", "export", "alice", "--json", "--out", "-"))
+    assert (report["key"], report["gateway_public_key"], report["preshared_key"]) == (f"{site.key}-2", new, after)
+
+
+def test_wrapped_psks_stay_what_they_are(site: Site) -> None:
+    site.run("key", "rotate", "--yes")
+    new, old = site.keys()[f"{site.key}-2"], site.keys()[site.key]
+    psk = site.psks["carol"][0].decode()
+    for words, key in (([], new), (["--previous-key"], old)):
+        section = site.run("psk", "export", "carol", "--peer-section", *words, "--out", "-")
+        assert section.endswith(f"PublicKey = {key}\nPresharedKey = {psk}\n")
+
+
 # Several tokens.
 
 

@@ -20,7 +20,8 @@ class Request:
     """Where the PSK comes from.
 
     `stored` (a label); or `key` (the gateway's, a label), `peer` (32 bytes), `epoch` (u32) and either `root` (a
-    label) or `wrap_key` (a label) with `sealed` (60 bytes).
+    label) or `wrap_key` (a label) with `sealed` (60 bytes). The PSK goes with the public key of `key`, where that is
+    known. While the key is rotated, what is `sealed` may be so for `other_key`.
     """
 
     stored: str | None = None
@@ -31,6 +32,7 @@ class Request:
     name: str | None = None
     wrap_key: str | None = None
     sealed: bytes = b""
+    other_key: str | None = None
 
     @property
     def kind(self) -> str:
@@ -60,16 +62,42 @@ class Request:
         whom = f" of peer {self.name!r}" if self.name is not None else ""
         return f"object {self.stored!r}{whom}" if self.stored is not None else f"for epoch {self.epoch}{whom}"
 
+    def section(self, gateway_key: str, psk: bytes | bytearray) -> bytearray:
+        """A [Peer] section for the client: the gateway's public key and the PSK, both base64. The caller wipes it."""
+        text = bytearray(f"[Peer]\n# {self.key}; PSK {self.words()}\nPublicKey = {gateway_key}\n".encode())
+        text += b"PresharedKey = "
+        text += psk
+        return text
+
 
 def request_of(
-    target: "Target", *, peer: str | None, stored: str | None, root: str | None, key: str | None, epoch: int | None
+    target: "Target",
+    *,
+    peer: str | None,
+    stored: str | None,
+    root: str | None,
+    key: str | None,
+    epoch: int | None,
+    previous: bool = False,
 ) -> Request:
-    """Turn the options into one request; raises CommandError (BAD_CONFIG) with what to write instead."""
+    """Turn the options into one request; raises CommandError (BAD_CONFIG) with what to write instead.
+
+    `previous` means the gateway file's previous_key in place of its key.
+    """
+    if previous:
+        own = None if target.gateway is None else target.gateway.interface
+        if own is None or own.previous_key is None:
+            raise _bad("--previous-key needs a gateway file with a previous_key, as wghsm key rotate writes it")
+        if key is not None or stored is not None:
+            raise _bad("--previous-key names the gateway's key; leave out --key and --object")
+        key = own.previous_key
     if stored is not None:
         if (peer, root, key, epoch) != (None, None, None, None):
             raise _bad("--object names the PSK alone; leave out PEER, --root, --key and --epoch")
         user = None if target.gateway is None else _user_of(target.gateway, stored)
-        return Request(stored=stored) if user is None else Request(stored=stored, name=user.name, peer=user.public_key)
+        if target.gateway is None or user is None:
+            return Request(stored=stored)
+        return Request(stored=stored, key=target.gateway.interface.key, name=user.name, peer=user.public_key)
     if peer is None:
         raise _bad("name the peer (with -c: its name; else its public key), or a PSK object with --object LABEL")
     if target.gateway is None:
@@ -112,17 +140,17 @@ def peer_of(gateway: "Gateway", wanted: str) -> "Peer":
 def _from_file(gateway: "Gateway", wanted: str, root: str | None, key: str | None, epoch: int | None) -> Request:
     from wghsm.config import PskDerived, PskObject, PskWrapped
 
-    peer = peer_of(gateway, wanted)
+    peer, own = peer_of(gateway, wanted), gateway.interface
     if isinstance(peer.preshared_key, PskObject):
-        if (root, key, epoch) != (None, None, None):
+        if (root, epoch) != (None, None) or key not in (None, own.previous_key):
             raise _bad(
                 f"peer {peer.name!r} has the PSK object {peer.preshared_key.label!r}; leave out --root, --key, --epoch"
             )
-        return Request(stored=peer.preshared_key.label, name=peer.name, peer=peer.public_key)
+        return Request(stored=peer.preshared_key.label, key=key or own.key, name=peer.name, peer=peer.public_key)
     if isinstance(peer.preshared_key, PskWrapped):
         if root is not None:
             raise _bad(f"peer {peer.name!r} has a wrapped PSK; leave out --root")
-        return _wrapped(gateway, peer, peer.preshared_key, key or gateway.interface.key, epoch)
+        return _wrapped(gateway, peer, peer.preshared_key, key or own.key, epoch)
     if not isinstance(peer.preshared_key, PskDerived):
         raise _bad(f"peer {peer.name!r} has no PSK (preshared_key: none); write derived or object:LABEL there")
     label = root or gateway.token.psk_root
@@ -130,7 +158,7 @@ def _from_file(gateway: "Gateway", wanted: str, root: str | None, key: str | Non
         raise _bad("the gateway file has no token.psk_root; name the root with --root LABEL")
     return Request(
         root=label,
-        key=key or gateway.interface.key,
+        key=key or own.key,
         peer=peer.public_key,
         epoch=peer.preshared_key.epoch if epoch is None else epoch,
         name=peer.name,
@@ -154,6 +182,7 @@ def _wrapped(gateway: "Gateway", peer: "Peer", psk: object, key: str, epoch: int
         name=peer.name,
         wrap_key=gateway.token.psk_wrap_key,
         sealed=entries[number],
+        other_key=gateway.interface.key if key == gateway.interface.previous_key else gateway.interface.previous_key,
     )
 
 

@@ -19,6 +19,7 @@ from wghsm.cli._psk_wrap import wrap
 from wghsm.cli._target import Target, identity_of, target_of, token_options
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool
+from wghsm.pkcs11_backend.errors import KeyUnfit
 from wghsm.pkcs11_backend.provision import derive_root as make_root
 from wghsm.pkcs11_backend.provision import destroy_secret, list_secrets, put_psk
 from wghsm.pkcs11_backend.wrapping import find_wrap_key, unwrap_psk
@@ -148,6 +149,10 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
 @click.option("--root", metavar="LABEL", help="With --key and a base64 PEER: derive from this root.")
 @click.option("--key", metavar="LABEL", help="The gateway's key, for --root.")
 @click.option("--epoch", type=click.IntRange(0, 2**32 - 1), help="Epoch of a derived PSK (default: the file's, or 0).")
+@click.option("--previous-key", "previous", is_flag=True, help="With -c: for the file's previous_key, not its key.")
+@click.option(
+    "--peer-section", "section", is_flag=True, help="The PSK with the gateway's public key, as a [Peer] section."
+)
 @click.option("--out", metavar="FILE", help="Write a new file of mode 0600; - means standard output, even a pipe.")
 @click.option("--record", metavar="FILE", help="Where to record this export, in place of the usual file.")
 @token_options
@@ -158,6 +163,8 @@ def export(
     root: str | None,
     key: str | None,
     epoch: int | None,
+    previous: bool,
+    section: bool,
     out: str | None,
     record: str | None,
     token: str | None,
@@ -168,22 +175,25 @@ def export(
 
     With -c, PEER is a peer's name or public key in the file. Each export is recorded first, without the PSK, in
     psk-exports.jsonl: with -c in the gateway's state folder, else in /var/lib/wghsm. Without --out the PSK is shown
-    on a terminal only.
+    on a terminal only. A derived PSK is good with one key of the gateway only: hand out both together.
 
     \b
     Examples:
       wghsm psk export alice -c /etc/wghsm/wg0.yaml --out alice.psk
+      wghsm psk export alice -c /etc/wghsm/wg0.yaml --peer-section --out alice.peer
       wghsm psk export --object alice-psk --token 'pkcs11:token=gw?module-path=...&pin-source=prompt'
       wghsm psk export PUBLIC_KEY --root wghsm-psk-root --key gateway --token 'pkcs11:...'
     """
     target = target_of(token, config)
-    request = request_of(target, peer=peer, stored=stored, root=root, key=key, epoch=epoch)
+    request = request_of(target, peer=peer, stored=stored, root=root, key=key, epoch=epoch, previous=previous)
+    if section and not request.key:
+        raise CommandError("--peer-section needs the gateway's key: -c GATEWAY.yaml, or --key", ExitCode.BAD_CONFIG)
     if out is None and not sys.stdout.isatty():
         raise CommandError(
             "standard output is no terminal, and a PSK in a pipe ends up in logs; use --out FILE, or --out - to insist",
             ExitCode.BAD_CONFIG,
         )
-    secret = _fetch(target, request)
+    secret, gateway_key = _fetch(target, request, with_key=section or request.stored is None)
     try:
         to = "standard output" if out in (None, "-") else "file"
         _exports(target, record).append({"token": str(target.uri.describe_token()), **request.record(), "to": to})
@@ -192,13 +202,18 @@ def export(
         raise
     line = bytearray(base64.b64encode(secret))
     wipe(secret)
+    shown: dict[str, object] = request.describe()
+    if gateway_key is not None:
+        shown["gateway_public_key"] = gateway_key
+    if section and gateway_key is not None:
+        psk, line = line, request.section(gateway_key, line)
+        wipe(psk)
     try:
-        shown: dict[str, object] = request.describe()
         if out is not None and out != "-":
             _write_new(Path(out), line)
             shown["file"] = str(Path(out).absolute())
         elif as_json:
-            shown["preshared_key"] = line.decode("ascii")
+            shown["section" if section else "preshared_key"] = line.decode()
         else:
             sys.stdout.flush()
             sys.stdout.buffer.write(line + b"\n")
@@ -209,7 +224,8 @@ def export(
     if as_json:
         print_json(shown)
     else:
-        click.echo(f"{shown['file']}: the PSK {request.words()}; give it to the client, then remove the file")
+        also = "" if gateway_key is None or section else f", together with the gateway's public key {gateway_key}"
+        click.echo(f"{shown['file']}: the PSK {request.words()}; give it to the client{also}, then remove the file")
 
 
 def _exports(target: Target, record: str | None) -> Exports:
@@ -247,23 +263,36 @@ def _list_peers(target: Target, as_json: bool) -> None:
         click.echo(f"{report['peer']}\t{report['kind']}\t{number}\t{state}\t{report['last_export'] or '-'}")
 
 
-def _fetch(target: Target, request: Request) -> bytearray:
+def _fetch(target: Target, request: Request, *, with_key: bool) -> tuple[bytearray, str | None]:
+    """The PSK, for the caller to wipe, and with `with_key` the gateway's public key in base64."""
+
     def work(pool: TokenPool) -> Answer:
+        gateway = pool.find_key(request.key).public_key if with_key else b""
+        shown = base64.b64encode(gateway).decode("ascii") or None
         if request.stored is not None:
             with pool.session() as session:
-                return Answer(secret=session.read_psk(pool.find_psk(request.stored)))
-        gateway = pool.find_key(request.key).public_key
+                return Answer(shown, session.read_psk(pool.find_psk(request.stored)))
         if request.wrap_key is not None:
-            key = find_wrap_key(pool, request.wrap_key)
-            return Answer(secret=unwrap_psk(pool, key, gateway, request.peer, request.epoch, request.sealed))
+            return Answer(shown, _unwrapped(pool, request, gateway))
         with pool.session() as session:
             root = pool.find_root(request.root)
-            return Answer(secret=session.derived_psk(root, gateway, request.peer, request.epoch))
+            return Answer(shown, session.derived_psk(root, gateway, request.peer, request.epoch))
 
-    secret = on_token(target.uri, work).secret
-    if len(secret) != 32:
+    answer = on_token(target.uri, work)
+    if len(answer.secret) != 32:
         raise CommandError("the token work gave no PSK")
-    return secret
+    return answer.secret, None if answer.data is None else str(answer.data)
+
+
+def _unwrapped(pool: TokenPool, request: Request, gateway: bytes) -> bytearray:
+    key = find_wrap_key(pool, str(request.wrap_key))
+    try:
+        return unwrap_psk(pool, key, gateway, request.peer, request.epoch, request.sealed)
+    except KeyUnfit:
+        if request.other_key is None:
+            raise
+    other = pool.find_key(request.other_key).public_key
+    return unwrap_psk(pool, key, other, request.peer, request.epoch, request.sealed)
 
 
 def _write_new(path: Path, line: bytearray) -> None:
