@@ -76,6 +76,7 @@ def test_eight_threads_with_a_session_each(token: TokenUnderTest, label: str) ->
 def test_a_derive_is_three_calls(
     pool: TokenPool, token: TokenUnderTest, label: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("wghsm.pkcs11_backend._calls._fast", None)
     key = token.key(pool, label)
     names = ("derive_key", "get_attribute_value", "destroy_object", "find_objects_init", "sign_init")
     counters = {name: _Counter(monkeypatch, token.uri, name) for name in names}

@@ -5,6 +5,8 @@ the GIL around each call. A derive is three C calls, the least that Cryptoki all
 
     C_DeriveKey -> C_GetAttributeValue(CKA_VALUE) -> C_DestroyObject
 
+all in one piece (`_derive.c`) where the package was built with that, else one after the other from here.
+
 Every internal buffer that held a secret is zero when a call returns, also when it raises.
 """
 
@@ -18,6 +20,11 @@ from wghsm.pkcs11_backend._cryptoki import UNAVAILABLE, Attribute, Ecdh1Params, 
 from wghsm.pkcs11_backend.dialect import Dialect
 from wghsm.pkcs11_backend.errors import KeyUnfit, PointRefused, TokenFault
 
+try:
+    from wghsm.pkcs11_backend import _fast
+except ImportError:
+    _fast = None  # type: ignore[assignment]
+
 __all__ = ["Calls", "Template", "check_point"]
 
 Template = Sequence[tuple[int, bool | int | bytes | bytearray]]
@@ -27,6 +34,8 @@ _CKA_VALUE = 0x011
 _CKM_SHA256_HMAC = 0x251
 _CKD_NULL = 1
 _ZERO = bytes(32)
+_DERIVED = "the derived secret"
+_CKR_BUFFER_TOO_SMALL = 0x150
 _CKR_UNREADABLE = frozenset({0x011, 0x012})  # CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_TYPE_INVALID
 
 _P = 2**255 - 19
@@ -62,6 +71,10 @@ class Calls:
         self._value = Attribute(type=_CKA_VALUE, value=ctypes.addressof(self._secret), length=32)
         self._handle = c_ulong()
         self._length = c_ulong()
+        if _fast is not None:
+            self._secret_pointer = _fast.ffi.cast("uint8_t *", self._value.value)
+            self._length_pointer = _fast.ffi.new("unsigned long *")
+            self._at = _fast.ffi.new("int *")
         # By identity: hashing a dialect at each derive would cost more than the rest of the preparation.
         self._derives: dict[int, _Derive] = {}
 
@@ -76,20 +89,7 @@ class Calls:
         if ready is None:
             ready = self._derives[id(dialect)] = _Derive(dialect)
         ctypes.memmove(ready.public, bytes(public), 32)
-        functions = self._functions
-        ckr = functions.derive_key(
-            self.session, byref(ready.mechanism), key, ready.template.array, ready.template.count, byref(self._handle)
-        )
-        if ckr != CKR_OK:
-            raise TokenFault(ckr, "C_DeriveKey")
-        handle = self._handle.value
-        try:
-            secret = self._read32(handle, "the derived secret")
-        finally:
-            ckr = functions.destroy_object(self.session, handle)
-        if ckr != CKR_OK:
-            secret[:] = _ZERO
-            raise TokenFault(ckr, "C_DestroyObject")
+        secret = self._derive_in_calls(key, ready) if _fast is None else self._derive_in_c(key, ready)
         if hmac.compare_digest(secret, _ZERO):
             raise PointRefused("the shared secret is all zeros")
         return secret
@@ -238,15 +238,53 @@ class Calls:
         self._check(ckr, "C_UnwrapKey")
         return new.value
 
+    def _derive_in_calls(self, key: int, ready: "_Derive") -> bytearray:
+        functions = self._functions
+        ckr = functions.derive_key(
+            self.session, byref(ready.mechanism), key, ready.template.array, ready.template.count, byref(self._handle)
+        )
+        self._check(ckr, "C_DeriveKey")
+        handle = self._handle.value
+        try:
+            secret = self._read32(handle, _DERIVED)
+        finally:
+            ckr = functions.destroy_object(self.session, handle)
+        if ckr != CKR_OK:
+            secret[:] = _ZERO
+            raise TokenFault(ckr, "C_DestroyObject")
+        return secret
+
+    def _derive_in_c(self, key: int, ready: "_Derive") -> bytearray:
+        try:
+            ckr = _fast.lib.derive(
+                *self._functions.derive_addresses,
+                self.session,
+                ready.mechanism_address,
+                key,
+                ready.template_address,
+                ready.template.count,
+                self._secret_pointer,
+                self._length_pointer,
+                self._at,
+            )
+            if self._at[0] == _fast.lib.DERIVE_VALUE:
+                raise _unread(ckr, _DERIVED)
+            if ckr != CKR_OK:
+                raise TokenFault(ckr, "C_DeriveKey" if self._at[0] == _fast.lib.DERIVE_KEY else "C_DestroyObject")
+            if self._length_pointer[0] != 32:
+                raise _unread(_CKR_BUFFER_TOO_SMALL, _DERIVED)
+            return bytearray(self._secret_view)
+        finally:
+            ctypes.memset(self._secret, 0, 32)
+
     def _read32(self, handle: int, what: str) -> bytearray:
         self._value.length = 32
         try:
             ckr = self._functions.get_attribute_value(self.session, handle, byref(self._value), 1)
-            # CKR_BUFFER_TOO_SMALL: longer than 32 bytes.
-            if ckr == 0x150 or (ckr == CKR_OK and self._value.length != 32):
-                raise KeyUnfit(f"token: {what} does not have 32 bytes")
+            if ckr == CKR_OK and self._value.length != 32:
+                ckr = _CKR_BUFFER_TOO_SMALL
             if ckr != CKR_OK:
-                raise TokenFault(ckr, f"C_GetAttributeValue of {what}")
+                raise _unread(ckr, what)
             # The constructor copies straight into the new object; a slice assignment would leave a second copy.
             return bytearray(self._secret_view)
         finally:
@@ -256,6 +294,13 @@ class Calls:
     def _check(ckr: int, doing: str) -> None:
         if ckr != CKR_OK:
             raise TokenFault(ckr, doing)
+
+
+def _unread(ckr: int, what: str) -> KeyUnfit | TokenFault:
+    # A value of another length is longer than the buffer, or was found to be shorter.
+    if ckr == _CKR_BUFFER_TOO_SMALL:
+        return KeyUnfit(f"token: {what} does not have 32 bytes")
+    return TokenFault(ckr, f"C_GetAttributeValue of {what}")
 
 
 class _Derive:
@@ -278,6 +323,8 @@ class _Derive:
         self.mechanism = Mechanism(
             mechanism=dialect.derive, parameter=ctypes.addressof(self._params), length=ctypes.sizeof(self._params)
         )
+        self.mechanism_address = ctypes.addressof(self.mechanism)
+        self.template_address = ctypes.addressof(self.template.array)
 
 
 class _Packed:

@@ -92,8 +92,10 @@ class FunctionList:
 
     def __init__(self, raw: _RawList) -> None:
         def function(name: str, *arguments: type) -> Callable[..., int]:
-            address: int | None = raw.functions[_ORDER.index(name)]
-            return CFUNCTYPE(c_ulong, *arguments)(address or 0)
+            return CFUNCTYPE(c_ulong, *arguments)(address(name))
+
+        def address(name: str) -> int:
+            return raw.functions[_ORDER.index(name)] or 0
 
         self.initialize = function("C_Initialize", _V)
         self.finalize = function("C_Finalize", _V)
@@ -123,6 +125,8 @@ class FunctionList:
         self.wrap_key = function("C_WrapKey", _H, _MP, _H, _H, _V, _HP)
         self.unwrap_key = function("C_UnwrapKey", _H, _MP, _H, _V, _H, _AP, _H, _HP)
         self.derive_key = function("C_DeriveKey", _H, _MP, _H, _AP, _H, _HP)
+        self.derive_addresses = (address("C_DeriveKey"), address("C_GetAttributeValue"), address("C_DestroyObject"))
+        """Where the three functions of a derive are, for `_derive.c`."""
 
 
 def load_functions(path: str) -> FunctionList:
