@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +13,8 @@ import pytest
 
 from tests.network.support.memory import scan_memory
 from tests.token.custodian_process import PATIENCE, UID, Custodian, GatewayToken, in_token, state_folder
+from tests.token.faulty_token import Watched
+from tests.token.rig import rig_token
 from tests.unit.custodian.support import SoftwarePeer
 from wghsm.exits import ExitCode
 from wghsm.ipc import ChannelKind, Counter, PeerField, identity_number
@@ -20,12 +24,13 @@ from wghsm.noise.curve import exchange, public_key
 from wghsm.softhsm_setup import SoftHsmToken, make_token, softhsm_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _HANDSHAKE = ChannelKind.HANDSHAKE_CUSTODIAN
 _NEW, _OLD = "gw-2026", "gw-2024"
 _OVERLAP = {"key": _NEW, "previous_key": _OLD, "psk_wrap_key": "wrap"}
+_DEVICE_ERROR = 0x30
 _DERIVED, _OBJECT = m.PskDerived(5), m.PskObject("psk")
 
 _MAKE = """
@@ -121,6 +126,23 @@ def _call(custodian: Custodian, peer: SoftwarePeer, attempt: int = 0) -> None:
     assert receive.identity == identity_number(peer.gateway)
 
 
+def _both_accepted(custodian: Watched, peers: list[SoftwarePeer]) -> bool:
+    """Whether handshakes of one peer with each of the keys go through."""
+    accepted = []
+    for peer in peers:
+        # More than the 20 ms that the custodian wants between two initiations.
+        time.sleep(0.03)
+        accepted.append(custodian.accepts(peer))
+    return all(accepted)
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
 def _shown(custodian: Custodian, slot: int = 1) -> int:
     return custodian.stats.get(slot, PeerField.IDENTITY)
 
@@ -180,8 +202,7 @@ def test_the_initiators_choice(site: Site, state: Path) -> None:
         ]
     with site.custodian(state, [moved, stayed], incarnation=2) as custodian:
         custodian.ready()
-        custodian.receive(custodian.home, m.Applied)
-        assert _shown(custodian, 2) == identity_number(site.publics[_OLD])
+        _until(lambda: _shown(custodian, 2) == identity_number(site.publics[_OLD]), "the identity")
         _call(custodian, moved)
         _call(custodian, stayed)
     with site.custodian(state, [moved, stayed], incarnation=3) as custodian:
@@ -254,7 +275,51 @@ def test_a_twin_must_hold_both_keys(state: Path, previous: str, said: str) -> No
         with site.custodian(state, [peer], twins=[twin.uri], psk_root=None) as custodian:
             custodian.ready()
             _dial(custodian, peer)
-            deadline = time.monotonic() + PATIENCE
-            while said not in custodian.log_text():
-                assert time.monotonic() < deadline, custodian.log_text()
-                time.sleep(0.02)
+            _until(lambda: said in custodian.log_text(), said)
+
+
+@pytest.mark.parametrize("twin", [True, False])
+def test_both_keys_come_back_after_a_fault(state: Path, twin: bool) -> None:
+    keys = {_NEW: os.urandom(32), _OLD: os.urandom(32)}
+    with rig_token(label="first", uid=UID) as token:
+        site = _fill(token.made, keys)
+        changes: dict[str, object] = {**_OVERLAP, "psk_root": None}
+        if twin:
+            second = make_token(token.made.directory, label="second", uid=UID)
+            # One module file is one instance in a process: the twin needs a file of its own.
+            module = token.made.directory / "second-libsofthsm2.so"
+            shutil.copyfile(second.module, module)
+            module.chmod(0o755)
+            second = dataclasses.replace(second, uri=second.uri.replace(second.module, str(module)), module=str(module))
+            _fill(second, keys)
+            changes["twins"] = [second.uri]
+        peers = [site.peer(label) for label in (_NEW, _OLD)]
+        with Watched(site.token, state, peers[:1], changes=changes, cache=False) as custodian:
+            custodian.ready()
+            assert _both_accepted(custodian, peers)
+            token.rig.fail("*", _DEVICE_ERROR)
+            time.sleep(0.03)
+            assert not custodian.accepts(peers[1])
+            if twin:
+                custodian.status("ready", "'second'")
+                assert _both_accepted(custodian, peers)
+            else:
+                custodian.status("away")
+            token.rig.clear()
+            custodian.status("ready", "'first'")
+            assert _both_accepted(custodian, peers)
+
+
+def test_a_fault_of_one_key_only_is_found_out(state: Path) -> None:
+    with rig_token(uid=UID) as token:
+        site = _fill(token.made, {_NEW: os.urandom(32), _OLD: os.urandom(32)})
+        peer = site.peer(_OLD)
+        with Watched(site.token, state, [peer], changes=_OVERLAP) as custodian:
+            custodian.ready()
+            before = token.rig.calls("C_DeriveKey")
+            token.rig.fail("C_DeriveKey", _DEVICE_ERROR, times=1)
+            assert not custodian.accepts(peer)
+            _until(lambda: custodian.counters().get(Counter.TOKEN_CHECKED) == 1, "the check")
+            # The one that failed, and one with each key.
+            assert token.rig.calls("C_DeriveKey") == before + 3
+            assert custodian.accepts(peer)
