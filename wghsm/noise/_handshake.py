@@ -1,7 +1,5 @@
 """What initiator and responder share: the order of methods as a table, work on copies, and wiping."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum, auto
 from typing import ClassVar, Self
 
@@ -52,14 +50,9 @@ class Handshake:
         if self._stage is not needed:
             raise OutOfOrderError(f"{type(self).__name__}.{method} at {self._stage.name}, it needs {needed.name}")
 
-    @contextmanager
-    def _working_copy(self) -> Iterator[Transcript]:
-        """A copy of the transcript, wiped at the end; `_commit` makes it the transcript."""
-        work = self._transcript.copy()
-        try:
-            yield work
-        finally:
-            work.wipe()
+    def _working_copy(self) -> Transcript:
+        """A copy of the transcript for a `with`, wiped at its end; `_commit` makes it the transcript."""
+        return self._transcript.copy()
 
     def _refuse(self, method: str, reason: Reason) -> Rejected:
         """Refuse for `reason`, unless that is only because the handshake went elsewhere while a token was asked."""

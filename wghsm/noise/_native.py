@@ -1,7 +1,8 @@
 """The steps of `_steps` in C, on libcrypto: same arguments, same results, no intermediate secret in a Python object.
 
 Called through `_chosen`; importing it raises ImportError where the package was built without it. Each step is one call
-that lets the other threads run meanwhile.
+that lets the other threads run meanwhile. C wipes the secrets that it was given, so that Python has to do it only when
+it does not come to the call.
 """
 
 from wghsm.noise._libcrypto import ffi, lib
@@ -31,8 +32,9 @@ def read_static(work: Transcript, ephemeral: bytes, shared: bytearray, sealed: b
         code = lib.read_static(
             _buffer(work.chaining_key), _buffer(work.hash), ephemeral, _buffer(shared), sealed, _buffer(opened)
         )
-    finally:
+    except BaseException:
         wipe(shared)
+        raise
     return _reason(code) or bytes(opened)
 
 
@@ -44,8 +46,9 @@ def read_timestamp(work: Transcript, shared: bytearray, sealed: bytes) -> bytes 
         code = lib.read_timestamp(
             _buffer(work.chaining_key), _buffer(work.hash), _buffer(shared), sealed, _buffer(opened)
         )
-    finally:
+    except BaseException:
         wipe(shared)
+        raise
     return _reason(code) or bytes(opened)
 
 
@@ -67,9 +70,10 @@ def write_response(
             _buffer(ephemeral),
             _buffer(sealed),
         )
-    finally:
+    except BaseException:
         wipe(private)
         wipe(psk)
+        raise
     return _reason(code) or (bytes(ephemeral), bytes(sealed))
 
 
@@ -94,8 +98,9 @@ def write_initiation(
             _buffer(sealed_static),
             _buffer(sealed_timestamp),
         )
-    finally:
+    except BaseException:
         wipe(shared)
+        raise
     return _reason(code) or (bytes(ephemeral), bytes(sealed_static), bytes(sealed_timestamp))
 
 
@@ -115,9 +120,10 @@ def read_response(
             _buffer(psk),
             sealed,
         )
-    finally:
+    except BaseException:
         wipe(shared)
         wipe(psk)
+        raise
     return _reason(code)
 
 

@@ -32,6 +32,12 @@ class Transcript:
         self.hash = bytearray(_H0) if prologue is IDENTIFIER else blake2s(_C0, prologue)
         self.key: bytearray | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wipe()
+
     def copy(self) -> Self:
         """A second transcript in the same state, with buffers of its own."""
         twin = type(self).__new__(type(self))
