@@ -41,6 +41,10 @@ _BUFFER = 4 * 1024 * 1024
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 _MAX_FDS = 4
+_ANCILLARY = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
+# As plain integers: each operation on an enum of flags costs as much as a system call.
+_RECEIVE, _SEND = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_NOSIGNAL)
+_CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _SECRET = (m.InstallSend, m.InstallReceive, m.PutPsk)
 
 
@@ -133,9 +137,7 @@ class Channel:
         """
         while True:
             try:
-                size, ancillary, flags, _ = self._sock.recvmsg_into(
-                    [self._in], socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
-                )
+                size, ancillary, flags, _ = self._sock.recvmsg_into([self._in], _ANCILLARY, _RECEIVE)
             except (BlockingIOError, InterruptedError):
                 return None
             except ConnectionResetError:
@@ -144,10 +146,10 @@ class Channel:
                 continue
             except ConnectionError:
                 raise ChannelClosed(f"{self.other} closed {self.kind}") from None
-            fds = list(_descriptors(ancillary))
+            fds = list(_descriptors(ancillary)) if ancillary else []
             if size == 0:
                 raise ChannelClosed(f"{self.other} closed {self.kind}")
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            if flags & _CUT:
                 raise ProtocolError(f"a message of {self.other} on {self.kind} is too long")
             try:
                 message = self._decoder.decode(memoryview(self._in)[:size])
@@ -200,9 +202,12 @@ class Channel:
             wipe(self._out)
 
     def _write(self, data: bytearray, fds: Sequence[int]) -> bool:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
-            self._sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+            if fds:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+                self._sock.sendmsg([data], rights, _SEND)
+            else:
+                self._sock.send(data, _SEND)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
