@@ -120,7 +120,7 @@ class Sealer:
         """
         if self._cipher is None:
             raise ValueError("the key is gone")
-        packets = [read] if not read else cut(VnetHeader.decode(read), read[SIZE:])
+        packets = [read] if not read else _cut(read)
         if packets is None:
             return MALFORMED
         ecn = 0
@@ -139,3 +139,7 @@ class Sealer:
             sealed = self._cipher.encrypt(_nonce(counter), plaintext, None)
             out.add(_header(_TRANSPORT, self._index, counter) + sealed, ecn)
         return 0
+
+
+def _cut(read: bytes) -> list[bytes] | None:
+    return cut(VnetHeader.decode(read), read[SIZE:]) if len(read) > SIZE else None

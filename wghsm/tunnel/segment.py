@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["cut"]
 
+_IPV4_HEADER: Final = 20
+_IPV6_HEADER: Final = 40
+_LARGEST: Final = 65535
 _TCP: Final = 6
 _UDP: Final = 17
 _TCP_CHECKSUM: Final = 16
@@ -36,11 +39,17 @@ _two_u16 = Struct(">HH")
 
 
 def cut(header: VnetHeader, packet: bytes) -> list[bytes] | None:
-    """The packets, in order, that `packet`, read with `header`, stands for; None if the two do not fit together."""
+    """The packets, in order, that `packet`, read with `header`, stands for.
+
+    None if the two do not fit together, or there is no whole IP header or more than 65535 bytes.
+    """
+    size = len(packet)
+    version = packet[0] >> 4 if _IPV4_HEADER <= size <= _LARGEST else 0
+    if version != 4 and (version != 6 or size < _IPV6_HEADER):
+        return None
     kind = header.gso_type & ~GSO_ECN
     if kind == GSO_NONE:
         return [packet] if not header.flags & NEEDS_CSUM else _finish_partial(header, packet)
-    version = packet[0] >> 4 if packet else 0
     if kind == GSO_UDP_L4:
         protocol, field, smallest = _UDP, _UDP_CHECKSUM, 8
     elif (kind == GSO_TCPV4 and version == 4) or (kind == GSO_TCPV6 and version == 6):
@@ -48,13 +57,13 @@ def cut(header: VnetHeader, packet: bytes) -> list[bytes] | None:
     else:
         return None
     start = _transport(header, packet, version, protocol)
-    if start is None or not header.gso_size or len(packet) < start + smallest:
+    if start is None or not header.gso_size or size < start + smallest:
         return None
     if header.flags & NEEDS_CSUM:
         if header.csum_offset != field:
             return None
         # The field holds the pseudo-header's sum for the whole length: what is left without it is the addresses'.
-        addresses = _u16.unpack_from(packet, start + field)[0] - (len(packet) - start)
+        addresses = _u16.unpack_from(packet, start + field)[0] - (size - start)
     else:
         addresses = add(packet[12:20] if version == 4 else packet[8:40]) + protocol
     if protocol == _UDP:
@@ -75,17 +84,15 @@ def _finish_partial(header: VnetHeader, packet: bytes) -> list[bytes] | None:
 def _transport(header: VnetHeader, packet: bytes, version: int, protocol: int) -> int | None:
     """Where the transport header of a super-packet begins; None if that cannot be."""
     start = header.csum_start if header.flags & NEEDS_CSUM else 0
-    if version == 4 and len(packet) >= 20:
+    if version == 4:
         size = (packet[0] & 15) * 4
-        fragment: int = _u16.unpack_from(packet, 6)[0] & _FRAGMENT & ~0x4000
-        whole = size >= 20 and packet[9] == protocol and not fragment
+        fragment: int = _u16.unpack_from(packet, 6)[0] & _FRAGMENT
+        whole = size >= _IPV4_HEADER and packet[9] == protocol and not fragment
         return size if whole and start in (0, size) else None
-    if version == 6 and len(packet) >= 40:
-        # Extension headers are not walked: with some, the kernel has to say where they end.
-        if packet[6] == protocol:
-            return 40 if start in (0, 40) else None
-        return start if start > 40 else None
-    return None
+    # Extension headers are not walked: with some, the kernel has to say where they end.
+    if packet[6] == protocol:
+        return _IPV6_HEADER if start in (0, _IPV6_HEADER) else None
+    return start if start > _IPV6_HEADER else None
 
 
 def _cut_tcp(packet: bytes, version: int, start: int, size: int, addresses: int) -> list[bytes] | None:

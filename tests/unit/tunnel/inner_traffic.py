@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from tests.unit.tunnel.inner import ACK, FIN, PSH, TCP, UDP, Flow
 from wghsm.tunnel.checksum import add
+from wghsm.tunnel.segment import cut
+from wghsm.tunnel.virtio import PLAIN, SIZE, VnetHeader
 
 OPTIONS = b"\x01\x01\x08\x0a" + bytes(8)
 FLOWS = (
@@ -117,3 +119,16 @@ def flows_in_order(packets: list[bytes]) -> dict[bytes | None, list[bytes]]:
     """For each flow its packets in order, among those that have to keep their order with all."""
     flows = {flow_of(packet) for packet in packets}
     return {flow: [normal(one) for one in packets if flow_of(one) in (flow, None)] for flow in flows}
+
+
+def again(writes: list[bytes]) -> list[bytes]:
+    """The packets that TUN writes stand for, cut again."""
+    packets: list[bytes] = []
+    for write in writes:
+        if write.startswith(PLAIN):
+            packets.append(write[SIZE:])
+            continue
+        found = cut(VnetHeader.decode(write), write[SIZE:])
+        assert found is not None
+        packets += found
+    return packets

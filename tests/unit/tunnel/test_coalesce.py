@@ -10,9 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.tunnel.inner import ACK, CWR, ECE, FIN, PSH, RST, SYN, UDP, URG, Flow
-from tests.unit.tunnel.inner_traffic import OPTIONS, cut_short, flows_in_order, longer, other_byte, steps, traffic
+from tests.unit.tunnel.inner_traffic import (
+    OPTIONS,
+    again,
+    cut_short,
+    flows_in_order,
+    longer,
+    other_byte,
+    steps,
+    traffic,
+)
 from wghsm.tunnel.coalesce import LARGEST, MOST_DATAGRAMS, Coalescer
-from wghsm.tunnel.segment import cut
 from wghsm.tunnel.virtio import GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, PLAIN, SIZE, VnetHeader
 
 if TYPE_CHECKING:
@@ -29,16 +37,6 @@ def coalesce(packets: Iterable[bytes], *, uso: bool = True) -> list[bytes]:
     for packet in packets:
         coalescer.add(packet)
     return coalescer.take()
-
-
-def again(writes: list[bytes]) -> list[bytes]:
-    """What the writes stand for, cut again."""
-    packets = []
-    for write in writes:
-        found = cut(VnetHeader.decode(write), write[SIZE:])
-        assert found is not None
-        packets += found
-    return packets
 
 
 def run(flow: Flow, sizes: list[int], sequence: int = 1000, last: int = ACK) -> list[bytes]:

@@ -119,7 +119,7 @@ def test_a_checksum_of_zero_is_65535_for_udp_and_for_finished_ones_and_zero_in_a
 
 
 @pytest.mark.parametrize("header", [VnetHeader(), VnetHeader(DATA_VALID), VnetHeader.decode(PLAIN)])
-@pytest.mark.parametrize("packet", [b"", b"\0", V4.udp(b"data", checksum=0), V4.udp(b"data", checksum=1), bytes(99)])
+@pytest.mark.parametrize("packet", [V4.udp(b"data", checksum=0), V6.udp(b"data", checksum=1), b"\x4f" + bytes(19)])
 def test_a_whole_packet_stays_as_it_is_with_whatever_checksum(header: VnetHeader, packet: bytes) -> None:
     assert cut(header, packet) == [packet]
 
@@ -150,7 +150,11 @@ def test_ece_stays_on_all_and_cwr_on_the_first() -> None:
 FRAGMENT = bytearray(V4.tcp(bytes(100), partial=True))
 FRAGMENT[6] = 0x20
 MALFORMED = {
-    "empty": (tcp_header(V4, 30), b""),
+    "empty": (VnetHeader(), b""),
+    "half an IPv4 header": (VnetHeader(), V4.tcp(b"")[:19]),
+    "half an IPv6 header": (VnetHeader(), V6.tcp(b"")[:39]),
+    "no IP": (VnetHeader(), bytes(99)),
+    "more than a packet has": (VnetHeader(), b"\x45" + bytes(65535)),
     "no size": (tcp_header(V4, 0), V4.tcp(bytes(100), partial=True)),
     "another version": (tcp_header(V6, 30), V4.tcp(bytes(100), partial=True)),
     "version 6 for version 4": (tcp_header(V4, 30), V6.tcp(bytes(100), partial=True)),
