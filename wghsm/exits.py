@@ -22,6 +22,10 @@ class ExitCode(IntEnum):
     NOT_RUNNING = 6
     NO_PRIVILEGE = 7
     SYSTEM = 8
+    WOULD_CHANGE = 9
+    """A plan: a reload would change something."""
+    NEEDS_RESTART = 10
+    """A plan or a reload: something has changed that only a restart brings into force."""
     PROTOCOL = 70
     INTERRUPTED = 130
 

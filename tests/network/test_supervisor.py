@@ -251,9 +251,12 @@ def test_a_killed_child_comes_back_with_fresh_pairs(plain: Plain, role: str) -> 
             )
             history = [event[1] for event in plain.events(other) if event[2] == kind]
             assert history == ["attach", "detach", "attach"]
-    settings = [event[2] for event in plain.events(role, "message") if event[0] == plain.pid(role)]
-    first = [event[2] for event in plain.events(role, "message") if event[0] == before]
-    assert settings == first
+
+    def told(pid: int) -> list[str]:
+        return [event[2] for event in plain.events(role, "message") if event[0] == pid]
+
+    # It says that it serves before it reads the rest of its settings.
+    until(lambda: told(plain.pid(role)) == told(before), f"{role} has the same settings", 60)
 
 
 def test_the_waiting_time_doubles(plain: Plain) -> None:

@@ -22,6 +22,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("wghsm.cli.run:run", "Run a gateway in the foreground."),
     "up": ("wghsm.cli.run:up", "Start a gateway in the background."),
     "down": ("wghsm.cli.run:down", "End a gateway."),
+    "plan": ("wghsm.cli.plan:plan", "Show what a reload of a gateway file would change."),
+    "reload": ("wghsm.cli.reload:reload", "Bring a changed gateway file into force; sessions go on."),
     "status": ("wghsm.cli.status:status", "Show running gateways and their peers."),
     "rekey": ("wghsm.cli.status:rekey", "Start fresh handshakes at a running gateway."),
 }

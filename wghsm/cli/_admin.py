@@ -12,7 +12,7 @@ from wghsm.ipc import admin
 
 from ._output import CommandError
 
-__all__ = ["ask", "running_gateways", "status_of"]
+__all__ = ["ask", "exchange", "running_gateways", "status_of"]
 
 _PATIENCE = 30.0
 
@@ -28,10 +28,21 @@ def running_gateways() -> list[str]:
 
 def ask(gateway: str, request: admin.AdminRequest) -> admin.AdminReply:
     """Send one request and wait for its reply. Raises CommandError if the gateway is not there or refuses."""
+    reply = exchange(gateway, request)
+    if reply.errno:
+        raise CommandError(f"gateway {gateway!r}: {reply.text or os.strerror(reply.errno)}")
+    return reply
+
+
+def exchange(gateway: str, request: admin.AdminRequest, patience: float = _PATIENCE) -> admin.AdminReply:
+    """Send one request and wait up to `patience` seconds for its reply, which may be a refusal.
+
+    Raises CommandError if the gateway is not there or does not answer.
+    """
     path = admin.admin_socket_path(gateway)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(_PATIENCE)
+            sock.settimeout(patience)
             sock.connect(os.fspath(path))
             sock.sendall(msgspec.json.encode(request) + b"\n")
             with sock.makefile("rb") as stream:
@@ -48,12 +59,9 @@ def ask(gateway: str, request: admin.AdminRequest) -> admin.AdminReply:
     if not line:
         raise CommandError(f"gateway {gateway!r} does not answer; its log says why, then try again")
     try:
-        reply = msgspec.json.decode(line, type=admin.AdminReply)
+        return msgspec.json.decode(line, type=admin.AdminReply)
     except msgspec.MsgspecError:
         raise CommandError(f"gateway {gateway!r} runs another version of wghsm; use its command") from None
-    if reply.errno:
-        raise CommandError(f"gateway {gateway!r}: {reply.text or os.strerror(reply.errno)}")
-    return reply
 
 
 def status_of(gateway: str) -> admin.Status:

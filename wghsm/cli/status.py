@@ -80,7 +80,9 @@ def _plain(gateway: Status) -> dict[str, object]:
 
 def _describe(gateway: Status, now: float) -> Iterator[str]:
     yield f"{click.style('gateway', fg='green', bold=True)}: {click.style(gateway.name, fg='green')}"
-    yield f"  {_bold('file')}: {gateway.file}"
+    yield f"  {_bold('file')}: {gateway.file}, read {_span(now - gateway.loaded)} ago"
+    if gateway.reload_refused:
+        yield f"  {_bold('last reload')}: {click.style('refused', fg='red', bold=True)}: {gateway.reload_refused}"
     yield f"  {_bold('public key')}: {gateway.public_key or _NOT_OPEN}{_label(gateway.key_label)}"
     if gateway.previous_key_label is not None:
         yield f"  {_bold('previous key')}: {gateway.previous_key or _NOT_OPEN}{_label(gateway.previous_key_label)}"

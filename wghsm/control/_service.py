@@ -96,6 +96,13 @@ class Service:
             case "stop":
                 _log.info("uid %d (pid %d) stops the gateway", connection.credentials.uid, connection.credentials.pid)
                 self._requests.stop(lambda code, text: answer(admin.AdminReply(errno=code, text=text)))
+            case "reload":
+                _log.info("uid %d (pid %d) reloads the file", connection.credentials.uid, connection.credentials.pid)
+                self._requests.reload(request.file, lambda result: answer(_reloaded(result)))
+            case "config":
+                self._requests.config(
+                    lambda data: answer(admin.AdminReply(config=msgspec.json.decode(data, type=admin.Config)))
+                )
 
     def _status(self, answer: Callable[[admin.AdminReply], None]) -> None:
         def with_device(device: m.DeviceView, peers: list[m.PeerView]) -> None:
@@ -240,6 +247,11 @@ def _public_key(text: str) -> bytes:
     return key
 
 
+def _reloaded(result: m.ReloadResult) -> admin.AdminReply:
+    problems = [admin.Problem(each.file, each.line, each.message, each.remedy) for each in result.problems]
+    return admin.AdminReply(errno=result.errno, text=result.text, problems=problems)
+
+
 def _status(device: m.DeviceView, peers: list[m.PeerView], part: m.StatusPart) -> admin.Status:
     return admin.Status(
         name=device.name,
@@ -256,6 +268,8 @@ def _status(device: m.DeviceView, peers: list[m.PeerView], part: m.StatusPart) -
         ],
         peers=[_peer(peer) for peer in _merged(peers)],
         counters=part.counters,
+        loaded=part.loaded_unix / 1e9,
+        reload_refused=part.reload_refused,
         key_label=device.key_label,
         previous_key=None if device.previous_key is None else base64.b64encode(device.previous_key).decode(),
         previous_key_label=device.previous_label or None,

@@ -35,9 +35,13 @@ class Requests:
         self._results: dict[int, Callable[[int, str], None]] = {}
         self._statuses: dict[int, Callable[[m.StatusPart], None]] = {}
         self._psks: dict[int, Callable[[int, str], None]] = {}
+        self._reloads: dict[int, Callable[[m.ReloadResult], None]] = {}
+        self._configs: dict[int, tuple[Callable[[bytes], None], bytearray]] = {}
         child.on(child.home, m.DevicePart, self._device_part)
         child.on(child.home, m.RequestResult, self._result)
         child.on(child.home, m.StatusPart, self._status)
+        child.on(child.home, m.ReloadResult, self._reload_result)
+        child.on(child.home, m.ConfigPart, self._config_part)
         child.on(ChannelKind.CONTROL_CUSTODIAN, m.PskResult, self._psk_result)
         child.on_detach(ChannelKind.CONTROL_CUSTODIAN, self._custodian_gone)
 
@@ -72,6 +76,18 @@ class Requests:
         number = self._next()
         self._results[number] = answer
         self._child.report(m.StopRequest(number))
+
+    def reload(self, file: str, answer: Callable[[m.ReloadResult], None]) -> None:
+        """Read the gateway's file again, which `file` may name."""
+        number = self._next()
+        self._reloads[number] = answer
+        self._child.report(m.ReloadRequest(number, file))
+
+    def config(self, answer: Callable[[bytes], None]) -> None:
+        """What the gateway has loaded and what it runs with: the JSON of an admin.Config."""
+        number = self._next()
+        self._configs[number] = (answer, bytearray())
+        self._child.report(m.ConfigGet(number))
 
     def put_psk(self, label: str, psk: bytearray, answer: Callable[[int, str], None]) -> None:
         """Write `psk` (32 bytes, wiped here) into the token under `label`."""
@@ -111,6 +127,16 @@ class Requests:
 
     def _status(self, message: m.StatusPart, _fds: list[int]) -> None:
         self._statuses.pop(message.request)(message)
+
+    def _reload_result(self, message: m.ReloadResult, _fds: list[int]) -> None:
+        self._reloads.pop(message.request)(message)
+
+    def _config_part(self, part: m.ConfigPart, _fds: list[int]) -> None:
+        answer, data = self._configs[part.request]
+        data += part.data
+        if part.last:
+            del self._configs[part.request]
+            answer(bytes(data))
 
     def _psk_result(self, message: m.PskResult, _fds: list[int]) -> None:
         if answer := self._psks.pop(message.request, None):

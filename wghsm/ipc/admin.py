@@ -7,14 +7,16 @@ wghsm.cli asks. Public keys are base64, times are Unix seconds.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 __all__ = [
     "AdminReply",
     "AdminRequest",
+    "Config",
     "PeerStatus",
+    "Problem",
     "ProcessStatus",
     "Status",
     "TokenState",
@@ -28,11 +30,12 @@ def admin_socket_path(gateway: str) -> Path:
 
 
 class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`peers`, for rekey only: base64 public keys, or null for all."""
+    """`peers`, for rekey only: base64 public keys, or null for all. `file`, for reload only: see ReloadRequest."""
 
     version: Literal[1] = 1
-    verb: Literal["status", "rekey", "stop"]
+    verb: Literal["status", "rekey", "stop", "reload", "config"]
     peers: list[str] | None = None
+    file: str = ""
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +103,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     key_label: str = ""
     previous_key: str | None = None
     previous_key_label: str | None = None
+    loaded: float = 0.0
+    """When the file in force was read."""
+    reload_refused: str = ""
+    """Why the last reload was refused; empty if it was not."""
 
     @property
     def still_on_previous(self) -> list[PeerStatus]:
@@ -107,9 +114,36 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         return [peer for peer in self.peers if self.previous_key is not None and peer.gateway_key == self.previous_key]
 
 
+class Problem(msgspec.Struct, frozen=True):
+    """One fault of a gateway file; line 0 is the file as a whole."""
+
+    file: str
+    line: int
+    message: str
+    remedy: str
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway has loaded of its file, and what it runs with, in the shape of the file.
+
+    Where the two differ, something was changed at run time. `wrapped`: epochs and ciphertexts (base64) in the files of
+    wrapped pre-shared keys, as they were loaded.
+    """
+
+    file: str
+    loaded: dict[str, Any]
+    running: dict[str, Any]
+    wrapped: dict[str, list[tuple[int, str]]]
+
+
 class AdminReply(msgspec.Struct, frozen=True, kw_only=True):
-    """`errno` 0 and the status where one was asked for, or an errno and a line for the operator."""
+    """`errno` 0 and what was asked for, or an errno (see ReloadResult) and a line for the operator.
+
+    `problems`: what is wrong with a file that was to be reloaded.
+    """
 
     errno: int = 0
     text: str = ""
     status: Status | None = None
+    config: Config | None = None
+    problems: list[Problem] = []

@@ -25,6 +25,8 @@ __all__ = [
     "Applied",
     "Attach",
     "AwaitSessions",
+    "ConfigGet",
+    "ConfigPart",
     "ConfirmSession",
     "ControlSettings",
     "CreateInitiation",
@@ -60,6 +62,7 @@ __all__ = [
     "PeerChange",
     "PeerView",
     "Prepared",
+    "Problem",
     "ProcessView",
     "PskDerived",
     "PskNone",
@@ -73,6 +76,8 @@ __all__ = [
     "Refused",
     "Rekey",
     "RekeyRequest",
+    "ReloadRequest",
+    "ReloadResult",
     "RequestResult",
     "ResponseAccepted",
     "Route",
@@ -385,7 +390,7 @@ class AcceptInitiation(Message, frozen=True, array_like=True, tag=40):
     timestamp: bytes
     local_index: int
     remote_index: int
-    identity: bytes = b""
+    identity: bytes
 
 
 class InitiationAccepted(Message, frozen=True, array_like=True, tag=41):
@@ -408,7 +413,7 @@ class CreateInitiation(Message, frozen=True, array_like=True, tag=42):
     request: int
     peer: int
     local_index: int
-    attempt: int = 0
+    attempt: int
 
 
 class InitiationCreated(Message, frozen=True, array_like=True, tag=43):
@@ -423,7 +428,7 @@ class InitiationCreated(Message, frozen=True, array_like=True, tag=43):
     ephemeral: bytes
     static: bytes
     timestamp: bytes
-    identity: bytes = b""
+    identity: bytes
 
 
 class AcceptResponse(Message, frozen=True, array_like=True, tag=44):
@@ -486,7 +491,7 @@ class InstallReceive(Message, frozen=True, array_like=True, tag=51):
     initiator: bool
     created: int
     key: bytes
-    identity: int = 0
+    identity: int
 
     def __repr__(self) -> str:
         return f"InstallReceive(session={self.session}, peer={self.peer}, key=redacted)"
@@ -557,7 +562,7 @@ class SessionInfo(Message, frozen=True, array_like=True):
     initiator: bool
     created: int
     slot: Literal["previous", "current", "next", "pending"]
-    identity: int = 0
+    identity: int
 
 
 class SessionSnapshot(Message, frozen=True, array_like=True, tag=66):
@@ -736,7 +741,11 @@ class ProcessView(Message, frozen=True, array_like=True):
 
 
 class StatusPart(Message, frozen=True, array_like=True, tag=86):
-    """The answer to StatusGet. `counters`: drops and events by process, then by reason, those above zero."""
+    """The answer to StatusGet. `counters`: drops and events by process, then by reason, those above zero.
+
+    `loaded_unix`: when the file that is in force was read; `reload_refused`: why the last reload was, empty if it was
+    not.
+    """
 
     request: int
     started_unix: int
@@ -744,6 +753,8 @@ class StatusPart(Message, frozen=True, array_like=True, tag=86):
     processes: list[ProcessView]
     token: TokenStatus | None
     counters: dict[str, dict[str, int]]
+    loaded_unix: int = 0
+    reload_refused: str = ""
 
 
 class RekeyRequest(Message, frozen=True, array_like=True, tag=87):
@@ -757,6 +768,52 @@ class StopRequest(Message, frozen=True, array_like=True, tag=88):
     """End the gateway; answered with RequestResult before it goes."""
 
     request: int
+
+
+class ReloadRequest(Message, frozen=True, array_like=True, tag=93):
+    """Read the gateway's file again and bring it into force; answered with ReloadResult.
+
+    `file` may name the file, to make sure that it is the gateway's own; empty: whatever file that is.
+    """
+
+    request: int
+    file: str = ""
+
+
+class Problem(Message, frozen=True, array_like=True):
+    """One fault of a gateway file, as wghsm.config tells it; line 0 is the file as a whole."""
+
+    file: str
+    line: int
+    message: str
+    remedy: str
+
+
+class ReloadResult(Message, frozen=True, array_like=True, tag=94):
+    """`errno` is 0 or a positive errno, `text` one line; `problems`: what is wrong with the file (the first of them).
+
+    ENOENT: the gateway has another file. EINVAL: the file is bad. ENOTSUP: a change in it needs a restart. EAGAIN: the
+    gateway does not serve yet. EIO: it cannot be brought into force, such as token settings that do not work.
+    """
+
+    request: int
+    errno: int
+    text: str
+    problems: list[Problem] = []
+
+
+class ConfigGet(Message, frozen=True, array_like=True, tag=95):
+    """Asks for the settings that the gateway has loaded, and those that it runs with, in ConfigPart messages."""
+
+    request: int
+
+
+class ConfigPart(Message, frozen=True, array_like=True, tag=96):
+    """A piece of the answer to ConfigGet: all of them together are JSON, a wghsm.ipc.admin.Config."""
+
+    request: int
+    data: bytes
+    last: bool
 
 
 class PutPsk(Message, frozen=True, array_like=True, tag=90):

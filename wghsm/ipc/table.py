@@ -45,6 +45,8 @@ ACCEPTS: dict[tuple[ChannelKind, Role], tuple[type[m.Message], ...]] = {
         m.DevicePart,
         m.StatusPart,
         m.RequestResult,
+        m.ReloadResult,
+        m.ConfigPart,
     ),
     (ChannelKind.SUPERVISOR_CONTROL, Role.SUPERVISOR): (
         *_FROM_CHILD,
@@ -53,6 +55,8 @@ ACCEPTS: dict[tuple[ChannelKind, Role], tuple[type[m.Message], ...]] = {
         m.StatusGet,
         m.RekeyRequest,
         m.StopRequest,
+        m.ReloadRequest,
+        m.ConfigGet,
     ),
     (ChannelKind.HANDSHAKE_CUSTODIAN, Role.CUSTODIAN): (
         m.AcceptInitiation,

@@ -3,6 +3,7 @@
     spawn(role)   fresh channel -> fork+exec -> Start, the role's settings (feed), Attach of a fresh pair with each
                   process that lives; the other end of each pair goes to that process
     its end       the channel is read to its end (a Fault may be in it) -> restart.judge -> wait, spawn | end all
+    renew(role)   Shutdown -> its end -> spawn at once, as a trial: whether it serves, and nothing ends if it does not
 
 No copy of a pair's ends is kept here: it would hide a process's end from its peer. Called by `_supervisor`, which
 gets the messages and the events.
@@ -27,7 +28,7 @@ from wghsm.process import boottime
 from .restart import Backoff, EndGateway, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from wghsm.process import Loop, Timer
 
@@ -63,13 +64,13 @@ class ChildEvents(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """How children are started. `deadlines`: nanoseconds until Ready, None for no limit."""
+    """How children are started. `deadline` gives the nanoseconds until Ready, None for no limit."""
 
     gateway: str
     entries: Mapping[Role, Sequence[str]]
     users: Mapping[Role, tuple[int, int]]
-    environments: Mapping[Role, Mapping[str, str]]
-    deadlines: Mapping[Role, int | None]
+    environment: Callable[[Role], Mapping[str, str]]
+    deadline: Callable[[Role], int | None]
     pairs: frozenset[ChannelKind]
     log_level: str = "info"
 
@@ -105,6 +106,10 @@ class _Room:
     starts: int = 0
     since_unix: int = 0
     timer: Timer | None = None
+    renewing: bool = False
+    """It was told to end, and another one is to follow at once."""
+    tried: Callable[[str], None] | None = None
+    """Who waits to hear whether it comes to serve."""
 
 
 class Children:
@@ -162,6 +167,24 @@ class Children:
         if process := self._rooms[role].process:
             process.kill(reason)
 
+    def renew(self, role: Role, tried: Callable[[str], None] | None = None) -> None:
+        """End the role's process in good order and start another one at once, with settings that are fed anew.
+
+        `tried` hears once whether the new one serves: an empty line, or why it ended. It then stays away, and nothing
+        else follows from its end; call `renew` again, with settings that work.
+        """
+        room = self._rooms[role]
+        room.tried = tried
+        if room.timer is not None:
+            room.timer.cancel()
+        process = room.process
+        if process is None:
+            self._spawn(role)
+            return
+        room.renewing = True
+        self.send(role, m.Shutdown())
+        self._loop.call_later(_KILL_AFTER, lambda: process.kill("it did not end by itself"))
+
     def stop(self) -> None:
         """Tell all to end; after three seconds they are killed. `gone` says when it is done."""
         if self._stopping:
@@ -207,7 +230,7 @@ class Children:
                     stdin=subprocess.DEVNULL,
                     stdout=2,
                     pass_fds=[fd],
-                    env=dict(self._settings.environments[role]),
+                    env=dict(self._settings.environment(role)),
                 )
             except OSError as error:
                 channel.close()
@@ -218,7 +241,7 @@ class Children:
         room.since_unix = time.time_ns()
         self._loop.add_reader(channel, lambda: self._read(process))
         self._loop.add_reader(process.pidfd, lambda: self._died(process))
-        limit = self._settings.deadlines[role]
+        limit = self._settings.deadline(role)
         if limit is not None:
             late = f"it was not ready within {limit // _SECOND} s"
             process.deadline = self._loop.call_later(limit, lambda: process.kill(late))
@@ -231,6 +254,8 @@ class Children:
 
     def _not_started(self, role: Role, error: OSError) -> None:
         text = f"{role} cannot be started: {error.strerror}"
+        if self._tell_tried(role, text):
+            return
         if not self.served:
             self._events.ended(ExitCode.SYSTEM, text)
             return
@@ -277,6 +302,7 @@ class Children:
                         process.deadline = None
                     _log.info("%s serves (pid %d)", process.role, process.popen.pid)
                     self._events.serves(process.role)
+                    self._tell_tried(process.role, "")
             case m.Fault():
                 process.fault = message
             case _:
@@ -299,7 +325,13 @@ class Children:
             if self.gone and self._kill_timer is not None:
                 self._kill_timer.cancel()
             return
+        if room.renewing:
+            room.renewing = False
+            self._spawn(process.role)
+            return
         verdict = judge(process.role, status, process.fault, served=self.served, killed_for=process.killed_for)
+        if self._tell_tried(process.role, verdict.text):
+            return
         if isinstance(verdict, EndGateway):
             self._events.ended(verdict.exit_code, verdict.text)
         elif self._events.may_restart(process.role):
@@ -308,6 +340,13 @@ class Children:
             room.timer = self._loop.call_later(delay, lambda: self._spawn(process.role))
         else:
             _log.error("%s; it waits for the operator", verdict.text)
+
+    def _tell_tried(self, role: Role, text: str) -> bool:
+        """Tell who waits for the outcome of a trial; False if nobody does."""
+        tried, self._rooms[role].tried = self._rooms[role].tried, None
+        if tried is not None:
+            tried(text)
+        return tried is not None
 
     def _forget(self, room: _Room, process: _Process) -> None:
         self._loop.remove_channel(process.channel)

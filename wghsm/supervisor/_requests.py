@@ -8,20 +8,24 @@ Called by `_supervisor`.
 
 from __future__ import annotations
 
+import base64
 import errno
 import logging
+import socket
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from wghsm.ipc import PeerField, Role, identity_number
+from wghsm.config import to_document
+from wghsm.ipc import PeerField, Role, admin, identity_number
 from wghsm.ipc import messages as m
 
 from ._applying import Work
 from ._hearing import set_hearing
 from ._sockets import UdpPair
-from .model import Refusal, applied, difference
+from .merge import as_gateway
+from .model import Refusal, applied, difference, initial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +41,7 @@ _log = logging.getLogger(__name__)
 _MAX_PARTS = 2000
 _PEERS_A_PART = 300
 _PREFIXES_A_PART = 1500
+_CONFIG_A_PART = 128 * 1024
 _SHOWN = (
     PeerField.LAST_HANDSHAKE_UNIX,
     PeerField.RX_BYTES,
@@ -78,6 +83,9 @@ class Requests:
                 self._collect(message)
             case m.StatusGet():
                 self._children.send(Role.CONTROL, self._status(message.request))
+            case m.ConfigGet():
+                for piece in self._config(message.request):
+                    self._children.send(Role.CONTROL, piece)
             case m.RekeyRequest():
                 self._rekey(message)
             case m.StopRequest():
@@ -245,12 +253,34 @@ class Requests:
             file=state.file,
             processes=self._children.views(),
             token=state.token,
+            loaded_unix=state.loaded_unix,
+            reload_refused=state.reload_refused,
             counters={
                 role: {reason.value: number for reason, number in block.items()}
                 for role, block in counters.items()
                 if block
             },
         )
+
+    def _config(self, request: int) -> Iterator[m.ConfigPart]:
+        """What was loaded of the file, and what runs, as JSON in pieces."""
+        state = self._state
+        loaded = initial(state.gateway, state.wrapped)
+        running = as_gateway(state.gateway, loaded, state.model, state.link.mtu, _interface_name)
+        data = msgspec.json.encode(
+            admin.Config(
+                file=state.file,
+                loaded=to_document(state.gateway),
+                running=to_document(running),
+                wrapped={
+                    str(path): [(epoch, base64.b64encode(sealed).decode()) for epoch, sealed in entries]
+                    for path, entries in state.wrapped.items()
+                },
+            )
+        )
+        for start in range(0, len(data), _CONFIG_A_PART):
+            last = start + _CONFIG_A_PART >= len(data)
+            yield m.ConfigPart(request, data[start : start + _CONFIG_A_PART], last)
 
     def _rekey(self, message: m.RekeyRequest) -> None:
         known = self._state.model.peers
@@ -269,6 +299,13 @@ def _identity(known: m.Identity | None, word: int) -> bytes:
     """The own public key that the table names by the number `word`; empty if it is none in use."""
     keys = (known.public_key, known.previous) if known else ()
     return next((key for key in keys if key and identity_number(key) == word), b"")
+
+
+def _interface_name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return str(index)
 
 
 def _psk_kind(psk: m.PskSource) -> Literal["none", "derived", "object", "wrapped"]:

@@ -212,19 +212,23 @@ class _Start:
             admin=admin,
             stats_fd=stats_fd,
             stats=StatsFile(stats_fd, Role.SUPERVISOR),
+            wrapped=wrapped,
             tty=tty,
         )
         stack.callback(lambda: state.udp.close())
         return state
 
     def _settings(self, found_users: Mapping[str, tuple[int, int]], state: State) -> Settings:
-        prompt = state.tty is not None or wants_pinpad(self._gateway.token.uri)
+        def limit(role: Role) -> int | None:
+            uri = (state.trial or state.gateway).token.uri
+            return deadline(role, prompt=state.tty is not None or wants_pinpad(uri))
+
         return Settings(
             gateway=self._gateway.interface.name,
             entries=self._entries,
             users={role: found_users[role] for role in self._entries},
-            environments={role: environment(self._gateway, role) for role in self._entries},
-            deadlines={role: deadline(role, prompt=prompt) for role in self._entries},
+            environment=lambda role: environment(state.trial or state.gateway, role),
+            deadline=limit,
             pairs=pairs(runtime_psks=state.runtime_psks),
             log_level=self._gateway.log_level,
         )

@@ -5,7 +5,7 @@
     custodian   -> identity, token state
     children    -> _children      (started, restarted, ended)
     link, TUN   -> _link_news     (LinkState, Mtu; deleted: the end)
-    SIGTERM, SIGINT -> the end in good order; SIGHUP is ignored
+    SIGTERM, SIGINT -> the end in good order; SIGHUP -> _reload, as control may ask for it
 
 Called by `_run`, which made everything in `State` and takes it down again.
 """
@@ -25,7 +25,9 @@ from ._applying import Applying
 from ._children import Children, Settings
 from ._endpoints import Resolving, is_address, literal
 from ._link_news import LinkNews, deleted
+from ._reload import Reloads
 from ._requests import Requests
+from ._startup import wants_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -61,12 +63,12 @@ class Supervisor:
         self._state = state
         self._served = served
         self._stopping = False
-        self._asks_for_pin = state.tty is not None
         self._news = LinkNews(state, self.children.send, self.stop)
         families = [int(family) for family in state.udp.families]
         self._applying = Applying(state, self.children, loop, self._settled)
         self._requests = Requests(state, self.children, self._applying, self.stop)
         self._resolving = Resolving(loop, resolver_user, families, self._requests.set_endpoints)
+        self._reloads = Reloads(state, self.children, loop, self._applying, self._resolving.want)
 
     def start(self, watch: LinkWatch) -> None:
         """Spawn the children and begin to resolve names; the rest happens in the loop."""
@@ -111,6 +113,8 @@ class Supervisor:
                 self.children.send(Role.CONTROL, message)
             case m.TokenStatus():
                 self._note_token(message)
+            case m.ReloadRequest():
+                self._reloads.ask(message)
             case _:
                 self._requests.handle(message)
 
@@ -139,7 +143,8 @@ class Supervisor:
 
     def may_restart(self, role: Role) -> bool:
         """A custodian whose PIN was typed cannot come back where there is no terminal any more."""
-        return role is not Role.CUSTODIAN or not self._asks_for_pin or self._state.tty is not None
+        state = self._state
+        return role is not Role.CUSTODIAN or state.tty is not None or not wants_prompt(state.gateway.token.uri)
 
     def ended(self, exit_code: ExitCode, text: str) -> None:
         """A child's end ends the gateway."""
@@ -148,8 +153,9 @@ class Supervisor:
         self.stop(exit_code, text)
 
     def take_signal(self, number: signal.Signals) -> None:
-        """SIGTERM and SIGINT end the gateway."""
+        """SIGTERM and SIGINT end the gateway, SIGHUP has it read its file again."""
         if number is signal.SIGHUP:
+            self._reloads.signal()
             return
         _log.info("%s: the gateway ends", number.name)
         if number is signal.SIGINT and not self.children.served:

@@ -1,0 +1,187 @@
+"""`wghsm plan FILE`: what a reload of FILE would change in the running gateway, and what has drifted from its file.
+
+FILE -> load            admin socket -> what is loaded, what runs
+          |                                  |
+          +---- config.plan(runs, FILE) -----+---- less config.plan(loaded, FILE): drift
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wghsm import config
+from wghsm.exits import ExitCode
+from wghsm.ipc.admin import AdminRequest
+
+from ._admin import ask, running_gateways
+from ._output import CommandError, json_option, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from wghsm.ipc.admin import Config
+
+__all__ = ["plan"]
+
+_NEEDS = {
+    config.Effect.LIVE: "",
+    config.Effect.CUSTODIAN: "  (the custodian is started again; sessions go on)",
+    config.Effect.RESTART: "  (needs a restart of the gateway)",
+}
+
+
+@click.command(
+    epilog="Example: `wghsm plan /etc/wghsm/wg0.yaml`. Exit codes: 0: nothing would change; 9: a reload would change "
+    "something; 10: something has changed that needs a restart; 2: the file is bad; 6: the gateway is not running."
+)
+@click.argument("file", type=click.Path())
+@json_option
+def plan(file: str, as_json: bool) -> int:
+    """Show what a reload of the gateway FILE would change; change nothing.
+
+    What was changed at run time, as with `wg set`, is marked as drift: a reload takes it back, unless the file says
+    authority: runtime.
+    """
+    after = config.load(file, warn=lambda problem: click.echo(f"warning: {problem}", err=True))
+    wrapped_after = config.read_wrapped_files(after)
+    name, running = _running(after.interface.name, file)
+    loaded = config.from_document(running.loaded)
+    wrapped = {
+        Path(path): [(epoch, base64.b64decode(sealed)) for epoch, sealed in entries]
+        for path, entries in running.wrapped.items()
+    }
+    in_file = config.plan(loaded, after, wrapped, wrapped_after)
+    if loaded.interface.authority == "runtime":
+        made, drift = in_file, frozenset[tuple[str, bytes]]()
+    else:
+        made = config.plan(config.from_document(running.running), after, wrapped, wrapped_after)
+        said = {(change.field, change.peer) for change in in_file.changes}
+        drift = frozenset(pair for each in made.changes if (pair := (each.field, each.peer)) not in said)
+    if as_json:
+        print_json(_document(name, running.file, made, drift))
+    else:
+        for line in _lines(name, running.file, made, drift):
+            click.echo(line)
+    if not made.changes:
+        return int(ExitCode.OK)
+    return int(ExitCode.NEEDS_RESTART if made.needing(config.Effect.RESTART) else ExitCode.WOULD_CHANGE)
+
+
+def _running(name: str, file: str) -> tuple[str, Config]:
+    """The running gateway of that name, or else the one of that file, with its settings. Raises CommandError."""
+    running = running_gateways()
+    for each in [name] if name in running else running:
+        found = ask(each, AdminRequest(verb="config")).config
+        if found is not None and (each == name or os.path.realpath(found.file) == os.path.realpath(file)):
+            return each, found
+    raise CommandError(f"no gateway {name!r} is running; start it with: wghsm up {file}", ExitCode.NOT_RUNNING)
+
+
+def _document(name: str, file: str, made: config.Plan, drift: frozenset[tuple[str, bytes]]) -> dict[str, Any]:
+    return {
+        "gateway": name,
+        "file": file,
+        "changes": [
+            {
+                "field": change.field,
+                "peer": config.written(change.peer) if change.peer else None,
+                "name": change.name or None,
+                "before": _value(change.field, change.before),
+                "after": _value(change.field, change.after),
+                "effect": str(change.effect),
+                "drift": (change.field, change.peer) in drift,
+            }
+            for change in made.changes
+        ],
+        "routes_added": [{"prefix": str(prefix), "table": table} for prefix, table in made.routes_added],
+        "routes_removed": [{"prefix": str(prefix), "table": table} for prefix, table in made.routes_removed],
+    }
+
+
+def _value(field: str, value: Any) -> Any:
+    """One value for people and for JSON; of wrapped PSKs their epochs only."""
+    if field == "wrapped":
+        return [epoch for epoch, _ in value]
+    return config.written(value)
+
+
+def _lines(name: str, file: str, made: config.Plan, drift: frozenset[tuple[str, bytes]]) -> Iterator[str]:
+    if not made.changes:
+        yield f"{name}: nothing would change ({file})"
+        return
+    yield click.style(f"{name}: a reload of {file} would change", bold=True)
+    for change in made.changes:
+        if not change.peer:
+            yield from _field(change, drift, indent="")
+    for sign, colour, routes in (("+", "green", made.routes_added), ("-", "red", made.routes_removed)):
+        for prefix, table in routes:
+            yield click.style(f"{sign} route {prefix} in table {table}", fg=colour)
+    before = b""
+    for change in made.changes:
+        if not change.peer:
+            continue
+        who = f"peer {change.name} ({config.written(change.peer)})"
+        mark = _mark(change, drift)
+        if change.field:
+            if change.peer != before:
+                yield click.style(f"~ {who}", fg="yellow")
+            yield from _field(change, drift, indent="    ")
+        elif change.after is None:
+            yield click.style(f"- {who}", fg="red") + mark
+        else:
+            yield click.style(f"+ {who}", fg="green") + mark
+            yield from _whole(change.after)
+        before = change.peer
+    yield _total(made, len(drift))
+
+
+def _field(change: config.Change, drift: frozenset[tuple[str, bytes]], indent: str) -> Iterator[str]:
+    was, will_be = _value(change.field, change.before), _value(change.field, change.after)
+    mark = f"{_NEEDS[change.effect]}{_mark(change, drift)}"
+    if change.field.rpartition(".")[2] in ("allowed_ips", "addresses"):
+        for sign, colour, some in (
+            ("+", "green", [each for each in will_be if each not in was]),
+            ("-", "red", [each for each in was if each not in will_be]),
+        ):
+            for each in some:
+                yield indent + click.style(f"{sign} {change.field} {each}", fg=colour) + mark
+        return
+    yield indent + click.style(f"~ {change.field}: {_text(was)} -> {_text(will_be)}", fg="yellow") + mark
+
+
+def _whole(peer: config.Peer) -> Iterator[str]:
+    for field in type(peer).model_fields:
+        value = getattr(peer, field)
+        if field not in ("name", "public_key") and value not in (None, 0, False, ()):
+            yield "    " + click.style(f"{field}: {_text(config.written(value))}", fg="green")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _mark(change: config.Change, drift: frozenset[tuple[str, bytes]]) -> str:
+    return "  (drift: changed at run time)" if (change.field, change.peer) in drift else ""
+
+
+def _total(made: config.Plan, drifted: int) -> str:
+    counts: Iterable[tuple[int, str]] = (
+        (len(made.peers("added")), "to add"),
+        (len(made.peers("removed")), "to remove"),
+        (len(made.peers("changed")), "to change"),
+    )
+    said = [f"{count} {'peer' if count == 1 else 'peers'} {what}" for count, what in counts if count]
+    settings = sum(not change.peer for change in made.changes)
+    said += [f"{settings} {'setting' if settings == 1 else 'settings'} to change"] if settings else []
+    said += [f"{drifted} of it drift"] if drifted else []
+    said += ["a restart is needed"] if made.needing(config.Effect.RESTART) else []
+    return "plan: " + ", ".join(said)

@@ -1,0 +1,79 @@
+"""`wghsm reload FILE|NAME`: have a running gateway read its file again. The gateway does it; this asks and tells."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import click
+
+from wghsm.exits import ExitCode
+from wghsm.ipc.admin import AdminReply, AdminRequest
+
+from ._admin import exchange, running_gateways
+from ._output import CommandError, json_option, print_json
+
+__all__ = ["reload"]
+
+# A custodian may take two minutes to open its token, and another reload may be at work.
+_PATIENCE = 600.0
+
+
+@click.command(
+    epilog="Examples: `wghsm reload wg0`, `wghsm reload /etc/wghsm/wg0.yaml`. Exit codes: 2: the file is bad, and "
+    "nothing has changed; 6: no such gateway is running; 10: a change needs a restart, and nothing has changed; 1: the "
+    "change was refused, as by the token, and nothing has changed. See `wghsm plan` for what would change."
+)
+@click.argument("target", metavar="FILE|NAME")
+@json_option
+def reload(target: str, as_json: bool) -> int:
+    """Bring a changed gateway file into force: the one that the gateway NAME runs, or FILE.
+
+    Sessions of peers that have not changed go on, and so do their addresses and routes. All or nothing.
+    """
+    gateway, reply = _ask(target)
+    if as_json:
+        problems = [
+            {"file": each.file, "line": each.line, "message": each.message, "remedy": each.remedy}
+            for each in reply.problems
+        ]
+        print_json({"gateway": gateway, "ok": not reply.errno, "result": reply.text, "problems": problems})
+    elif not reply.errno:
+        click.echo(f"{gateway}: {reply.text}")
+    elif reply.problems:
+        for each in reply.problems:
+            where = f"{each.file}:{each.line}" if each.line else each.file
+            click.echo(f"{where}: {each.message}; {each.remedy}", err=True)
+    else:
+        click.echo(f"wghsm: gateway {gateway!r} is not reloaded: {reply.text}", err=True)
+    return int(_exit_code(reply.errno))
+
+
+def _ask(target: str) -> tuple[str, AdminReply]:
+    """The gateway that is meant, and its answer. Raises CommandError."""
+    request = AdminRequest(verb="reload")
+    if not ("/" in target or Path(target).is_file()):
+        return target, exchange(target, request, _PATIENCE)
+    file = os.path.abspath(target)  # noqa: PTH100  (links are the gateway's to follow)
+    for name in running_gateways():
+        try:
+            reply = exchange(name, AdminRequest(verb="reload", file=file), _PATIENCE)
+        except CommandError:
+            # Gone meanwhile, or of another version; perhaps not the one that is meant.
+            continue
+        if reply.errno != errno.ENOENT and (reply.errno != errno.EINVAL or reply.problems):
+            return name, reply
+    raise CommandError(f"no running gateway has the file {file}; start one with: wghsm up FILE", ExitCode.NOT_RUNNING)
+
+
+def _exit_code(number: int) -> ExitCode:
+    match number:
+        case 0:
+            return ExitCode.OK
+        case errno.EINVAL:
+            return ExitCode.BAD_CONFIG
+        case errno.ENOTSUP:
+            return ExitCode.NEEDS_RESTART
+        case _:
+            return ExitCode.FAILURE

@@ -1,0 +1,70 @@
+"""The gateway's file read in a thread: 10,000 peers take seconds, in which children may die and clients ask.
+
+    Reading(loop, file, done) -> thread: load, files beside it, model -> the loop: done(Wanted | problems)
+
+Called by `_reload`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wghsm import config
+
+from .model import Model, initial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from wghsm.process import Loop
+
+__all__ = ["Reading", "Wanted"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A good file: the gateway, what stands in its files of wrapped PSKs, and the model that it would start with."""
+
+    gateway: config.Gateway
+    wrapped: Mapping[Path, list[config.WrappedPsk]]
+    model: Model
+
+
+class Reading:
+    """One reading of a file."""
+
+    def __init__(self, loop: Loop, file: str, done: Callable[[Wanted | tuple[config.Problem, ...]], None]) -> None:
+        """`done` is called by the loop, once."""
+        self._loop = loop
+        self._file = file
+        self._done = done
+        self._found: Wanted | tuple[config.Problem, ...] = ()
+        self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        loop.add_reader(self._event, self._end)
+        # A daemon: the end of the gateway does not wait for it.
+        threading.Thread(target=self._read, name="reload", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            gateway = config.load(self._file)
+            wrapped = config.read_wrapped_files(gateway)
+            self._found = Wanted(gateway, wrapped, initial(gateway, wrapped))
+        except config.ConfigError as error:
+            self._found = error.problems
+        except Exception as error:
+            _log.exception("the file could not be read")
+            text = f"the file could not be read ({type(error).__name__})"
+            self._found = (config.Problem(self._file, 0, text, "see the log"),)
+        os.eventfd_write(self._event, 1)
+
+    def _end(self) -> None:
+        self._loop.remove_reader(self._event)
+        os.close(self._event)
+        self._done(self._found)

@@ -1,0 +1,299 @@
+"""A reload: the gateway's file, read again, comes into force; sessions of unchanged peers go on.
+
+    read        the file and what is beside it, in a thread; a fault of it ends the reload
+    weigh       config.plan: what needs a restart ends it; merge: the next model
+    prepare     new sockets, MTU, addresses and routes that are new; one that cannot be had ends it
+    try         where the token settings differ, another custodian is started with them; one that does not serve
+                ends it, and the next is started with the settings before
+    apply       the change goes through the processes (`_applying`), then old addresses and routes go
+
+Until `apply` everything can be taken back and is; from there on nothing can fail. One reload at a time, in turn with
+the changes of control's clients. Called by `_supervisor` for SIGHUP and for the control process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from wghsm import config
+from wghsm.ipc import Role
+from wghsm.ipc import messages as m
+
+from ._applying import Work
+from ._endpoints import literal
+from ._fault import GatewayFault
+from ._hearing import set_hearing
+from ._notify import tell_systemd
+from ._reading import Reading, Wanted
+from ._relink import Relink
+from ._sockets import UdpPair
+from ._startup import wants_prompt
+from .merge import Merged, merged
+from .model import Refusal, between, initial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wghsm.process import Loop
+
+    from ._applying import Applying
+    from ._children import Children
+    from ._state import State
+    from .model import Difference, Model
+
+__all__ = ["Reloads"]
+
+_log = logging.getLogger(__name__)
+
+_PROBLEMS_TOLD = 100
+
+
+class _Answer(Protocol):
+    """Tells whoever wanted a reload how it went: 0 or a positive errno, a line, what is wrong with the file."""
+
+    def __call__(self, number: int, text: str, problems: tuple[config.Problem, ...] = ()) -> None: ...
+
+
+class _RefusedError(Exception):
+    """Ends a reload: a positive errno (messages.ReloadResult) and one line."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(text)
+        self.errno = number
+
+
+class Reloads:
+    """All reloads of one gateway."""
+
+    def __init__(
+        self,
+        state: State,
+        children: Children,
+        loop: Loop,
+        applying: Applying,
+        resolve: Callable[[bytes, config.Endpoint], None],
+    ) -> None:
+        """`resolve` asks for the address of a peer's endpoint name."""
+        self._state = state
+        self._children = children
+        self._loop = loop
+        self._applying = applying
+        self._resolve = resolve
+
+    def ask(self, message: m.ReloadRequest) -> None:
+        """A client of the control process wants one."""
+        client = self._children.incarnation(Role.CONTROL)
+
+        def answer(number: int, text: str, problems: tuple[config.Problem, ...] = ()) -> None:
+            # A control process that was restarted meanwhile knows nothing of the request.
+            if client == self._children.incarnation(Role.CONTROL):
+                told = [m.Problem(each.file, each.line, each.message, each.remedy) for each in problems]
+                self._children.send(Role.CONTROL, m.ReloadResult(message.request, number, text, told[:_PROBLEMS_TOLD]))
+
+        if message.file and os.path.realpath(message.file) != os.path.realpath(self._state.file):
+            answer(errno.ENOENT, f"this gateway runs {self._state.file}, not {message.file}")
+        else:
+            self._queue(answer)
+
+    def signal(self) -> None:
+        """SIGHUP wants one; the log says how it went."""
+
+        def answer(number: int, text: str, problems: tuple[config.Problem, ...] = ()) -> None:
+            """Nobody waits."""
+
+        self._queue(answer)
+
+    def _queue(self, answer: _Answer) -> None:
+        if not self._state.served:
+            text = "the gateway is still starting; try again once it serves"
+            _log.warning("no reload: %s", text)
+            answer(errno.EAGAIN, text)
+            return
+        attempt = _Attempt(self._state, self._children, self._loop, self._applying, self._resolve, answer)
+        self._applying.hold(attempt.begin)
+
+
+class _Attempt:
+    """One reload, from its turn to its end."""
+
+    def __init__(
+        self,
+        state: State,
+        children: Children,
+        loop: Loop,
+        applying: Applying,
+        resolve: Callable[[bytes, config.Endpoint], None],
+        answer: _Answer,
+    ) -> None:
+        self._state = state
+        self._children = children
+        self._loop = loop
+        self._applying = applying
+        self._resolve = resolve
+        self._answer = answer
+        self._sockets: UdpPair | None = None
+        self._undo = contextlib.ExitStack()
+
+    def begin(self) -> None:
+        """Its turn has come."""
+        _log.info("reading %s again", self._state.file)
+        tell_systemd("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=reloading")
+        Reading(self._loop, self._state.file, self._read)
+
+    def _read(self, found: Wanted | tuple[config.Problem, ...]) -> None:
+        if not isinstance(found, Wanted):
+            for problem in found:
+                _log.error("%s", problem)
+            self._end(errno.EINVAL, _first(found), found)
+            return
+        self._wanted = found
+        try:
+            self._weigh()
+            self._prepare()
+        except _RefusedError as refused:
+            self._refuse(refused.errno, str(refused))
+            return
+        except OSError as error:
+            self._refuse(errno.EIO, f"port or mark: {error.strerror}")
+            return
+        except GatewayFault as fault:
+            self._refuse(errno.EIO, str(fault))
+            return
+        if self._plan.needing(config.Effect.CUSTODIAN):
+            self._state.trial = found.gateway
+            _log.info("the token settings have changed: another custodian is started with them")
+            self._children.renew(Role.CUSTODIAN, self._tried)
+        else:
+            self._apply()
+
+    def _weigh(self) -> None:
+        """Whether a reload can do it, and what the next model is. Raises _RefusedError."""
+        state, gateway = self._state, self._wanted.gateway
+        self._plan = config.plan(state.gateway, gateway, state.wrapped, self._wanted.wrapped)
+        for change in self._plan.needing(config.Effect.RESTART):
+            raise _RefusedError(errno.ENOTSUP, f"{change.field} has changed, which needs a restart of the gateway")
+        typed = any(wants_prompt(each.token.uri) for each in (state.gateway, gateway))
+        if self._plan.needing(config.Effect.CUSTODIAN) and typed and state.tty is None:
+            raise _RefusedError(
+                errno.ENOTSUP,
+                "the token settings have changed; its PIN is typed at a terminal, which needs a restart of the gateway",
+            )
+        loaded = initial(state.gateway, state.wrapped)
+        found = merged(
+            state.model,
+            loaded,
+            self._wanted.model,
+            keep_runtime=state.runtime_psks,
+            psk_required=gateway.psk == "required",
+        )
+        if isinstance(found, Refusal):
+            raise _RefusedError(errno.EIO, found.text)
+        self._merged: Merged = found
+
+    def _prepare(self) -> None:
+        """Get what may be refused. Raises OSError and GatewayFault with nothing changed."""
+        state, model = self._state, self._merged.model
+        port = model.listen_port
+        with contextlib.ExitStack() as undo:
+            if port != state.model.listen_port and (not port or port != state.udp.port):
+                self._sockets = UdpPair(port, model.fwmark)
+                set_hearing(self._sockets.descriptors, state.link.up)
+                undo.callback(self._sockets.close)
+            elif model.fwmark != state.model.fwmark:
+                state.udp.mark(model.fwmark)
+                undo.callback(state.udp.mark, state.model.fwmark)
+            old, new = state.gateway.interface, self._wanted.gateway.interface
+            self._relink = Relink(state.links, old, new, state.model.owners, model.owners, state.link.mtu)
+            self._relink.prepare()
+            undo.callback(self._relink.undo)
+            self._undo = undo.pop_all()
+
+    def _tried(self, why_not: str) -> None:
+        """The custodian with the new token settings serves, or is gone."""
+        if why_not:
+            self._state.trial = None
+            self._children.renew(Role.CUSTODIAN)
+            self._refuse(errno.EIO, f"the new token settings do not work: {why_not}; those before stay in force")
+        else:
+            self._apply()
+
+    def _apply(self) -> None:
+        """Everything is there: from here on nothing is refused."""
+        state, model = self._state, self._merged.model
+        self._undo.pop_all()
+        state.trial = None
+        state.gateway, state.wrapped = self._wanted.gateway, self._wanted.wrapped
+        tell_sockets = self._sockets is not None or model.fwmark != state.model.fwmark
+        if self._sockets is not None:
+            state.udp, old = self._sockets, state.udp
+            old.close()
+        endpoints: dict[int, m.Endpoint] = {}
+        names: dict[bytes, config.Endpoint] = {}
+        for key in (model.peers.keys() - state.model.peers.keys()) | self._merged.moved:
+            peer = model.peers[key]
+            if peer.host is None:
+                continue
+            address = literal(peer.host)
+            if address is None:
+                names[key] = peer.host
+            else:
+                endpoints[peer.slot] = address
+        given = {key for key in self._merged.moved if model.peers[key].slot in endpoints}
+        found = between(state.model, model, given)
+
+        def done() -> None:
+            for key, host in names.items():
+                state.outdated.add(model.peers[key].slot)
+                self._resolve(key, host)
+            self._finish(found)
+
+        self._before = state.model
+        self._applying.apply(Work(model, found, endpoints, tell_sockets, done))
+
+    def _finish(self, found: Difference) -> None:
+        state = self._state
+        self._relink.commit()
+        state.loaded_unix = time.time_ns()
+        state.reload_refused = ""
+        text = _summary(found, self._before, state.model, self._plan)
+        _log.info("reloaded: %s", text)
+        tell_systemd("READY=1", f"STATUS=serving on port {state.udp.port}")
+        self._answer(0, text)
+
+    def _refuse(self, number: int, text: str) -> None:
+        """Take back what was prepared, and end."""
+        self._undo.close()
+        _log.error("not reloaded: %s", text)
+        self._end(number, text)
+
+    def _end(self, number: int, text: str, problems: tuple[config.Problem, ...] = ()) -> None:
+        self._state.reload_refused = text
+        tell_systemd("READY=1", f"STATUS=serving on port {self._state.udp.port}; the last reload was refused")
+        self._answer(number, text, problems)
+        self._applying.release()
+
+
+def _first(problems: tuple[config.Problem, ...]) -> str:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{problems[0]}{more}"
+
+
+def _summary(found: Difference, before: Model, after: Model, plan: config.Plan) -> str:
+    """What a reload has changed, in one line."""
+    old, new = before.allowed_ips(), after.allowed_ips()
+    changed = sum(
+        before.peers[key] != after.peers[key] or set(old.get(key, ())) != set(new.get(key, ()))
+        for key in before.peers.keys() & after.peers.keys()
+    )
+    said = [
+        f"{count} {'peer' if count == 1 else 'peers'} {what}"
+        for count, what in ((len(found.added), "added"), (len(found.removed), "removed"), (changed, "changed"))
+        if count
+    ]
+    fields = [change.field for change in plan.changes if not change.peer]
+    return ", ".join([*said, *fields]) or "nothing has changed"
