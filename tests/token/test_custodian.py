@@ -80,7 +80,7 @@ def _accept(custodian: Custodian, peer: SoftwarePeer, request: int) -> tuple[m.I
 
 
 def _initiate(custodian: Custodian, peer: SoftwarePeer, request: int) -> tuple[m.InstallReceive, m.InstallSend]:
-    created = custodian.ask(m.CreateInitiation(request, peer.slot, 77))
+    created = custodian.ask(m.CreateInitiation(request, peer.slot, 77, 0))
     assert isinstance(created, m.InitiationCreated), custodian.log_text()
     response, theirs, _ = peer.respond(request + 1, created)
     answer = custodian.ask(response)
@@ -135,7 +135,7 @@ def test_a_replay_is_refused_after_a_restart(token: GatewayToken, state: Path, p
         old = peers[0].initiation(1, time.time_ns())
         assert isinstance(custodian.ask(old), m.InitiationAccepted)
         first, _ = custodian.installed()
-        created = custodian.ask(m.CreateInitiation(2, 1, 1))
+        created = custodian.ask(m.CreateInitiation(2, 1, 1, 0))
         assert isinstance(created, m.InitiationCreated)
         own = peers[0].respond(3, created)[2]
         custodian.process.kill()
@@ -146,7 +146,7 @@ def test_a_replay_is_refused_after_a_restart(token: GatewayToken, state: Path, p
         assert _accept(custodian, peers[0], 4)[0].session > first.session
         # The old custodian's handle is nobody's, and the own timestamp goes on.
         assert custodian.ask(m.AcceptResponse(5, created.handle, bytes(range(32)), bytes(16), 1)) == m.Refused(5)
-        again = custodian.ask(m.CreateInitiation(6, 1, 1))
+        again = custodian.ask(m.CreateInitiation(6, 1, 1, 0))
         assert isinstance(again, m.InitiationCreated)
         assert peers[0].respond(7, again)[2] > own
 
@@ -157,7 +157,7 @@ def test_a_low_order_point_does_not_reach_the_token(
     with Custodian(token, state, peers=peers) as custodian:
         custodian.ready()
         for request, point in enumerate([bytes(32), b"\x01" + bytes(31), b"\xec" + b"\xff" * 31]):
-            answer = custodian.ask(m.AcceptInitiation(request, point, bytes(48), bytes(28), 1, 2))
+            answer = custodian.ask(m.AcceptInitiation(request, point, bytes(48), bytes(28), 1, 2, token.public_key))
             assert answer == m.Refused(request)
         assert custodian.counters() == {Counter.LOW_ORDER_POINT: 3}
         _accept(custodian, peers[0], 9)
@@ -200,7 +200,7 @@ def test_without_egress_or_ingress_there_is_no_session(
 def test_a_new_handshake_process_is_greeted(token: GatewayToken, state: Path, peers: list[SoftwarePeer]) -> None:
     with Custodian(token, state, peers=peers) as custodian:
         custodian.ready()
-        created = custodian.ask(m.CreateInitiation(1, 1, 1))
+        created = custodian.ask(m.CreateInitiation(1, 1, 1, 0))
         assert isinstance(created, m.InitiationCreated)
         custodian.attach(_HANDSHAKE)
         assert custodian.receive(_HANDSHAKE, m.Identity).public_key == token.public_key
@@ -319,8 +319,8 @@ def _status(custodian: Custodian, state: str) -> m.TokenStatus:
         (_HANDSHAKE, m.Ready()),
         (_HANDSHAKE, m.PutPsk(1, "wghsm-psk-x", bytes(32))),
         (_HANDSHAKE, m.CustodianPeers(1, [], [])),
-        (ChannelKind.CUSTODIAN_EGRESS, m.CreateInitiation(1, 1, 1)),
-        (ChannelKind.SUPERVISOR_CUSTODIAN, m.CreateInitiation(1, 1, 1)),
+        (ChannelKind.CUSTODIAN_EGRESS, m.CreateInitiation(1, 1, 1, 0)),
+        (ChannelKind.SUPERVISOR_CUSTODIAN, m.CreateInitiation(1, 1, 1, 0)),
     ],
     ids=str,
 )

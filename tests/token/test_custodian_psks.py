@@ -89,7 +89,7 @@ class Site:
     def call(self, custodian: Custodian, peer: SoftwarePeer) -> bool:
         """One attempt of ours."""
         self.requests += 2
-        created = custodian.ask(m.CreateInitiation(self.requests, _SLOT, 9))
+        created = custodian.ask(m.CreateInitiation(self.requests, _SLOT, 9, 0))
         assert isinstance(created, m.InitiationCreated)
         response, _, _ = peer.respond(self.requests + 1, created)
         if not isinstance(custodian.ask(response), m.ResponseAccepted):

@@ -73,7 +73,7 @@ def test_both_roles_with_every_kind_of_psk_that_it_has(token: RealToken, state: 
             receive, send = custodian.installed()
             assert (bytes(keys.send), bytes(keys.receive)) == (receive.key, send.key)
         for peer in peers:
-            created = custodian.ask(m.CreateInitiation(10 + peer.slot, peer.slot, 77))
+            created = custodian.ask(m.CreateInitiation(10 + peer.slot, peer.slot, 77, 0))
             assert isinstance(created, m.InitiationCreated), custodian.log_text()
             response, theirs, _ = peer.respond(20 + peer.slot, created)
             assert isinstance(custodian.ask(response), m.ResponseAccepted), custodian.log_text()

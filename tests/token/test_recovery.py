@@ -179,7 +179,7 @@ def test_no_token_at_the_start_is_waited_for(token: FaultyToken, state: Path) ->
         assert custodian.receive(custodian.home, m.Identity).public_key == token.public_key
         assert custodian.status("ready").token.endswith("'gw'")
         assert custodian.accepts(peer)
-        assert custodian.ask(m.CreateInitiation(900, 2, 1)) == m.Refused(900)
+        assert custodian.ask(m.CreateInitiation(900, 2, 1, 0)) == m.Refused(900)
 
 
 def test_waiting_helps_neither_a_wrong_pin_nor_a_missing_key(state: Path) -> None:

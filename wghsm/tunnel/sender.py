@@ -340,7 +340,7 @@ class Sender:
     def snapshot(self) -> Iterator[m.SessionSnapshot]:
         """All sessions and endpoints, in parts, for a new handshake process."""
         sessions = [
-            m.SessionInfo(one.number, peer.number, one.remote_index, one.initiator, one.created, slot)
+            m.SessionInfo(one.number, peer.number, one.remote_index, one.initiator, one.created, slot, 0)
             for peer in self._peers.values()
             for one, slot in peer.slots.sessions()
         ]

@@ -66,7 +66,7 @@ def test_an_own_initiation_is_made_and_answered(vault: SoftwareVault, source: m.
     driver.add(peer)
     stamps = []
     for number in range(3):
-        created = driver.ask(m.CreateInitiation(number, 7, 50 + number))
+        created = driver.ask(m.CreateInitiation(number, 7, 50 + number, 0))
         assert isinstance(created, m.InitiationCreated)
         response, theirs, timestamp = peer.respond(number + 10, created)
         stamps.append(timestamp)
@@ -90,7 +90,7 @@ def test_timestamps_are_remembered_before_an_answer(vault: SoftwareVault) -> Non
     driver.ask(peer.initiation(1, driver.unix))
     assert driver.order.index("Remember") < driver.order.index("Install")
     driver.order.clear()
-    driver.ask(m.CreateInitiation(2, 7, 1))
+    driver.ask(m.CreateInitiation(2, 7, 1, 0))
     assert driver.order.index("RememberOwn") < driver.order.index("Answer")
 
 
@@ -124,7 +124,7 @@ def test_two_initiations_within_20_ms_are_one(vault: SoftwareVault) -> None:
 def test_low_order_points_never_reach_the_token(vault: SoftwareVault, point: bytes) -> None:
     driver, peer = Driver(vault), _peer(vault)
     driver.add(peer)
-    created = driver.ask(m.CreateInitiation(1, 7, 1))
+    created = driver.ask(m.CreateInitiation(1, 7, 1, 0))
     assert isinstance(created, m.InitiationCreated)
     vault.points.clear()
     for shown in (point, point[:-1] + bytes((point[-1] | 0x80,))):
@@ -152,7 +152,7 @@ def test_whoever_is_not_a_peer_is_refused(vault: SoftwareVault) -> None:
     driver, stranger, forger = Driver(vault), _peer(vault, 9), _peer(vault, 7)
     assert driver.ask(stranger.initiation(1, driver.unix)) == m.Refused(1)
     assert driver.counts[Counter.UNKNOWN_PEER] == 1
-    assert driver.ask(m.CreateInitiation(2, 9, 1)) == m.Refused(2)
+    assert driver.ask(m.CreateInitiation(2, 9, 1, 0)) == m.Refused(2)
     assert driver.counts[Counter.UNKNOWN_PEER] == 2
     driver.add(forger)
     good = forger.initiation(3, driver.unix)
@@ -170,23 +170,23 @@ def test_whoever_is_not_a_peer_is_refused(vault: SoftwareVault) -> None:
 def test_the_gateway_is_no_peer_of_itself(vault: SoftwareVault) -> None:
     driver = Driver(vault)
     driver.tell(m.CustodianPeers(1, [m.CustodianPeer(1, vault.public_key, m.PskNone())], []))
-    assert driver.ask(m.CreateInitiation(1, 1, 1)) == m.Refused(1)
+    assert driver.ask(m.CreateInitiation(1, 1, 1, 0)) == m.Refused(1)
 
 
 def test_own_initiations_keep_their_distance(vault: SoftwareVault) -> None:
     driver, peer, other = Driver(vault), _peer(vault), _peer(vault, 8)
     driver.add(peer, other)
-    assert isinstance(driver.ask(m.CreateInitiation(1, 7, 1)), m.InitiationCreated)
+    assert isinstance(driver.ask(m.CreateInitiation(1, 7, 1, 0)), m.InitiationCreated)
     driver.advance(REKEY_TIMEOUT - driver.core.rules.times.jitter - 1)
-    assert driver.ask(m.CreateInitiation(2, 7, 1)) == m.Refused(2)
+    assert driver.ask(m.CreateInitiation(2, 7, 1, 0)) == m.Refused(2)
     assert driver.counts[Counter.TOO_SOON] == 1
-    assert isinstance(driver.ask(m.CreateInitiation(3, 8, 1)), m.InitiationCreated)
+    assert isinstance(driver.ask(m.CreateInitiation(3, 8, 1, 0)), m.InitiationCreated)
     driver.advance(1)
-    assert isinstance(driver.ask(m.CreateInitiation(4, 7, 1)), m.InitiationCreated)
+    assert isinstance(driver.ask(m.CreateInitiation(4, 7, 1, 0)), m.InitiationCreated)
 
 
 def _created(driver: Driver, request: int = 1) -> m.InitiationCreated:
-    created = driver.ask(m.CreateInitiation(request, 7, 1))
+    created = driver.ask(m.CreateInitiation(request, 7, 1, 0))
     assert isinstance(created, m.InitiationCreated)
     return created
 
@@ -287,8 +287,8 @@ def test_a_bad_response_changes_nothing(vault: SoftwareVault) -> None:
 def test_one_request_at_the_token_for_each_peer(vault: SoftwareVault) -> None:
     driver, peer, other = Driver(vault), _peer(vault), _peer(vault, 8)
     driver.add(peer, other)
-    driver.send(m.CreateInitiation(1, 7, 1))
-    driver.send(m.CreateInitiation(2, 8, 1))
+    driver.send(m.CreateInitiation(1, 7, 1, 0))
+    driver.send(m.CreateInitiation(2, 8, 1, 0))
     assert len(driver.jobs) == 2
     driver.send(peer.initiation(3, driver.unix))
     driver.work(2)
@@ -323,7 +323,7 @@ def test_a_token_fault_refuses_and_is_suspected(vault: SoftwareVault) -> None:
     driver.add(peer)
     vault.fault = token_fault()
     assert driver.ask(peer.initiation(1, driver.unix)) == m.Refused(1)
-    assert driver.ask(m.CreateInitiation(2, 7, 1)) == m.Refused(2)
+    assert driver.ask(m.CreateInitiation(2, 7, 1, 0)) == m.Refused(2)
     vault.fault = None
     driver.advance(REKEY_TIMEOUT)
     response, _, _ = peer.respond(3, _created(driver))
@@ -358,7 +358,7 @@ def test_a_new_handshake_process_gets_no_old_answers(vault: SoftwareVault) -> No
     driver.send(peer.initiation(1, driver.unix))
     driver.core.new_handshake_process()
     driver.settle()
-    driver.send(m.CreateInitiation(2, 7, 1))
+    driver.send(m.CreateInitiation(2, 7, 1, 0))
     driver.core.new_handshake_process()
     driver.settle()
     assert not driver.answers

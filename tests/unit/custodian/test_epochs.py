@@ -125,7 +125,7 @@ def _dial(driver: Driver, peer: SoftwarePeer, request: int) -> bool:
 def _called(driver: Driver, peer: SoftwarePeer, request: int) -> bool:
     """One attempt of ours."""
     driver.advance(REKEY_TIMEOUT)
-    created = driver.ask(m.CreateInitiation(request, 7, request))
+    created = driver.ask(m.CreateInitiation(request, 7, request, 0))
     if not isinstance(created, m.InitiationCreated):
         return False
     response, keys, _ = peer.respond(request + 1, created)
@@ -227,7 +227,7 @@ def test_a_wrong_response_leaves_both_epochs_to_the_right_one() -> None:
     vault = SoftwareVault(_PRIVATE)
     driver, peer = Driver(vault), _peer(vault, _derived(1), _derived(0))
     driver.add(peer)
-    created = driver.ask(m.CreateInitiation(1, 7, 1))
+    created = driver.ask(m.CreateInitiation(1, 7, 1, 0))
     assert isinstance(created, m.InitiationCreated)
     forged = m.AcceptResponse(2, created.handle, bytes(range(32)), bytes(16), 1)
     vault.points.clear()
@@ -243,7 +243,7 @@ def test_an_open_handle_is_no_way_back() -> None:
     driver, old, moved = Driver(vault), _peer(vault, _derived(1), _derived(0)), _peer(vault, _derived(1), _derived(1))
     driver.add(old)
     assert isinstance(driver.ask(moved.initiation(1, driver.unix)), m.InitiationAccepted)
-    created = driver.ask(m.CreateInitiation(2, 7, 1))
+    created = driver.ask(m.CreateInitiation(2, 7, 1, 0))
     assert isinstance(created, m.InitiationCreated)
     response, _, _ = old.respond(3, created)
     driver.confirm(driver.installs[-1])
@@ -258,7 +258,7 @@ def test_an_old_response_that_a_worker_has_already_is_refused_in_the_end() -> No
     driver, old, moved = Driver(vault), _peer(vault, _derived(1), _derived(0)), _peer(vault, _derived(1), _derived(1))
     driver.add(old)
     driver.ask(moved.initiation(1, driver.unix))
-    created = driver.ask(m.CreateInitiation(2, 7, 1))
+    created = driver.ask(m.CreateInitiation(2, 7, 1, 0))
     assert isinstance(created, m.InitiationCreated)
     response, _, _ = old.respond(3, created)
     driver.send(response)

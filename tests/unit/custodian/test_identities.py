@@ -122,7 +122,7 @@ class TestResponder:
     def test_one_request_for_each_peer_whatever_the_identity(self, vault: SoftwareVault) -> None:
         driver, old = Driver(vault), _peer(_OURS[1])
         driver.add(old)
-        driver.send(m.CreateInitiation(1, 7, 1))
+        driver.send(m.CreateInitiation(1, 7, 1, 0))
         driver.send(old.initiation(2, driver.unix))
         driver.work(1)
         driver.land()
@@ -249,5 +249,5 @@ class TestRetired:
 def test_we_are_no_peer_of_ourselves(vault: SoftwareVault, identity: bytes) -> None:
     driver = Driver(vault, Disk())
     driver.tell(m.CustodianPeers(1, [m.CustodianPeer(7, identity, m.PskNone())], []))
-    assert driver.ask(m.CreateInitiation(1, 7, 1)) == m.Refused(1)
+    assert driver.ask(m.CreateInitiation(1, 7, 1, 0)) == m.Refused(1)
     assert driver.core.rules.by_slot(7) is None

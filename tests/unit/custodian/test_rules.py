@@ -76,7 +76,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(slot=st.integers(0, _PEERS - 1))
     def we_initiate(self, slot: int) -> None:
-        self.driver.send(m.CreateInitiation(self._ask(), slot, 9))
+        self.driver.send(m.CreateInitiation(self._ask(), slot, 9, 0))
 
     @precondition(lambda self: self.responses)
     @rule(place=_indexes, forged=st.booleans())
@@ -216,7 +216,7 @@ def test_own_initiations_are_never_too_close(steps: list[int]) -> None:
     made = []
     for request, step in enumerate(steps):
         driver.advance(step)
-        if isinstance(driver.ask(m.CreateInitiation(request, 0, 1)), m.InitiationCreated):
+        if isinstance(driver.ask(m.CreateInitiation(request, 0, 1, 0)), m.InitiationCreated):
             made.append(driver.now)
     pause = REKEY_TIMEOUT - driver.core.rules.times.jitter
     assert all(later - earlier >= pause for earlier, later in pairwise(made))

@@ -98,7 +98,7 @@ def test_slots_are_those_of_ingress(steps: list[str]) -> None:
             index = table.reserve(1)
             initiator = step == "initiator"
             table.install(_session(number, index, initiator=initiator))
-            message = m.InstallReceive(number, 1, index, initiator, 0, random.Random(number).randbytes(32))
+            message = m.InstallReceive(number, 1, index, initiator, 0, random.Random(number).randbytes(32), 1)
             slots.install(ReceiveSession(message, 0, Times()))
             seen.append(index)
         held = [session for session, _ in slots.sessions()]

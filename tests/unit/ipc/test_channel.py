@@ -53,7 +53,7 @@ def test_keys_do_not_stay_in_the_buffers(pair: tuple[Channel, Channel]) -> None:
 
 
 def test_keys_stand_in_no_repr() -> None:
-    for message in (INSTALL, m.InstallReceive(1, 2, 3, True, 5, b"k" * 32), m.PutPsk(1, "l", b"k" * 32)):
+    for message in (INSTALL, m.InstallReceive(1, 2, 3, True, 5, b"k" * 32, 7), m.PutPsk(1, "l", b"k" * 32)):
         assert "kkk" not in repr(message)
 
 

@@ -80,7 +80,8 @@ def install_send(session: int, *, initiator: bool = True, created: int = START, 
 def install_receive(
     session: int, *, initiator: bool = True, created: int = START, peer: int = PEER, index: int | None = None
 ) -> m.InstallReceive:
-    return m.InstallReceive(session, peer, 1000 + session if index is None else index, initiator, created, key(session))
+    local = 1000 + session if index is None else index
+    return m.InstallReceive(session, peer, local, initiator, created, key(session), 0)
 
 
 class Chosen:

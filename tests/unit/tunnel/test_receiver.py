@@ -242,8 +242,8 @@ def test_refused_installations() -> None:
         install_receive(2, index=1001),
         install_receive(3, peer=77),
         install_receive(4, created=START - 180 * SECOND),
-        m.InstallReceive(5, PEER, 9, True, START, key(1)),
-        m.InstallReceive(6, PEER, 9, True, START, bytes(31)),
+        m.InstallReceive(5, PEER, 9, True, START, key(1), 0),
+        m.InstallReceive(6, PEER, 9, True, START, bytes(31), 0),
     ]
     for message in refused:
         ingress.receiver.install(message, START)

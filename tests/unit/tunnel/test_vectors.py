@@ -19,7 +19,7 @@ def _send_key(session: int, key: str, index: int) -> m.InstallSend:
 
 
 def _receive_key(session: int, key: str, index: int) -> m.InstallReceive:
-    return m.InstallReceive(session, PEER, index, False, START, bytes.fromhex(key))
+    return m.InstallReceive(session, PEER, index, False, START, bytes.fromhex(key), 0)
 
 
 @pytest.mark.parametrize("transcript", _TRANSCRIPTS)
