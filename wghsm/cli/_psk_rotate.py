@@ -50,7 +50,7 @@ def rotate(peer: str, config: str, as_json: bool) -> None:
         return
     click.echo(f"{path}: peer {found.name!r} has epoch {before + 1} now; next:")
     click.echo(f"  1. wghsm psk export {found.name} -c {config} --out {found.name}.psk    for the client")
-    click.echo(f"  2. wghsm down {name}; wghsm up {config}    (or its unit): the gateway knows both from then on")
+    click.echo(f"  2. wghsm reload {name}    the gateway knows both from then on")
     click.echo(f"  3. give the client its PSK; epoch {before} stays usable for {_span(overlap)} or until it has moved")
     click.echo(f"  4. wghsm status {name}    says when the peer has moved")
 

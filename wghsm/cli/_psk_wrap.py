@@ -66,7 +66,8 @@ def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, co
         print_json(report)
     else:
         click.echo(f"{report['file']}: the PSK of peer {report['peer']!r} for epoch {report['epoch']}, wrapped")
-        click.echo("restart the gateway to use it; `wghsm status` shows when the peer has moved")
+        name = gateway.interface.name
+        click.echo(f"use it with: wghsm reload {name}; `wghsm status {name}` shows when the peer has moved")
 
 
 def _wrap(

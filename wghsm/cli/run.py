@@ -67,7 +67,8 @@ def run(file: str, ready_fd: int | None, tty_fd: int | None) -> int:
         return int(
             supervisor.run(
                 gateway,
-                file=str(Path(file).resolve()),
+                # Links stay: they may lead elsewhere when the file is read again.
+                file=str(Path(file).absolute()),
                 notify=notify,
                 tty=tty,
                 keep_tty=tty_fd is None,
