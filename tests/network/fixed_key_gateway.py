@@ -259,7 +259,7 @@ def install(initiator: Gateway, responder: Gateway, session: int, index: int) ->
     for gateway, is_initiator, send, receive in ((responder, False, back, there), (initiator, True, there, back)):
         now = boottime()
         ours, theirs = (index, index + 1) if is_initiator else (index + 1, index)
-        to_receive = m.InstallReceive(session, PEER, ours, is_initiator, now, bytes(bytearray(receive)))
+        to_receive = m.InstallReceive(session, PEER, ours, is_initiator, now, bytes(bytearray(receive)), 0)
         gateway.custodian[Role.INGRESS].send(to_receive)
         to_send = m.InstallSend(session, PEER, theirs, is_initiator, now, bytes(bytearray(send)))
         gateway.custodian[Role.EGRESS].send(to_send)
