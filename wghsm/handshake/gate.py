@@ -4,6 +4,8 @@
     not under load   drop        pass                  pass                   pass
     under load       drop        cookie reply          drop                   pass
 
+Cookie replies are the dearest part of a flood: a source gets no more of them than it could use.
+
 While the gateway's key is rotated there are two identities: mac1 tells which one a message is meant for, and the
 cookie reply is sealed for that one (SEAMS.md "Two identities").
 
@@ -13,8 +15,8 @@ the only secret of the handshake process, lives here.
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from wghsm.ipc import Counter
@@ -47,10 +49,11 @@ class CookieAnswer:
 class Gate:
     """Judges messages to one identity, the static public key of 32 bytes."""
 
-    def __init__(self, identity: bytes, limiter: RateLimiter) -> None:
+    def __init__(self, identity: bytes, limiter: RateLimiter, replies: RateLimiter) -> None:
         self.identity = identity
         self._checker = CookieChecker(identity)
         self._limiter = limiter
+        self._replies = replies
 
     def is_meant(self, data: bytes) -> bool:
         """Whether mac1 of `data` was made for this identity."""
@@ -66,11 +69,13 @@ class Gate:
     ) -> Dropped | CookieAnswer | None:
         """None if `message`, meant for this identity and come from `source`, may pass under load."""
         try:
-            address = ip_address(source.host).packed
-        except ValueError:
+            address = socket.inet_pton(socket.AF_INET6 if ":" in source.host else socket.AF_INET, source.host)
+        except OSError:
             return Dropped(Counter.MALFORMED)
         proof = source_bytes(address, source.port)
         if not self._checker.mac2_valid(data, proof, now):
+            if not self._replies.allow(address, now):
+                return Dropped(Counter.RATE_LIMITED)
             reply = self._checker.reply(message, proof, entropy(COOKIE_NONCE_LEN), entropy(SYMMETRIC_KEY_LEN), now)
             return CookieAnswer(reply.encode())
         if not self._limiter.allow(address, now):
@@ -88,11 +93,13 @@ class Gates:
     def __init__(self) -> None:
         self._gates: tuple[Gate, ...] = ()
         self._limiter = RateLimiter()
+        # Where more sources come than can be told apart, all may be forged, and each is as good as the other.
+        self._replies = RateLimiter(when_full=True)
 
     def serve(self, identities: Sequence[bytes]) -> None:
         """Serve these public keys, the current one first, and no other. Cookies of those that stay hold on."""
         known = {gate.identity: gate for gate in self._gates}
-        self._gates = tuple(known.pop(one) if one in known else Gate(one, self._limiter) for one in identities)
+        self._gates = tuple(known.pop(one, None) or Gate(one, self._limiter, self._replies) for one in identities)
         for gone in known.values():
             gone.close()
 

@@ -1,6 +1,7 @@
 """Token buckets for sources of handshake messages: 20 a second, 5 at once, per IPv4 /32 or IPv6 /64.
 
-Asked by the handshake process under load only, after mac2 has proven the source. Source: PROTOCOL.md section 7.
+Asked by the handshake process under load only: after mac2 has proven the source, and before a cookie reply is made.
+Source: PROTOCOL.md section 7.
 """
 
 from collections import OrderedDict
@@ -17,13 +18,14 @@ _IDLE: Final = NSEC_PER_SEC
 
 
 class RateLimiter:
-    """Buckets counted in nanoseconds, at most `max_entries` of them; a new source is refused when all are in use.
+    """Buckets counted in nanoseconds, at most `max_entries` of them; `when_full` decides on a new source beyond them.
 
     Idle sources are forgotten after a second, in passing; `collect` does it also when nobody asks.
     """
 
-    def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
+    def __init__(self, max_entries: int = MAX_ENTRIES, *, when_full: bool = False) -> None:
         self._max_entries = max_entries
+        self._when_full = when_full
         # Source to (tokens, time), the longest idle first.
         self._buckets: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
 
@@ -42,7 +44,7 @@ class RateLimiter:
         bucket = self._buckets.get(source)
         if bucket is None:
             if len(self._buckets) >= self._max_entries:
-                return False
+                return self._when_full
             self._buckets[source] = (TOKEN_MAX - PACKET_COST, now)
             return True
         tokens, since = bucket

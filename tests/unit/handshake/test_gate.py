@@ -70,3 +70,21 @@ def test_under_load_a_proven_source_is_limited() -> None:
 def test_a_source_that_is_no_address_is_dropped() -> None:
     data = CookieMaker(OURS).authenticate(_message(), 0)
     assert _judge(gates(OURS), data, 0, load=True, source=Endpoint("nowhere", 1)) == Dropped(Counter.MALFORMED)
+
+
+def test_under_load_a_source_gets_as_many_cookies_as_it_can_use() -> None:
+    gate, maker = gates(OURS), CookieMaker(OURS)
+    verdicts = [_judge(gate, maker.authenticate(_message(), 0), 0, load=True) for _ in range(7)]
+    assert all(isinstance(verdict, CookieAnswer) for verdict in verdicts[:5])
+    assert verdicts[5:] == [Dropped(Counter.RATE_LIMITED)] * 2
+    other = Endpoint("192.0.2.10", 4000)
+    assert isinstance(_judge(gate, maker.authenticate(_message(), 0), 0, load=True, source=other), CookieAnswer)
+    assert isinstance(_judge(gate, maker.authenticate(_message(), SECOND), SECOND, load=True), CookieAnswer)
+
+
+def test_more_sources_than_can_be_told_apart_all_get_cookies() -> None:
+    gate, maker = gates(OURS), CookieMaker(OURS)
+    data = maker.authenticate(_message(), 0)
+    for number in range(70_000):
+        source = Endpoint(f"198.{18 + number // 65536}.{number // 256 % 256}.{number % 256}", 4000)
+        assert isinstance(_judge(gate, data, 0, load=True, source=source), CookieAnswer)
