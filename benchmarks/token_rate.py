@@ -225,6 +225,8 @@ def _bare_token(made: SoftHsmToken, sessions: int) -> Iterator[_Bare]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # Ctrl-C is for this process, which ends the other one.
+        start_new_session=True,
     )
     try:
         yield _Bare(process)

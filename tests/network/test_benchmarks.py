@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,31 @@ def test_a_quick_run_writes_its_document(tmp_path: Path) -> None:
     assert document["token"]["ratios"].keys() == token_ratios(quick=True)
     assert all(ratio["median"] >= 0 for ratio in document["token"]["ratios"].values())
     assert "/" not in json.dumps({key: value for key, value in document.items() if key != "compared"})
+
+
+def test_an_interrupted_run_ends_without_a_word() -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", "--only", "token", "--quick"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert running.stdout is not None
+        # From the second round on, both contenders have been at work.
+        said = next(line for line in running.stdout if "round 1" in line)
+        assert "handshakes/s" in said
+        # As a terminal does for Ctrl-C.
+        os.killpg(running.pid, signal.SIGINT)
+        _, errors = running.communicate(timeout=300)
+        assert errors == ""
+        assert running.returncode == 130
+    finally:
+        running.kill()
+        running.wait()
 
 
 def test_the_committed_document_is_of_a_whole_run() -> None:
