@@ -272,7 +272,8 @@ static int start_cutting(cutting *cut, const uint8_t *read, size_t size) {
     if (type == GSO_NONE) {
         cut->transport = start;
         cut->check = check;
-        return !cut->partial || start + check + 2 <= cut->size;
+        smallest = cut->version == 4 ? IPV4 : IPV6;
+        return !cut->partial || (start >= smallest && start + check + 2 <= cut->size);
     }
     if (type == GSO_UDP) {
         protocol = PROTOCOL_UDP;

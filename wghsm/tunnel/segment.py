@@ -74,7 +74,7 @@ def cut(header: VnetHeader, packet: bytes) -> list[bytes] | None:
 def _finish_partial(header: VnetHeader, packet: bytes) -> list[bytes] | None:
     start = header.csum_start
     field = start + header.csum_offset
-    if field + 2 > len(packet):
+    if start < (_IPV4_HEADER if packet[0] >> 4 == 4 else _IPV6_HEADER) or field + 2 > len(packet):
         return None
     # As the kernel has it, for every protocol: a checksum of 0 is written as 65535.
     checksum = finish(add(packet[start:])) or 0xFFFF

@@ -171,6 +171,7 @@ MALFORMED = {
     "half a TCP header": (tcp_header(V4, 30), V4.tcp(b"", partial=True)[:39]),
     "half a UDP header": (udp_header(V4, 30), V4.udp(b"", partial=True)[:27]),
     "half the TCP options": (tcp_header(V4, 30), V4.tcp(b"", options=bytes(40), partial=True)[:70]),
+    "a partial checksum of the IP header": (VnetHeader(NEEDS_CSUM, csum_start=39, csum_offset=6), V6.udp(b"12")),
     "a partial checksum past the end": (VnetHeader(NEEDS_CSUM, csum_start=20, csum_offset=7), V4.udp(b"")),
 }
 
