@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 from tests.network.support import Namespace
 from wghsm.ipc import Channel, ChannelClosed, ChannelKind, Role, StatsFile, create_stats, socket_pair
@@ -34,13 +34,18 @@ UIDS = {Role.EGRESS: 61102, Role.INGRESS: 61103}
 
 _SHORT = """\
 from wghsm.process import run_child
-from wghsm.tunnel import {0}, Times
-raise SystemExit(run_child("{0}", lambda child: {0}.main(child, Times({1}))))
+from wghsm.tunnel import {0}, engine, Times
+raise SystemExit(run_child("{0}", lambda child: {0}.main(child, Times({1}), engine.{2})))
 """
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF = 0x400454CA
+_TUNSETOFFLOAD = 0x400454D0
 _IFF_TUN_NO_PI = 0x1001
+_IFF_VNET_HDR = 0x4000
+_BUFFER = 4 * 1024 * 1024
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
 _IP_PKTINFO = 8
 _IPV6_RECVPKTINFO = 49
 
@@ -64,15 +69,24 @@ def _setns(fd: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
-def open_tun(name: str) -> int:
+Offload = Literal["none", "tso", "uso"]
+
+
+def open_tun(name: str, offload: Offload) -> int:
+    """A TUN as an old kernel gives it (plain packets), one before 6.2 (no USO), or a new one."""
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN_NO_PI))
+    flags = _IFF_TUN_NO_PI | (0 if offload == "none" else _IFF_VNET_HDR)
+    fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    if offload != "none":
+        fcntl.ioctl(fd, _TUNSETOFFLOAD, 0x67 if offload == "uso" else 0x07)
     return fd
 
 
 def open_udp(family: str, port: int = 0) -> socket.socket:
     sock = socket.socket(socket.AF_INET if family == "4" else socket.AF_INET6, socket.SOCK_DGRAM)
     sock.setblocking(False)
+    for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
+        sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
     if family == "4":
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         sock.bind(("0.0.0.0", port))  # noqa: S104
@@ -126,7 +140,14 @@ class Gateway:
     """Egress and ingress in `namespace`, with one peer, PEER; `times` are the arguments of a Times, as text."""
 
     def __init__(
-        self, namespace: Namespace, scratch: Path, addresses: Sequence[str], allowed: Sequence[str], times: str = ""
+        self,
+        namespace: Namespace,
+        scratch: Path,
+        addresses: Sequence[str],
+        allowed: Sequence[str],
+        times: str = "",
+        offload: Offload = "uso",
+        engine: Literal["PURE", "COMPILED"] = "COMPILED",
     ) -> None:
         self.namespace = namespace
         self.tun = "wg0"
@@ -136,11 +157,13 @@ class Gateway:
         self._changes = 0
         self._scratch = scratch
         self._times = times
+        self._offload: Offload = offload
+        self._engine = engine
         self._stats_fd = create_stats()
         self.stats = StatsFile(self._stats_fd, Role.SUPERVISOR)
         self._fds: list[int] = [self._stats_fd]
         with inside(namespace):
-            self._tun_fd = open_tun(self.tun)
+            self._tun_fd = open_tun(self.tun, offload)
         self._fds.append(self._tun_fd)
         namespace.run("ip", "link", "set", self.tun, "mtu", str(MTU), "up")
         for address in addresses:
@@ -168,7 +191,7 @@ class Gateway:
 
     def _start(self, role: Role) -> None:
         near, far = socket_pair()
-        program = ["-m", f"wghsm.tunnel.{role}"] if not self._times else ["-c", _SHORT.format(role, self._times)]
+        program = ["-c", _SHORT.format(role, self._times, self._engine)]
         argv = [sys.executable, "-I", *program, "--channel", str(far.fileno())]
         log = (self._scratch / f"{self.namespace.name}-{role}.log").open("wb")
         with log:
@@ -178,7 +201,7 @@ class Gateway:
         end.send(m.Start("test", 1, UIDS[role], UIDS[role], os.getpid()))
         end.send(m.StatsTable(8), [self._stats_fd])
         end.send(m.TunnelPeers(self._change(), [PEER], []))
-        end.send(m.TunDevice(MTU), [self._tun_fd])
+        end.send(m.TunDevice(MTU, self._offload != "none", self._offload == "uso"), [self._tun_fd])
 
     def _attach(self, kind: ChannelKind, ours: Role, theirs: Role) -> End:
         near, far = socket_pair()

@@ -55,7 +55,7 @@ class Plain:
     def order(self, role: str, **orders: object) -> None:
         (self.folder / f"{role}.orders").write_text(json.dumps(orders))
 
-    def begin(self, *arguments: str) -> Process:
+    def write(self) -> Path:
         file = self.folder / "gateway.yaml"
         said = {
             "version": 1,
@@ -65,6 +65,10 @@ class Plain:
             "state_directory": str(self.folder / "state"),
         }
         file.write_text(json.dumps(said))
+        return file
+
+    def begin(self, *arguments: str) -> Process:
+        file = self.write()
         self.starts += 1
         self.process = self.lab.add(
             self.namespace.start(
@@ -305,11 +309,44 @@ def test_nothing_is_left_within_five_seconds(plain: Plain, number: signal.Signal
     assert plain.routes("route", "show", "table", "4711") == set()
 
 
-def test_a_hang_up_changes_nothing(plain: Plain) -> None:
+def test_a_hang_up_reads_the_file_again(plain: Plain) -> None:
+    plain.peer("alice", "10.20.0.0/16")
     plain.start()
+    pids = plain.pids()
+    plain.peers[0]["persistent_keepalive"] = 7
+    plain.write()
     plain.running.signal(signal.SIGHUP)
-    os.kill(plain.pid("handshake"), signal.SIGKILL)
-    until(lambda: plain.running.stderr().count("handshake serves") == 2, "it restarts children", 60)
+    plain.log_has("reloaded: 1 peer changed")
+    told = [event[3] for event in plain.events("handshake", "message") if event[2] == "HandshakePeers"]
+    assert [each[2][0][3] for each in told] == [0, 7]
+    assert plain.pids() == pids
+
+
+def test_token_settings_that_a_custodian_refuses_do_not_end_the_gateway(plain: Plain) -> None:
+    plain.order("custodian", lacks="other")
+    plain.start()
+    pids = plain.pids()
+    plain.interface["key"] = "other"
+    plain.write()
+    plain.running.signal(signal.SIGHUP)
+    plain.log_has("not reloaded: the new token settings do not work: the one reason; those before stay in force")
+    until(lambda: plain.running.stderr().count("custodian serves") == 2, "a custodian serves again", 60)
+    assert len(plain.events("custodian", "start")) == 3
+    # Another one with the same orders does what it is told: the trial was the last one's.
+    os.kill(plain.pid("custodian"), signal.SIGKILL)
+    until(lambda: plain.running.stderr().count("custodian serves") == 3, "it is restarted as ever", 60)
+    assert plain.pids()[1:] == pids[1:]
+
+
+def test_a_custodian_that_does_not_end_is_replaced_too(plain: Plain) -> None:
+    plain.order("custodian", stubborn=True)
+    plain.start()
+    plain.order("custodian")
+    plain.interface["key"] = "other"
+    plain.write()
+    plain.running.signal(signal.SIGHUP)
+    plain.log_has("reloaded: interface.key")
+    assert len(plain.events("custodian", "start")) == 2
 
 
 def test_it_can_be_ended_before_it_serves(plain: Plain) -> None:
@@ -403,6 +440,19 @@ def test_a_port_in_use_is_named(plain: Plain) -> None:
     assert code == ExitCode.SYSTEM
     assert "UDP port 50123" in text
     assert plain.leftovers([]) == []
+
+
+def test_super_packets_of_the_tun_fit_one_send(plain: Plain) -> None:
+    plain.start()
+
+    def largest() -> int:
+        (link,) = json.loads(plain.namespace.run("ip", "-json", "-details", "link", "show", plain.name).stdout)
+        return int(link["gso_max_segs"])
+
+    assert largest() == 65507 // (1420 + 32)
+    for mtu, expected in (("9000", 65507 // 9032), ("576", 64)):
+        plain.namespace.run("ip", "link", "set", plain.name, "mtu", mtu)
+        until(lambda: largest() == expected, f"{expected} packets at an MTU of {mtu}")  # noqa: B023
 
 
 def test_news_of_the_link_reach_the_children(plain: Plain) -> None:

@@ -2,7 +2,7 @@
 
     LinkWatch readable -> TUN gone?   the gateway ends
                        -> moved?      found again where it is now, and said once
-                       -> MTU         Mtu to egress and ingress
+                       -> MTU         size of super-packets, Mtu to egress and ingress
                        -> down        sockets are deaf, LinkState to egress, ingress, handshake: everything rests
                        -> up          sockets hear, the routes that the kernel dropped are set, LinkState
 
@@ -58,6 +58,7 @@ class LinkNews:
             return
         before, state.link = state.link, now
         if now.mtu != before.mtu:
+            state.links.match_sends(now.mtu)
             for role in _TUNNEL:
                 self._tell(role, m.Mtu(now.mtu))
         if now.up != before.up:

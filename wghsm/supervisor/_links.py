@@ -45,6 +45,10 @@ for _name in ("pyroute2", "asyncio"):
 _RTMGRP_LINK = 1
 _ADDR_GEN_MODE_NONE = 1
 _IFF_UP = 1
+# What one send with UDP_SEGMENT takes, and what a transport message adds to a packet.
+_SEND_BYTES = 65507
+_SEND_DATAGRAMS = 64
+_OVERHEAD = 32
 _NO_NUMBER = 2**31
 _SOL_NETLINK = 270
 _NETLINK_LISTEN_ALL_NSID = 8
@@ -112,6 +116,17 @@ class Links:
     def set_mtu(self, mtu: int) -> None:
         """Set the MTU, in bytes. GatewayFault if it was refused."""
         self._ask(f"mtu {mtu}", "link", "set", index=self._index, mtu=mtu)
+        self.match_sends(mtu)
+
+    def match_sends(self, mtu: int) -> None:
+        """Let the TUN give super-packets of as many packets as one send takes: 45 at an MTU of 1420 (bytes).
+
+        Larger ones would be sent as a full batch and a small one in turn. A kernel that cannot is no worse off.
+        """
+        packets = min(_SEND_BYTES // (mtu + _OVERHEAD), _SEND_DATAGRAMS)
+        if packets and not self.is_elsewhere:
+            with contextlib.suppress(NetlinkError):
+                self._netlink.link("set", index=self._index, gso_max_segs=packets)
 
     def add_address(self, address: IPv4Interface | IPv6Interface) -> None:
         """Add an address. GatewayFault if it was refused."""

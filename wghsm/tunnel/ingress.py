@@ -7,8 +7,6 @@ It wires the Receiver to the UDP sockets, the TUN and the channels, and drops it
 
 from __future__ import annotations
 
-import errno
-import logging
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,23 +15,21 @@ from wghsm.ipc import ChannelKind, Counter, Role
 from wghsm.ipc import messages as m
 from wghsm.process import Child, boottime, run_child
 from wghsm.process.endpoints import CONTROL_SPACE, received
+from wghsm.tunnel.deliver import Delivery
 from wghsm.tunnel.engine import Engine, chosen
 from wghsm.tunnel.open import MERGE_ALL, MERGE_NOTHING, MERGE_TCP
 from wghsm.tunnel.receiver import Receiver
-from wghsm.tunnel.segment import cut
 from wghsm.tunnel.times import PROTOCOL_TIMES, Times
 from wghsm.tunnel.transmit import prepare
-from wghsm.tunnel.virtio import PLAIN, SIZE, VnetHeader
-from wghsm.tunnel.worker import BURST, LARGEST, Worker, take_stats, tun_gone
+from wghsm.tunnel.worker import BURST, LARGEST, Worker, take_stats
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from wghsm.ipc import StatsFile
 
 __all__ = ["main"]
-
-_log = logging.getLogger(__name__)
 
 _TO_HANDSHAKE = ChannelKind.HANDSHAKE_INGRESS
 _TO_EGRESS = ChannelKind.INGRESS_EGRESS
@@ -42,7 +38,7 @@ _TO_EGRESS = ChannelKind.INGRESS_EGRESS
 class _Ingress(Worker):
     def __init__(self, child: Child, stats: StatsFile, times: Times, engine: Engine) -> None:
         self._stats = stats
-        self._told_cut = False
+        self._deliver: Callable[[bytes | memoryview], object] = self._lose
         self.receiver = Receiver(
             self._stats,
             tell=lambda message: child.send(_TO_HANDSHAKE, message),
@@ -67,6 +63,9 @@ class _Ingress(Worker):
 
     def _take_tun(self, message: m.TunDevice, fds: list[int]) -> None:
         super()._take_tun(message, fds)
+        if self.tun is not None:
+            lost = partial(self._stats.count, Counter.TUN_WRITE_FAILED)
+            self._deliver = Delivery(self.tun.write, lost, vnet=self.vnet).deliver
         self.receiver.merge = MERGE_ALL if self.uso else MERGE_TCP if self.vnet else MERGE_NOTHING
 
     def _take_sockets(self, message: m.UdpSockets, fds: list[int]) -> None:
@@ -75,7 +74,7 @@ class _Ingress(Worker):
             prepare(sock)
 
     def _read_udp(self, sock: socket.socket) -> None:
-        receive, take, write = sock.recvmsg, self.receiver.read, self._write_tun
+        receive, take, write = sock.recvmsg, self.receiver.read, self._deliver
         for _ in range(BURST):
             try:
                 data, control, _, address = receive(LARGEST, CONTROL_SPACE)
@@ -87,25 +86,9 @@ class _Ingress(Worker):
             info, ecn, segment = received(control)
             take(data, segment or len(data), (address, info), ecn, boottime(), write)
 
-    def _write_tun(self, write: bytes | memoryview) -> None:
-        try:
-            if self.tun is not None and self.tun.write(write if self.vnet else write[SIZE:]) is not None:
-                return
-        except OSError as error:
-            if fault := tun_gone(error):
-                raise fault from None
-            if error.errno == errno.EINVAL and self.vnet and bytes(write[:SIZE]) != PLAIN:
-                self._write_cut(bytes(write))
-                return
+    def _lose(self, _write: bytes | memoryview) -> None:
+        """There is no TUN yet."""
         self._stats.count(Counter.TUN_WRITE_FAILED)
-
-    def _write_cut(self, write: bytes) -> None:
-        """The kernel does not take a super-packet: give it the packets."""
-        if not self._told_cut:
-            self._told_cut = True
-            _log.warning("packets are written to the TUN one by one where it refuses them merged")
-        for packet in cut(VnetHeader.decode(write), write[SIZE:]) or ():
-            self._write_tun(PLAIN + packet)
 
     def _install(self, message: m.InstallReceive, _fds: list[int]) -> None:
         self.receiver.install(message, boottime())

@@ -5,6 +5,7 @@ import dataclasses
 import msgspec
 import pytest
 
+from tests.unit.tunnel.inner import Flow
 from tests.unit.tunnel.support import (
     PEER,
     SECOND,
@@ -22,6 +23,7 @@ from wghsm.ipc import messages as m
 from wghsm.tunnel import Times
 from wghsm.tunnel.sender import REMEMBERED_ACTIVATIONS, Sender
 from wghsm.tunnel.staging import Staging
+from wghsm.tunnel.virtio import GSO_TCPV4, GSO_UDP_L4, NEEDS_CSUM, PLAIN, SIZE, VnetHeader
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -364,3 +366,92 @@ def test_a_packet_that_nobody_takes_is_answered_at_a_bounded_rate() -> None:
     assert len(answers) == 6
     sender.read(ip_packet("10.0.0.1", "10.9.9.9"), START + SECOND)
     assert len(answers) == 7
+
+
+def _super_packet(packets: int, *, ecn: int = 0) -> bytes:
+    """A TUN read that is cut into `packets` of 100 bytes, the last one shorter."""
+    flow = Flow(4, tos=ecn)
+    packet = flow.udp(bytes(72 * packets - 30), identity=7, partial=True)
+    return VnetHeader(NEEDS_CSUM, GSO_UDP_L4, 28, 72, 20, 6).encode() + packet
+
+
+def test_one_read_is_one_batch_and_equal_reads_are_one_too() -> None:
+    egress = Egress()
+    egress.start(1)
+    egress.sender.take(_super_packet(10), START)
+    assert egress.sent == []
+    egress.sender.flush()
+    assert egress.batches == [(10, 144, 0)]
+    assert [counter_of(sealed)[1] for sealed in egress.take()] == list(range(10))
+    assert egress.stats.get(PEER, PeerField.TX_PACKETS) == 10
+    for _ in range(70):
+        egress.sender.take(PLAIN + _PACKET, START)
+    egress.sender.flush()
+    egress.sender.flush()
+    assert egress.batches[1:] == [(64, 64, 0), (6, 64, 0)]
+    assert [counter_of(sealed)[1] for sealed in egress.take()] == list(range(10, 80))
+
+
+def test_what_does_not_fit_into_a_batch_begins_another() -> None:
+    egress = Egress()
+    egress.start(1)
+    for read in (PLAIN + _PACKET, _super_packet(2), PLAIN + _PACKET, _super_packet(2, ecn=1), _super_packet(100)):
+        egress.sender.take(read, START)
+    egress.sender.flush()
+    # Larger than the one before; behind a shorter one; another outer ECN; more than one send takes.
+    assert egress.batches == [(1, 64, 0), (2, 144, 0), (1, 64, 0), (2, 144, 1), (64, 144, 0), (36, 144, 0)]
+    assert [counter_of(sealed)[1] for sealed in egress.sent] == list(range(106))
+
+
+def test_batches_are_of_one_session() -> None:
+    egress = Egress()
+    egress.sender.change_peers([4], [])
+    egress.move(START, peer=4)
+    egress.sender.routes.insert(packed("10.0.1.0"), 24, 4)
+    for peer in (PEER, 4):
+        egress.sender.install(install_send(peer, peer=peer), START)
+        egress.sender.activate(m.Activate(peer, peer), START)
+    for target in ("10.0.0.2", "10.0.0.2", "10.0.1.2", "10.0.0.2"):
+        egress.sender.take(PLAIN + ip_packet("10.0.0.1", target), START)
+    egress.sender.flush()
+    assert [count for count, _, _ in egress.batches] == [2, 1, 1]
+    assert [counter_of(sealed) for sealed in egress.sent] == [(1003, 0), (1003, 1), (1004, 0), (1003, 2)]
+
+
+def test_a_super_packet_meets_the_limit_of_messages() -> None:
+    egress = Egress(Times(reject_after_messages=4))
+    egress.start(1, initiator=False)
+    egress.sender.take(_super_packet(6), START)
+    egress.sender.flush()
+    assert [counter_of(sealed) for sealed in egress.take()] == [(1001, number) for number in range(4)]
+    assert _WANTED in egress.told
+    egress.start(2, initiator=False)
+    assert [counter_of(sealed) for sealed in egress.take()] == [(1002, 0), (1002, 1)]
+
+
+def test_a_super_packet_is_staged_as_its_packets() -> None:
+    egress = Egress(staging=Staging(each=4))
+    egress.sender.take(_super_packet(6), START)
+    assert _counters(egress) == {Counter.STAGED_OVERFLOW: 2}
+    egress.start(1)
+    assert [len(sealed) for sealed in egress.take()] == [144, 144, 144, 112]
+
+
+def test_a_super_packet_that_nobody_takes_is_counted_and_answered_once() -> None:
+    answers: list[bytes] = []
+    sender = Sender(make_stats(Role.EGRESS), lambda *_: 0, lambda _message: None, answer=answers.append)
+    sender.take(_super_packet(6), START)
+    assert len(answers) == 1
+    # What is quoted is the first packet, not the super-packet.
+    assert answers[0][28 + 2 : 28 + 4] == (100).to_bytes(2, "big")
+
+
+def test_a_read_whose_header_does_not_fit_is_dropped() -> None:
+    egress = Egress()
+    broken = VnetHeader(NEEDS_CSUM, GSO_TCPV4, 28, 72, 20, 6).encode() + _super_packet(6)[SIZE:]
+    egress.sender.take(broken, START)
+    egress.start(1)
+    egress.sender.take(broken, START)
+    egress.sender.flush()
+    assert egress.sent == []
+    assert _counters(egress) == {Counter.INNER_MALFORMED: 2}
