@@ -18,6 +18,7 @@ from wghsm import __version__
 
 __all__ = [
     "Conditions",
+    "put_between",
     "results",
     "table",
     "token_results",
@@ -129,15 +130,16 @@ def write_results(path: Path, document: Mapping[str, object]) -> None:
 
 def write_page(path: Path, found: Mapping[str, Ratio], conditions: Conditions) -> None:
     """Put the ratios between the two marks of the page. Raises ValueError when it has no marks."""
-    _put(path, BEGIN, END, _page(found, conditions))
+    put_between(path, BEGIN, END, _page(found, conditions))
 
 
 def write_token_page(path: Path, found: Mapping[str, Ratio], rounds: int) -> None:
     """Put the ratios of custodian and bare token between their marks. Raises ValueError when there are none."""
-    _put(path, TOKEN_BEGIN, TOKEN_END, _token_page(found, rounds))
+    put_between(path, TOKEN_BEGIN, TOKEN_END, _token_page(found, rounds))
 
 
-def _put(path: Path, begin: str, end: str, lines: Iterable[str]) -> None:
+def put_between(path: Path, begin: str, end: str, lines: Iterable[str]) -> None:
+    """Put lines between two marks of a page. Raises ValueError when the marks are not there."""
     text = path.read_text()
     if begin not in text or end not in text:
         raise ValueError(f"{path.name} has no place for results: {begin} and {end}")

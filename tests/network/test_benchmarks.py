@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import allowed_ips
 from benchmarks.ratios import Ratio, Rounds, interleave, ratio_of
 from benchmarks.report import BEGIN, END, TOKEN_BEGIN, TOKEN_END, Conditions, write_page, write_token_page
 from benchmarks.token_rate import cells
@@ -82,6 +83,14 @@ def test_the_committed_document_is_of_a_whole_run() -> None:
     assert document["ratios"].keys() == RATIOS
     assert document["token"]["conditions"]["rounds"] >= 3
     assert document["token"]["ratios"].keys() == token_ratios(quick=False)
+
+
+def test_the_page_has_every_figure_of_the_allowed_ips() -> None:
+    found = allowed_ips.measure(300, 1)
+    text = (ROOT / "docs/benchmarks.md").read_text().partition(allowed_ips.BEGIN)[2].partition(allowed_ips.END)[0]
+    for name in found.keys() - {"dictionary"}:
+        assert f"| {name} | " in text
+    assert f"{allowed_ips.PREFIXES:,} prefixes" in text
 
 
 def test_rounds_alternate_and_ratios_are_taken_by_round() -> None:
