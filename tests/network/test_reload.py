@@ -226,7 +226,7 @@ def test_a_bad_file_changes_nothing(scene: Scene, lab: Lab) -> None:
     changed = json.loads(good)
     changed["interface"] |= {"name": unique_interface("wgg"), "listen_port": 51999}
     gateway.file.write_text(json.dumps(changed))
-    assert "interface.name has changed, which needs a restart" in scene.reload(code=ExitCode.NEEDS_RESTART)
+    assert "needs a restart of the gateway: interface.name" in scene.reload(code=ExitCode.NEEDS_RESTART)
     assert scene.plan().returncode == ExitCode.NEEDS_RESTART
     # A port that somebody else has.
     changed = json.loads(good)
@@ -321,17 +321,21 @@ def test_token_settings_come_by_another_custodian(scene: Scene, token: GatewayTo
     gateway.command("rekey", gateway.name)
     stays.wait_for_handshake(before)
 
-    # Settings that do not work do not stay: no such key, no such PIN file.
-    for field, value in (("key", "nobody"), ("pin_file", "/nonexistent")):
+    # Settings that do not work do not stay: no such key, no such PIN file, another PIN.
+    wrong = scene.lab.scratch / "wrong.pin"
+    wrong.write_text("000000\n")
+    for fields, words in (
+        ({"key": "nobody"}, "nobody"),
+        ({"token_section": {"uri": token.uri.replace(str(token.pin_file), "/nonexistent")}}, "/nonexistent"),
+        ({"token_section": {"uri": token.uri.replace(str(token.pin_file), str(wrong))}}, "PIN"),
+    ):
         with pytest.MonkeyPatch.context() as patch:
-            if field == "key":
-                patch.setattr(gateway, "key", value)
-            else:
-                patch.setattr(gateway, "token_section", {"uri": token.uri.replace(str(token.pin_file), value)})
+            for field, value in fields.items():
+                patch.setattr(gateway, field, value)
             gateway.write()
             said = scene.reload(code=ExitCode.FAILURE)
-            assert "the new token settings do not work" in said
-            assert value in said
+        assert "the new token settings do not work" in said
+        assert words in said
     gateway.write()
     until(gateway.serves, "the gateway serves with the settings before", 60)
     assert gateway.pids()["custodian"] != custodian

@@ -147,9 +147,9 @@ def plan(
     routes_before, routes_after = _routes(before), _routes(after)
     return Plan(
         (
-            *_top(before, after),
-            *_token(before.token, after.token),
             *_fields("interface.", before.interface, after.interface, frozenset()),
+            *_token(before.token, after.token),
+            *_fields("", before, after, frozenset({*_SECTIONS, "peers"})),
             *_fields("users.", before.users, after.users, frozenset()),
             *_peers(before, after, wrapped_before or {}, wrapped_after or {}),
         ),
@@ -195,10 +195,6 @@ def _routes(gateway: Gateway) -> set[KernelRoute]:
 def _by_prefix(route: KernelRoute) -> tuple[int, bytes, int, int]:
     prefix, table = route
     return prefix.version, prefix.network_address.packed, prefix.prefixlen, table
-
-
-def _top(before: Gateway, after: Gateway) -> Iterator[Change]:
-    yield from _fields("", before, after, frozenset({*_SECTIONS, "peers"}))
 
 
 def _token(before: Token, after: Token) -> Iterator[Change]:

@@ -175,8 +175,8 @@ class _Attempt:
         """Whether a reload can do it, and what the next model is. Raises _RefusedError."""
         state, gateway = self._state, self._wanted.gateway
         self._plan = config.plan(state.gateway, gateway, state.wrapped, self._wanted.wrapped)
-        for change in self._plan.needing(config.Effect.RESTART):
-            raise _RefusedError(errno.ENOTSUP, f"{change.field} has changed, which needs a restart of the gateway")
+        if fields := ", ".join(change.field for change in self._plan.needing(config.Effect.RESTART)):
+            raise _RefusedError(errno.ENOTSUP, f"what has changed needs a restart of the gateway: {fields}")
         typed = any(wants_prompt(each.token.uri) for each in (state.gateway, gateway))
         if self._plan.needing(config.Effect.CUSTODIAN) and typed and state.tty is None:
             raise _RefusedError(

@@ -5,6 +5,7 @@ line: [pid, event, details...]. FOLDER/ROLE.orders may hold a JSON object that i
 
     fault: [exit code, text]   end like that            mute: never say Ready
     stubborn: do not end when told                      chatter: send what the table does not allow
+    lacks: a key; a custodian that is to use it ends with PIN_REFUSED
 """
 
 import json
@@ -50,6 +51,8 @@ class Body:
         if ROLE is Role.CUSTODIAN:
             settings, fds = child.await_message(m.TokenSettings)
             self.tell("token", settings.prompt, [os.isatty(fd) for fd in fds])
+            if settings.key == self.orders.get("lacks"):
+                raise ChildFault(ExitCode.PIN_REFUSED, "the one reason")
         if ROLE is Role.CONTROL:
             self.tell("control", len(child.await_message(m.ControlSettings)[1]))
         for kind in ChannelKind:
