@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from wghsm.ipc import Counter, Role
 
-from .sim import CHILDREN, MILLISECOND, PEER, SECOND, Conditions, Gateway, Traffic, World, two_gateways
+from .sim import CHILDREN, PEER, Gateway, Traffic, two_gateways
+from .world import MILLISECOND, SECOND, Conditions, World
 
 SEEDS = st.integers(0, 2**32)
 RECOVERY = 15 * SECOND

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from wghsm.ipc import Role
 
-from .sim import CHILDREN, MILLISECOND, SECOND, Conditions, Gateway, Traffic, star, two_gateways
+from .sim import CHILDREN, Gateway, Traffic, star, two_gateways
+from .world import MILLISECOND, SECOND, Conditions
 
 if TYPE_CHECKING:
-    from .sim import World
+    from .world import World
 
 SEEDS = st.integers(0, 2**32)
 RECOVERY = 15 * SECOND
