@@ -99,7 +99,9 @@ class Gates:
     def serve(self, identities: Sequence[bytes]) -> None:
         """Serve these public keys, the current one first, and no other. Cookies of those that stay hold on."""
         known = {gate.identity: gate for gate in self._gates}
-        self._gates = tuple(known.pop(one, None) or Gate(one, self._limiter, self._replies) for one in identities)
+        self._gates = tuple(
+            known.pop(one) if one in known else Gate(one, self._limiter, self._replies) for one in identities
+        )
         for gone in known.values():
             gone.close()
 
