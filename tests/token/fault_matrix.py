@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.network.support import until
+from tests.token import fault_live
 from tests.token.custodian_process import PATIENCE, state_folder
 from tests.token.faulty_token import FaultyToken, Watched, faulty_token, twins
 from tests.unit.custodian.support import SoftwarePeer
@@ -28,7 +29,7 @@ from wghsm.pkcs11_backend._ckr import ckr_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CRASHES", "HANGS", "PATH", "REPAIR_FAULTS", "RETURNS", "SLOW", "Seen", "page"]
+__all__ = ["CRASHES", "HANGS", "PATH", "REPAIR_FAULTS", "RETURNS", "SLOW", "Seen", "live", "page"]
 
 PATH = ("C_DeriveKey", "C_GetAttributeValue", "C_DestroyObject", "C_SignInit", "C_Sign")
 """The calls of a handshake: the derivation's three, and the two of a derived PSK."""
@@ -260,15 +261,27 @@ def with_a_twin() -> Seen:
     )
 
 
+def live() -> dict[str, str]:
+    """The faults of the handshake path under a whole gateway's traffic."""
+    return fault_live.observed(PATH, RETURNS, SLOW)
+
+
 # The page.
+
+_LIVE = """
+## Under live traffic
+
+A whole gateway with a stock client whose numbered packets run both ways, while another peer's handshakes meet the
+faults one after the other.
+"""
 
 _HEAD = """\
 # What happens when the token fails
 
 This page is written by the tests, from what they see: `script/test tests/token/test_fault_matrix.py --write-docs`.
 A custodian process with a SoftHSM token serves handshakes, with a derived PSK and without a cache; a module between
-them (tests/token/rig) returns errors, is slow, hangs or crashes on command. A whole gateway under traffic is in
-tests/network/test_token_away.py: no packet is lost while the token is away.
+them (tests/token/rig) returns errors, is slow, hangs or crashes on command. The same faults are tried under a whole
+gateway's traffic as well: no packet is lost while the token is away.
 
 **Away** means: status and one log line say since when and why; live sessions go on until they are 180 seconds old;
 requests are refused at once, without a call of the token; and the custodian tries again after 1, 2, 4 ... 30 seconds.
@@ -293,6 +306,7 @@ def page() -> str:
     ]
     rows += [(f"takes {delay * 1000:g} ms longer for every call", slowed(delay)) for delay in SLOW]
     parts += ["\n## The module\n", _table(rows)]
+    parts += [_LIVE, _table([(what, Seen(effect, "by itself")) for what, effect in live().items()])]
     parts += ["\n## Several tokens\n", _table([("the first of two tokens fails", with_a_twin())])]
     names = ", ".join(f"`{ckr_name(ckr)}`" for ckr in RETURNS)
     parts += [f'\n"Any error" is each of {names}.\n']

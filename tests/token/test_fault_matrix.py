@@ -58,6 +58,10 @@ def test_the_token_is_slow(delay: float) -> None:
     assert "no handshake is lost" in fault_matrix.slowed(delay).effect
 
 
+def test_live_traffic_is_not_disturbed() -> None:
+    assert all("no packet" in effect for effect in fault_matrix.live().values())
+
+
 def test_the_page_tells_what_was_seen(request: pytest.FixtureRequest) -> None:
     seen = fault_matrix.page()
     if request.config.getoption("write_docs", default=False):

@@ -79,6 +79,8 @@ class Gateway:
     interface: Mapping[str, object] = field(default_factory=dict)
     token_section: Mapping[str, object] = field(default_factory=dict)
     short_times: bool = False
+    program: Sequence[str] = ()
+    """In place of `wghsm run`; FILE follows."""
     name: str = field(default_factory=lambda: unique_interface("wgg"))
 
     def __post_init__(self) -> None:
@@ -111,7 +113,7 @@ class Gateway:
 
     def begin(self) -> Process:
         """Start it without waiting for anything."""
-        program = wghsm("run")
+        program = list(self.program) or wghsm("run")
         if self.short_times:
             program = [sys.executable, str(Path(__file__).with_name("short_times.py"))]
         self._starts += 1
