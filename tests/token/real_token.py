@@ -32,9 +32,6 @@ __all__ = ["NSS_MODULE", "REAL", "MadeHere", "RealToken", "card_token", "nss_tok
 
 NSS_MODULE = "/usr/lib/x86_64-linux-gnu/libsoftokn3.so"
 _PIN = b"custody-1234"
-_NO_PREFIXES = " ".join(
-    f"{name}=''" for name in ("certPrefix", "keyPrefix", "updatedir", "updateCertPrefix", "updateKeyPrefix", "updateid")
-)
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,8 @@ def nss_token() -> Iterator[RealToken]:
         subprocess.run(["certutil", "-N", "-d", f"sql:{store}", "-f", str(folder / "pin")], check=True)
         for path in (store, *store.iterdir()):
             os.chown(path, UID, UID)
-        arguments = f"configdir='sql:{store}' secmod='secmod.db' flags= {_NO_PREFIXES} updateTokenDescription=''"
+        # As docs/hsm.md has it.
+        arguments = f"configdir='sql:{store}' secmod='secmod.db' flags="
         uri = (
             f"pkcs11:token=NSS%20Certificate%20DB?module-path={NSS_MODULE}"
             f"&pin-source=file:{folder / 'pin'}&x-init-args={quote(arguments)}"

@@ -148,6 +148,22 @@ def test_a_card_that_goes_and_comes_back(card: RealToken, state: Path, way: str)
 
 
 @pytest.mark.parametrize("way", ["away", "fall"])
+def test_a_card_that_was_gone_while_nobody_used_it(card: RealToken, state: Path, way: str) -> None:
+    peer = SoftwarePeer(1, card.public_key)
+    with Watched(card, state, [peer], changes=card.settings) as custodian:
+        custodian.ready()
+        assert custodian.accepts(peer)
+        with getattr(card, way)():
+            pass
+        # Nobody has noticed: its handles are stale, and the first handshake finds out.
+        assert not custodian.accepts(peer)
+        custodian.until_accepted(peer)
+        assert custodian.counters()[Counter.TOKEN_REPAIRED] == 1
+        assert Counter.TOKEN_AWAY not in custodian.counters()
+        assert "the token was mended" in custodian.log_text()
+
+
+@pytest.mark.parametrize("way", ["away", "fall"])
 def test_a_card_that_comes_after_the_start(card: RealToken, state: Path, way: str) -> None:
     peer = SoftwarePeer(1, card.public_key)
     with getattr(card, way)(), Watched(card, state, changes=card.settings) as custodian:
