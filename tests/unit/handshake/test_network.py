@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wghsm.ipc import Counter, Role
 
 from .sim import CHILDREN, PEER, Gateway, Traffic, two_gateways
+from .trouble import BAD, LOSSLESS, RECOVERY, SEEDS, examples
 from .world import MILLISECOND, SECOND, Conditions, World
-
-SEEDS = st.integers(0, 2**32)
-RECOVERY = 15 * SECOND
-
-LOSSLESS = st.builds(
-    Conditions,
-    channel_delay=st.sampled_from([0, MILLISECOND, 50 * MILLISECOND]),
-    token_delay=st.sampled_from([0, 20 * MILLISECOND, 400 * MILLISECOND]),
-    link_delay=st.sampled_from([0, 20 * MILLISECOND, 300 * MILLISECOND]),
-    repeated_installs=st.sampled_from([0.0, 0.5]),
-)
-BAD = st.builds(
-    Conditions,
-    channel_delay=st.sampled_from([0, 5 * MILLISECOND, 100 * MILLISECOND]),
-    token_delay=st.sampled_from([0, 20 * MILLISECOND, 900 * MILLISECOND]),
-    link_delay=st.just(10 * MILLISECOND),
-    link_jitter=st.sampled_from([0, 50 * MILLISECOND, 2 * SECOND]),
-    loss=st.floats(0, 0.6),
-    duplicates=st.floats(0, 0.5),
-    repeated_installs=st.floats(0, 1),
-)
-
-
-def _examples(number: int) -> settings:
-    return settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=number)
 
 
 def _both_ways(first: Gateway, second: Gateway, interval: int = SECOND) -> tuple[Traffic, Traffic]:
@@ -57,7 +33,7 @@ def _settle(world: World, traffic: tuple[Traffic, Traffic], longest: int = RECOV
 
 
 @given(seed=SEEDS, conditions=LOSSLESS)
-@_examples(20)
+@examples(20)
 def test_a_lossless_link_loses_nothing_for_hours(seed: int, conditions: Conditions) -> None:
     with two_gateways(seed, conditions) as (world, first, second):
         one, other = _both_ways(first, second, 3 * SECOND)
@@ -86,7 +62,7 @@ def test_a_tunnel_stays_up_for_days() -> None:
 
 
 @given(seed=SEEDS, conditions=BAD)
-@_examples(60)
+@examples(60)
 def test_it_settles_after_any_trouble(seed: int, conditions: Conditions) -> None:
     with two_gateways(seed, conditions) as (world, first, second):
         traffic = _both_ways(first, second, 700 * MILLISECOND)
@@ -103,7 +79,7 @@ def test_it_settles_after_any_trouble(seed: int, conditions: Conditions) -> None
         max_size=6,
     ),
 )
-@_examples(80)
+@examples(80)
 def test_whoever_dies_it_settles(seed: int, conditions: Conditions, deaths: list[tuple[bool, Role, int, int]]) -> None:
     with two_gateways(seed, conditions) as (world, first, second):
         traffic = _both_ways(first, second, 200 * MILLISECOND)
@@ -115,7 +91,7 @@ def test_whoever_dies_it_settles(seed: int, conditions: Conditions, deaths: list
 
 
 @given(seed=SEEDS, conditions=BAD, role=st.sampled_from(CHILDREN), moment=st.integers(0, 200))
-@_examples(60)
+@examples(60)
 def test_a_death_in_mid_handshake_with_loss(seed: int, conditions: Conditions, role: Role, moment: int) -> None:
     with two_gateways(seed, conditions) as (world, first, second):
         traffic = _both_ways(first, second, 200 * MILLISECOND)
@@ -155,7 +131,7 @@ def test_a_worker_dies_in_a_settled_tunnel(role: Role, one_sided: bool, side: in
 
 
 @given(seed=SEEDS, conditions=LOSSLESS)
-@_examples(60)
+@examples(60)
 def test_simultaneous_initiations_settle(seed: int, conditions: Conditions) -> None:
     with two_gateways(seed, conditions) as (world, first, second):
         first.ping(1)

@@ -5,42 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wghsm.ipc import Role
 
 from .sim import CHILDREN, Gateway, Traffic, star, two_gateways
+from .trouble import BAD, LOSSLESS, RECOVERY, SEEDS, examples
 from .world import MILLISECOND, SECOND, Conditions
 
 if TYPE_CHECKING:
     from .world import World
 
-SEEDS = st.integers(0, 2**32)
-RECOVERY = 15 * SECOND
 SPOKES = 3
-
-LOSSLESS = st.builds(
-    Conditions,
-    channel_delay=st.sampled_from([0, MILLISECOND, 50 * MILLISECOND]),
-    token_delay=st.sampled_from([0, 20 * MILLISECOND, 400 * MILLISECOND]),
-    link_delay=st.sampled_from([0, 20 * MILLISECOND, 300 * MILLISECOND]),
-    repeated_installs=st.sampled_from([0.0, 0.5]),
-)
-BAD = st.builds(
-    Conditions,
-    channel_delay=st.sampled_from([0, 5 * MILLISECOND, 100 * MILLISECOND]),
-    token_delay=st.sampled_from([0, 20 * MILLISECOND, 900 * MILLISECOND]),
-    link_delay=st.just(10 * MILLISECOND),
-    link_jitter=st.sampled_from([0, 50 * MILLISECOND, 2 * SECOND]),
-    loss=st.floats(0, 0.5),
-    duplicates=st.floats(0, 0.5),
-    repeated_installs=st.floats(0, 1),
-)
-
-
-def _examples(number: int) -> settings:
-    return settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=number)
 
 
 def _both_ways(hub: Gateway, spokes: list[Gateway], interval: int = 500 * MILLISECOND) -> list[Traffic]:
@@ -77,7 +54,7 @@ def _identities(hub: Gateway) -> list[bytes | None]:
 
 
 @given(seed=SEEDS, conditions=LOSSLESS)
-@_examples(15)
+@examples(15)
 def test_peers_that_move_one_by_one(seed: int, conditions: Conditions) -> None:
     with star(seed, SPOKES, conditions) as (world, hub, spokes):
         traffic = _both_ways(hub, spokes)
@@ -105,7 +82,7 @@ def test_peers_that_move_one_by_one(seed: int, conditions: Conditions) -> None:
 
 
 @given(seed=SEEDS, conditions=LOSSLESS, moment=st.integers(0, 130))
-@_examples(20)
+@examples(20)
 def test_retired_in_the_middle(seed: int, conditions: Conditions, moment: int) -> None:
     with star(seed, SPOKES, conditions) as (world, hub, spokes):
         traffic = _both_ways(hub, spokes)
@@ -140,7 +117,7 @@ def test_retired_in_the_middle(seed: int, conditions: Conditions, moment: int) -
     ),
     retired_after=st.integers(0, 6),
 )
-@_examples(50)
+@examples(50)
 def test_whoever_dies_meanwhile(
     seed: int, conditions: Conditions, deaths: list[tuple[int, Role, int, int]], retired_after: int
 ) -> None:
@@ -165,7 +142,7 @@ def test_whoever_dies_meanwhile(
 
 
 @given(seed=SEEDS, conditions=BAD, pauses=st.lists(st.integers(0, 60), min_size=4, max_size=4))
-@_examples(30)
+@examples(30)
 def test_it_settles_after_any_trouble(seed: int, conditions: Conditions, pauses: list[int]) -> None:
     with star(seed, SPOKES, conditions) as (world, hub, spokes):
         traffic = _both_ways(hub, spokes)
@@ -224,7 +201,7 @@ def test_nobody_is_begun_with_who_was_silent_when_a_key_is_retired() -> None:
 
 
 @given(seed=SEEDS, role=st.sampled_from([Role.HANDSHAKE, Role.INGRESS, Role.EGRESS]), lead=st.integers(-400, 400))
-@_examples(40)
+@examples(40)
 def test_another_process_dies_with_the_custodian_that_is_to_retire(seed: int, role: Role, lead: int) -> None:
     """The new one must learn of the sessions' identities by itself, and end those of the retired one."""
     with two_gateways(seed, Conditions(channel_delay=50 * MILLISECOND)) as (world, first, second):
