@@ -88,6 +88,7 @@ class Relay:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             sock.bind((address, 0))
             sock.setblocking(False)
+        self._selector = selectors.DefaultSelector()
         self._target = target
         self._source: tuple[Any, ...] | None = None
         self._channels = {name: Channel(f"{seed}-{name}") for name in ("to_right", "to_left")}
@@ -96,24 +97,22 @@ class Relay:
     def run(self) -> None:
         """Relay until the standard input ends."""
         print(self._left.getsockname()[1], self._right.getsockname()[1], flush=True)
-        selector = selectors.DefaultSelector()
-        selector.register(self._left, selectors.EVENT_READ, "to_right")
-        selector.register(self._right, selectors.EVENT_READ, "to_left")
-        selector.register(0, selectors.EVENT_READ, "")
+        self._selector.register(self._left, selectors.EVENT_READ, "to_right")
+        self._selector.register(self._right, selectors.EVENT_READ, "to_left")
+        self._selector.register(0, selectors.EVENT_READ, "")
         while True:
             waits = [due for due in (channel.next_due() for channel in self._channels.values()) if due is not None]
             timeout = max(0.0, min(waits) - time.monotonic()) if waits else None
-            for key, _ in selector.select(timeout):
-                if key.data:
-                    self._receive(key.data)
+            for key, _ in self._selector.select(timeout):
+                if isinstance(key.fileobj, socket.socket):
+                    self._receive(key.data, key.fileobj)
                 elif not self._command():
                     return
             for name, channel in self._channels.items():
                 for packet in channel.due(time.monotonic()):
                     self._send(name, packet)
 
-    def _receive(self, direction: str) -> None:
-        sock = self._left if direction == "to_right" else self._right
+    def _receive(self, direction: str, sock: socket.socket) -> None:
         for _ in range(64):
             try:
                 packet, source = sock.recvfrom(65535)
@@ -140,7 +139,19 @@ class Relay:
             print(json.dumps(self._answer(json.loads(line))), flush=True)
         return bool(chunk)
 
+    def _roam(self) -> int:
+        """Speak to the target from another port; what is on its way to the old one still arrives."""
+        address = self._right.getsockname()[0]
+        self._right = socket.socket(self._right.family, socket.SOCK_DGRAM)
+        self._right.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._right.bind((address, 0))
+        self._right.setblocking(False)
+        self._selector.register(self._right, selectors.EVENT_READ, "to_left")
+        return int(self._right.getsockname()[1])
+
     def _answer(self, request: dict[str, Any]) -> object:
+        if request["verb"] == "roam":
+            return self._roam()
         channel = self._channels[request["direction"]]
         if request["verb"] == "rule":
             channel.rules = request["rules"]

@@ -51,6 +51,12 @@ class MemoryScan:
         return {hit.name for hit in self.hits}
 
 
+def pss_of(pid: int) -> int:
+    """Give the memory of a process in bytes, each shared page divided among its users."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) * 1024
+
+
 def scan_memory(pid: int, secrets: Mapping[str, bytes], encoded: bool = True) -> MemoryScan:
     """Search the memory of `pid` for secrets of 4 bytes or more; with `encoded` also in hexadecimal and base64.
 

@@ -64,6 +64,7 @@ class Relay:
         except BaseException:
             self._process.stop()
             raise
+        self._right, self._family = right, family
         self.left_endpoint = left.endpoint(family, int(ports[0]))
         self.right_endpoint = right.endpoint(family, int(ports[1]))
 
@@ -77,6 +78,11 @@ class Relay:
         """Give the counters of a direction."""
         answer = self._process.ask({"verb": "counts", "direction": direction})
         return Counts(**cast("dict[str, int]", answer))
+
+    def roam(self) -> None:
+        """Speak to the target from another port: to it the left peer has moved. Nothing on its way is lost."""
+        port = cast("int", self._process.ask({"verb": "roam"}))
+        self.right_endpoint = self._right.endpoint(self._family, port)
 
     def captured(self, direction: Direction) -> list[bytes]:
         """Give the packets that came in for a direction, at most the last 4,096, before any rule."""

@@ -8,10 +8,10 @@ siege.check_unharmed()                       no answer to the stranger, no echo 
 """
 
 import base64
-from pathlib import Path
 
 from tests.network.support.gateway_token import GatewayToken
 from tests.network.support.lab import Lab
+from tests.network.support.memory import pss_of
 from tests.network.support.process import until
 from tests.network.support.site import Client, Site
 from tests.network.support.software_peer import SoftwarePeer, udp_socket
@@ -93,12 +93,8 @@ class Siege:
         return found
 
     def memory(self) -> int:
-        """Give the memory of all processes in bytes, each shared page divided among its users (PSS)."""
-        total = 0
-        for pid in self.site.gateway.pids().values():
-            line = next(line for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if "Pss:" in line)
-            total += int(line.split()[1]) * 1024
-        return total
+        """Give the memory of all processes in bytes."""
+        return sum(map(pss_of, self.site.gateway.pids().values()))
 
     def check_unharmed(self) -> None:
         """No answer has come to the stranger, the client has lost nothing, and no process has grown."""
