@@ -10,7 +10,6 @@ elsewhere the route decides, as with the kernel. Called by all who touch the UDP
 from __future__ import annotations
 
 import socket
-import sys
 from ipaddress import IPv4Address, ip_address
 from struct import Struct
 from typing import Literal
@@ -32,6 +31,10 @@ __all__ = [
 IP_PKTINFO = 8
 IPV6_PKTINFO = 50
 UDP_GRO = 104
+# Plain numbers: comparing with members of an enum takes much longer.
+_IP, _UDP = int(socket.IPPROTO_IP), int(socket.IPPROTO_UDP)
+_IP_TOS, _IPV6_TCLASS = int(socket.IP_TOS), int(socket.IPV6_TCLASS)
+_int = Struct("@i").unpack
 _INFO_V4 = Struct("@i4s4s")
 _INFO_V6 = Struct("@16sI")
 
@@ -103,18 +106,18 @@ def received(control: Control) -> Received:
     """What the control messages of a read say."""
     info, ecn, segment = b"", 0, 0
     for level, kind, data in control:
-        if level == socket.IPPROTO_UDP:
-            if kind == UDP_GRO:
-                segment = int.from_bytes(data, sys.byteorder)
-        elif level == socket.IPPROTO_IP:
+        if level == _IP:
             if kind == IP_PKTINFO:
                 info = data
-            elif kind == socket.IP_TOS:
+            elif kind == _IP_TOS:
                 ecn = data[0] & 3
+        elif level == _UDP:
+            if kind == UDP_GRO:
+                segment = _int(data)[0]
         elif kind == IPV6_PKTINFO:
             info = data
-        elif kind == socket.IPV6_TCLASS:
-            ecn = int.from_bytes(data, sys.byteorder) & 3
+        elif kind == _IPV6_TCLASS:
+            ecn = _int(data)[0] & 3
     return info, ecn, segment
 
 

@@ -57,6 +57,9 @@ class AllowedIPs:
     def __init__(self) -> None:
         self._families = {4: _Family(32), 16: _Family(128)}
         self._by_peer: dict[int, dict[tuple[bytes, int], None]] = {}
+        # Packets come in runs: what the last lookup has found.
+        self._last: bytes | None = None
+        self._last_peer: int | None = None
 
     def insert(self, address: bytes, length: int, peer: int) -> None:
         """Give a prefix of `length` bits to `peer`, also if another owned it. Bits beyond the prefix are ignored.
@@ -64,6 +67,7 @@ class AllowedIPs:
         ValueError for an address that is not 4 or 16 bytes, or a length beyond its bits.
         """
         family, network = self._prefix(address, length)
+        self._last = None
         table = family.table(length)
         key = (network.to_bytes(family.bits // 8, "big"), length)
         owner = table.get(network)
@@ -79,6 +83,7 @@ class AllowedIPs:
         owner = table.get(network)
         if owner is None or (peer is not None and owner != peer):
             return False
+        self._last = None
         del table[network]
         family.drop_if_empty(length)
         self._disown(owner, (network.to_bytes(family.bits // 8, "big"), length))
@@ -91,15 +96,19 @@ class AllowedIPs:
 
     def lookup(self, address: bytes) -> int | None:
         """The peer that owns a packed address, or None. ValueError if it is not 4 or 16 bytes."""
+        if address == self._last:
+            return self._last_peer
         family = self._families.get(len(address))
         if family is None:
             raise ValueError("an address has 4 or 16 bytes")
         number = int.from_bytes(address, "big")
+        found = None
         for mask, table in family.search:
-            peer = table.get(number & mask)
-            if peer is not None:
-                return peer
-        return None
+            found = table.get(number & mask)
+            if found is not None:
+                break
+        self._last, self._last_peer = address, found
+        return found
 
     def of(self, peer: int) -> list[tuple[bytes, int]]:
         """The prefixes of a peer in the order they came: packed network and length in bits."""

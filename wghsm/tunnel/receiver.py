@@ -179,6 +179,8 @@ class Receiver:
             if opened.packets:
                 words[row + _RX_BYTES] += opened.size
                 words[row + _RX_PACKETS] += opened.packets
+        if not (opened.expired or opened.forged or opened.replayed or opened.malformed or opened.refused):
+            return
         for reason, number in (
             (Counter.EXPIRED_SESSION, opened.expired),
             (Counter.AUTHENTICATION_FAILED, opened.forged),
