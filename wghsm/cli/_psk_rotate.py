@@ -28,27 +28,28 @@ def rotate(peer: str, config: str, as_json: bool) -> None:
 
     Example: wghsm psk rotate alice -c /etc/wghsm/wg0.yaml
     """
-    from wghsm.config import PskDerived, load, load_text
+    from wghsm.config import PskDerived, load, load_peers, peer_place
 
     path = Path(config)
     with locked(path):
         gateway = load(path)
         found = peer_of(gateway, peer)
         before = _epoch(found)
-        text = path.read_bytes().decode("utf-8")
-        changed = replaced_psk(text, gateway.peers.index(found), f"derived:{before + 1}")
+        file, position = peer_place(path, gateway.peers.index(found))
+        text = file.read_bytes().decode("utf-8")
+        changed = replaced_psk(text, position, f"derived:{before + 1}")
         wanted = found.model_copy(update={"preshared_key": PskDerived(before + 1)})
         # What was written must say this and nothing else.
-        again = load_text(changed.removeprefix("\ufeff"), str(path)).peers[gateway.peers.index(found)]
+        again = load_peers(changed.removeprefix("\ufeff"), str(file))[position]
         if again != wanted:
-            raise CommandError(f"{path}: peer {found.name!r} could not be changed safely; write derived:{before + 1}")
-        replace_file(path, changed)
+            raise CommandError(f"{file}: peer {found.name!r} could not be changed safely; write derived:{before + 1}")
+        replace_file(file, changed)
     overlap = gateway.token.psk_overlap
     name = gateway.interface.name
     if as_json:
         print_json({"peer": found.name, "epoch": before + 1, "previous": before, "overlap_seconds": overlap})
         return
-    click.echo(f"{path}: peer {found.name!r} has epoch {before + 1} now; next:")
+    click.echo(f"{file}: peer {found.name!r} has epoch {before + 1} now; next:")
     click.echo(f"  1. wghsm psk export {found.name} -c {config} --out {found.name}.psk    for the client")
     click.echo(f"  2. wghsm reload {name}    the gateway knows both from then on")
     click.echo(f"  3. give the client its PSK; epoch {before} stays usable for {_span(overlap)} or until it has moved")

@@ -7,13 +7,13 @@
 _plan: what lies between two gateways.   _document: a gateway as JSON and back.
 
 Callers: the commands (`wghsm check`, `wghsm run`) and the supervisor. This room knows no other one but
-`wghsm.exits`; it opens the gateway file and, where asked, the files of wrapped PSKs: names are not resolved, users
-not looked up.
+`wghsm.exits`; it opens the gateway file, what that includes, and where asked the files of wrapped PSKs: names are not
+resolved, users not looked up.
 """
 
 from wghsm.config._document import from_document, to_document, written
 from wghsm.config._errors import ConfigError, Problem
-from wghsm.config._load import load, load_text
+from wghsm.config._load import load, load_peers, load_text, peer_place
 from wghsm.config._model import Gateway, Interface, Peer, Token, Users
 from wghsm.config._plan import Change, Effect, KernelRoute, Plan, kernel_routes, plan
 from wghsm.config._psk import PskDerived, PskNone, PskObject, PskWrapped
@@ -42,7 +42,9 @@ __all__ = [
     "from_document",
     "kernel_routes",
     "load",
+    "load_peers",
     "load_text",
+    "peer_place",
     "plan",
     "read_wrapped",
     "read_wrapped_files",

@@ -14,12 +14,13 @@ from pydantic_core import ErrorDetails
 
 from wghsm.config._conflicts import conflicts
 from wghsm.config._errors import ConfigError, Problem
-from wghsm.config._model import Gateway
+from wghsm.config._include import include, included_files, peers_in, problem
+from wghsm.config._model import Gateway, Peer
 from wghsm.config._psk import PskWrapped
 from wghsm.config._unknown import unknown_key
 from wghsm.config._yaml import Document, parse
 
-__all__ = ["load", "load_text"]
+__all__ = ["load", "load_peers", "load_text", "peer_place"]
 
 MAX_BYTES = 16 * 2**20
 """A gateway file is smaller; 10,000 peers need about 2 MB."""
@@ -33,12 +34,21 @@ def _log_warning(problem: Problem) -> None:
 
 
 def load(path: str | os.PathLike[str], warn: Callable[[Problem], object] = _log_warning) -> Gateway:
-    """Read and check a gateway file.
+    """Read and check a gateway file, with the files of peers that it includes.
 
     `warn` gets each `Problem` that does not make the file unusable (a file that anybody may write); by
     default it is logged. Raises ConfigError with every problem; nothing else for whatever the file holds.
     """
     name = os.fspath(path)
+    text = _read(name, warn)
+    folder = Path(name).absolute().parent
+    document = parse(text)
+    include(document, folder, lambda file: _read(file, warn))
+    return _beside(_gateway(document, name), folder)
+
+
+def _read(name: str, warn: Callable[[Problem], object]) -> str:
+    """The text of a gateway file, or of one that it includes. Raises ConfigError."""
     try:
         with open(name, "rb", opener=_open) as file:
             status = os.fstat(file.fileno())
@@ -62,11 +72,10 @@ def load(path: str | os.PathLike[str], warn: Callable[[Problem], object] = _log_
     if len(data) > MAX_BYTES:
         raise ConfigError([Problem(name, 0, f"the file has more than {MAX_BYTES} bytes", "name a YAML gateway file")])
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError([Problem(name, line, "bytes that are not UTF-8", "save the file as UTF-8")]) from None
-    return _beside(load_text(text, name), Path(name).absolute().parent)
 
 
 def _beside(gateway: Gateway, folder: Path) -> Gateway:
@@ -93,11 +102,43 @@ def _not_a_file(name: str) -> Problem:
 
 
 def load_text(text: str, name: str = "<text>") -> Gateway:
-    """Check the text of a gateway file; `name` stands in the problems. Raises ConfigError, nothing else."""
+    """Check the text of a gateway file alone: what it includes is not read. `name` stands in the problems.
+
+    Raises ConfigError, nothing else.
+    """
+    return _gateway(parse(text), name)
+
+
+def load_peers(text: str, name: str = "<text>") -> tuple[Peer, ...]:
+    """The peers in the text of a file that gateway files include, checked one by one. Raises ConfigError."""
     document = parse(text)
+    if document.faults:
+        raise ConfigError(problem(name, *fault) for fault in document.faults)
+    try:
+        return tuple(Peer.model_validate(peer) for peer in peers_in(document))
+    except ValidationError:
+        remedy = "see what wghsm check says of the gateway file"
+        raise ConfigError([Problem(name, 0, "a peer in this file cannot be used", remedy)]) from None
+
+
+def peer_place(path: Path, position: int) -> tuple[Path, int]:
+    """The file that the peer at `position` of the gateway file stands in, and its position there.
+
+    Raises ConfigError; IndexError if there is no such peer.
+    """
+    text = _read(str(path), _log_warning)
+    for file in (path, *included_files(text, path.absolute().parent)):
+        here = len(peers_in(parse(_read(str(file), _log_warning))))
+        if position < here:
+            return file, position
+        position -= here
+    raise IndexError("there is no such peer")
+
+
+def _gateway(document: Document, name: str) -> Gateway:
     gateway, faults = _validate(document)
     if gateway is None or faults:
-        raise ConfigError(Problem(name, *fault) for fault in faults)
+        raise ConfigError(problem(name, *fault) for fault in faults)
     return gateway
 
 

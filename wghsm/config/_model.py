@@ -133,12 +133,18 @@ class Users(_Section):
 
 
 class Gateway(_Section):
-    """A whole gateway file. `state_directory` is filled in from the interface's name when left out."""
+    """A whole gateway file, with the peers of the files that it includes.
+
+    `state_directory` is filled in from the interface's name when left out.
+    """
 
     version: Annotated[Literal[1], PlainValidator(v.version)]
     token: Token
     interface: Interface
     peers: Annotated[tuple[Peer, ...], BeforeValidator(_list)] = ()
+    include: Annotated[
+        tuple[Annotated[str, PlainValidator(v.folder)], ...], BeforeValidator(_list), AfterValidator(_once)
+    ] = ()
     psk: Annotated[Literal["optional", "required"], _choice("psk", "optional", "required")] = "optional"
     state_directory: Annotated[Path, PlainValidator(v.directory)] = _UNSET
     users: Users = Users()

@@ -1,10 +1,11 @@
 """What lies between two settings of a gateway: the plan of a reload. Pure.
 
     plan(before, after) -> Plan: a Change for each setting that differs, what it takes, the kernel's routes
-    Plan.applied(before) == after, but for the order of peers, addresses and prefixes, which means nothing
+    Plan.applied(before) == after, but for the order of peers, addresses and prefixes, and for the files that peers
+    stand in, which mean nothing
 
 Called by `wghsm plan`, which shows it, and by the supervisor, which must know what a reload cannot do. Every field of
-the model is in one of the three tables below; a test holds them to it.
+the model but `include` is in one of the tables below; a test holds them to it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -149,7 +150,7 @@ def plan(
         (
             *_fields("interface.", before.interface, after.interface, frozenset()),
             *_token(before.token, after.token),
-            *_fields("", before, after, frozenset({*_SECTIONS, "peers"})),
+            *_fields("", before, after, frozenset({*_SECTIONS, "peers", "include"})),
             *_fields("users.", before.users, after.users, frozenset()),
             *_peers(before, after, wrapped_before or {}, wrapped_after or {}),
         ),

@@ -339,6 +339,15 @@ def directory(value: object) -> Path:
     return Path(text)
 
 
+def folder(value: object) -> str:
+    """A folder of files of peers, absolute or from the gateway file's own; no `..`."""
+    remedy = "write a folder beside this file, such as peers.d"
+    text = text_of(value, remedy)
+    if not text or not text.isprintable() or ".." in text.split("/") or len(text) > 200 or text != text.strip():
+        fault(f"{shown(text)} is no folder that can be included", remedy)
+    return text
+
+
 _URI_PATH = ("token", "manufacturer", "model", "serial", "slot-id", "object", "id")
 _URI_QUERY = ("module-path", "pin-source", "x-init-args")
 _URI_EXAMPLE = '"pkcs11:token=gw?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/wghsm/pin"'

@@ -110,7 +110,7 @@ def _written_psk(psk: PskNone | PskDerived | PskObject | PskWrapped) -> str:
 
 def written(gateway: Gateway) -> dict[str, Any]:
     """The gateway as the file would write it: the other direction, for tests only."""
-    raw: dict[str, Any] = gateway.model_dump(exclude={"peers", "state_directory"})
+    raw: dict[str, Any] = gateway.model_dump(exclude={"peers", "state_directory", "include"})
     written_as = "uris" if gateway.token.uris else "uri"
     raw["token"].pop("uri" if gateway.token.uris else "uris")
     raw["token"][written_as] = list(gateway.token.uris) or gateway.token.uri
