@@ -360,11 +360,18 @@ with TokenPool.open(uri, open_pin(uri.pin_source).read(), 1, read_write=True) as
     template += [(CKA[name], True) for name in ("TOKEN", "PRIVATE", "SENSITIVE", "SIGN")]
     with pool.control() as calls:
         calls.create([*template, (CKA["VALUE"], bytearray.fromhex(sys.argv[3]))])
+    if len(sys.argv) > 4:
+        import_key(pool, "before", bytearray.fromhex(sys.argv[4]))
+        template = [(CKA["CLASS"], 4), (CKA["KEY_TYPE"], 0x1F), (CKA["LABEL"], b"wrap"), (CKA["EXTRACTABLE"], False)]
+        template += [(CKA[name], True) for name in ("TOKEN", "PRIVATE", "SENSITIVE", "ENCRYPT", "DECRYPT")]
+        with pool.control() as calls:
+            calls.create([*template, (CKA["VALUE"], bytearray.fromhex(sys.argv[5]))])
 """
 
 
-def _fill(made: SoftHsmToken, private: bytes, root: bytes) -> None:
-    argv = [sys.executable, "-c", _FILL, made.uri, private.hex(), root.hex()]
+def _fill(made: SoftHsmToken, private: bytes, root: bytes, *more: bytes) -> None:
+    """Leave in the token a key and a root, and where there is `more` the key before and a wrapping key."""
+    argv = [sys.executable, "-c", _FILL, made.uri, *(value.hex() for value in (private, root, *more))]
     subprocess.run(argv, env={**os.environ, **made.environment}, check=True)
 
 
@@ -392,6 +399,30 @@ def test_twins_are_compared_by_their_check_values() -> None:
         report = _json(one.environment, "--token", one.uri, "--token", one.uri)
         assert [finding["level"] for finding in report["twins"]] == ["green", "yellow"]
         assert "(one: imported)" in report["twins"][0]["text"]
+
+
+def test_twins_of_a_gateway_with_two_keys_and_wrapped_psks() -> None:
+    private, root, before, wrap, other = b"k" * 32, b"r" * 32, b"b" * 32, b"w" * 32, b"o" * 32
+    with softhsm_token(label="one") as one:
+        two = make_token(one.directory, label="two")
+        path = one.directory / "gateway.yaml"
+        _write_gateway(path, "none", [one.uri, two.uri])
+        text = path.read_text().replace("key: gateway", "key: gateway\n  previous_key: before")
+        path.write_text(text.replace("  uris:", "  psk_wrap_key: wrap\n  uris:"))
+        _fill(one, private, root, before, wrap)
+        for before_of_two, wrap_of_two, reds in (
+            (before, wrap, []),
+            (other, wrap, ["previous-key-of-twins"]),
+            (before, other, ["wrap-key-of-twins"]),
+        ):
+            _fill(two, private, root, before_of_two, wrap_of_two)
+            report = _json(one.environment, "-c", str(path))
+            assert _reds(report) == []
+            assert [finding["check"] for finding in report["twins"] if finding["level"] == "red"] == reds
+        assert "wrap_sample" not in json.dumps(report)
+        _fill(two, private, root)
+        report = _json(one.environment, "-c", str(path))
+        assert _reds(report) == ["previous-key", "psk-wrapped"]
 
 
 def _report(name: str, **facts: object) -> TokenReport:

@@ -67,7 +67,7 @@ def doctor(
     """Try everything that a gateway needs of its token; nothing is written (but with --write), the PIN is sent once.
 
     Each line is green, yellow (a gateway serves with it) or red. Exit status: 0 without a red line, 3 where the PIN
-    is the trouble, 4 where the token is. Several tokens are compared: key and PSK root must be the same.
+    is the trouble, 4 where the token is. Several tokens are compared: keys and PSK root must be the same.
 
     \b
     Examples:
@@ -89,11 +89,12 @@ def doctor(
         gateway=gateway,
     )
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    reports = []
+    reports: list[TokenReport] = []
     for place, uri in enumerate(uris, 1):
         if not as_json:
             click.echo(f"{_bold(f'token {place} of {len(uris)}')}: {uri}" if len(uris) > 1 else _bold(str(uri)))
-        reports.append(_examine(uri, wanted, quiet=as_json))
+        sample = next((report.facts["wrap_sample"] for report in reports if "wrap_sample" in report.facts), None)
+        reports.append(_examine(uri, wanted, sample, quiet=as_json))
     twins = compare(reports)
     if not as_json and twins:
         click.echo(_bold("all tokens"))
@@ -115,7 +116,7 @@ def doctor(
     return int(code)
 
 
-def _examine(uri: TokenUri, wanted: _Wanted, *, quiet: bool) -> TokenReport:
+def _examine(uri: TokenUri, wanted: _Wanted, wrap_sample: str | None, *, quiet: bool) -> TokenReport:
     def show(finding: Finding) -> None:
         if not quiet:
             _show(finding)
@@ -131,6 +132,8 @@ def _examine(uri: TokenUri, wanted: _Wanted, *, quiet: bool) -> TokenReport:
         objects=_objects(wanted.gateway),
         at_final_try=wanted.at_final_try,
         write=wanted.write,
+        wrap_sample=None if wrap_sample is None else bytes.fromhex(wrap_sample),
+        previous_key=None if wanted.gateway is None else wanted.gateway.interface.previous_key,
     )
     owner = owner_to_become(uri)
     pin: bytearray | None = None

@@ -1,5 +1,7 @@
 """The doctor on AES-GCM: a throw-away key, used by the token and by software, or the wrapping key of a gateway.
 
+Tokens that choose the initial vector themselves give no check value. So what one of them seals the others must open.
+
 Used by `_doctor_psk`.
 """
 
@@ -14,12 +16,13 @@ from wghsm.pkcs11_backend._gcm import gcm_open, gcm_seal
 from wghsm.pkcs11_backend._objects import CKA, CKO_SECRET_KEY
 from wghsm.pkcs11_backend.errors import TokenFault
 from wghsm.pkcs11_backend.pool import TokenPool
-from wghsm.pkcs11_backend.wrapping import find_wrap_key
-from wghsm.wipe import wipe
+from wghsm.pkcs11_backend.wrapping import WrapKey, find_wrap_key
 
-__all__ = ["gcm_works", "wrap_key_works"]
+__all__ = ["gcm_works", "opens_sample", "seal_sample"]
 
 _CKK_AES = 0x1F
+_SAMPLE = b"wghsm compares wrapping keys now"
+_CONTEXT = b"doctor"
 
 
 def gcm_works(calls: Calls, functions: FunctionList) -> bool:
@@ -49,20 +52,27 @@ def gcm_works(calls: Calls, functions: FunctionList) -> bool:
     return again is not None and opened == plain == again
 
 
-def wrap_key_works(pool: TokenPool, label: str) -> bool:
-    """Whether the wrapping key `label` opens what it seals, and nothing else. Raises as `find_wrap_key`."""
+def seal_sample(pool: TokenPool, label: str) -> bytes | None:
+    """A block that is no secret, sealed with the wrapping key `label`, for its twins to open.
+
+    None where the key does not open what it seals, or opens what is not authentic. Raises as `find_wrap_key`.
+    """
     key = find_wrap_key(pool, label)
-    plain = bytearray(os.urandom(32))
-    opened: list[bytearray | None] = []
     with pool.control() as calls:
-        sealed = gcm_seal(pool.functions, calls.session, key.handle, plain, b"doctor", os.urandom(12))
-        opened.append(gcm_open(pool.functions, calls.session, key.handle, sealed, b"doctor"))
-        # Last: some tokens have only an error of their own for a wrong tag.
+        sealed = gcm_seal(pool.functions, calls.session, key.handle, bytearray(_SAMPLE), _CONTEXT, os.urandom(12))
+    works = _opens(pool, key, sealed, _CONTEXT) and not _opens(pool, key, sealed, b"other!")
+    return sealed if works else None
+
+
+def opens_sample(pool: TokenPool, label: str, sealed: bytes) -> bool:
+    """Whether the wrapping key `label` is the one that `sealed` was made with by `seal_sample`."""
+    return _opens(pool, find_wrap_key(pool, label), sealed, _CONTEXT)
+
+
+def _opens(pool: TokenPool, key: WrapKey, sealed: bytes, context: bytes) -> bool:
+    with pool.control() as calls:
         try:
-            opened.append(gcm_open(pool.functions, calls.session, key.handle, sealed, b"other!"))
+            return gcm_open(pool.functions, calls.session, key.handle, sealed, context) == bytearray(_SAMPLE)
         except TokenFault:
-            opened.append(None)
-    works = opened[0] == plain and opened[1] is None
-    for value in opened:
-        wipe(value)
-    return works
+            # Some tokens have only an error of their own for a wrong tag.
+            return False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from wghsm.pkcs11_backend._calls import Calls
 from wghsm.pkcs11_backend._doctor_essential import root_check_value
-from wghsm.pkcs11_backend._doctor_gcm import gcm_works, wrap_key_works
+from wghsm.pkcs11_backend._doctor_gcm import gcm_works, opens_sample, seal_sample
 from wghsm.pkcs11_backend._doctor_probe import hmac_works, psk_object_works
 from wghsm.pkcs11_backend._doctor_report import Finding, Found, Level, Step, failed, green, red, yellow
 from wghsm.pkcs11_backend.errors import KeyUnfit, TokenError, TokenFault
@@ -24,11 +24,17 @@ _CKM_AES_GCM = 0x1087
 
 
 def examine_psks(
-    pool: TokenPool, root: str | None, wrap_key: str | None, kinds: frozenset[str], objects: Sequence[str]
+    pool: TokenPool,
+    root: str | None,
+    wrap_key: str | None,
+    kinds: frozenset[str],
+    objects: Sequence[str],
+    sample: bytes | None = None,
 ) -> Iterator[Found]:
     """The PSK kinds derived, wrapped and object; red only for one of `kinds`, which the gateway's peers use.
 
-    `root` and `wrap_key` are labels, `objects` those of the PSK objects that peers use.
+    `root` and `wrap_key` are labels, `objects` those of the PSK objects that peers use; `sample` is what a twin has
+    sealed with its wrapping key.
     """
     yield Step("psk-derived")
     if root is not None:
@@ -43,22 +49,26 @@ def examine_psks(
         yield _kind(pool, "derived", _CKM_SHA256_HMAC, "CKM_SHA256_HMAC", hmac_works, kinds)
     yield Step("psk-wrapped")
     if wrap_key is not None:
-        yield _wrap_key(pool, wrap_key)
+        yield from _wrap_key(pool, wrap_key, sample)
     else:
         yield _kind(pool, "wrapped", _CKM_AES_GCM, "CKM_AES_GCM", lambda one: gcm_works(one, pool.functions), kinds)
     yield Step("psk-object")
     yield _objects_in_use(pool, objects) if objects else _object(pool, kinds)
 
 
-def _wrap_key(pool: TokenPool, label: str) -> Finding:
+def _wrap_key(pool: TokenPool, label: str, sample: bytes | None) -> Iterator[Found]:
     try:
-        works = wrap_key_works(pool, label)
+        own = seal_sample(pool, label)
+        alike = own is not None and (sample is None or opens_sample(pool, label, sample))
     except TokenError as error:
-        return failed("psk-wrapped", error)
-    if not works:
+        yield failed("psk-wrapped", error)
+        return
+    if own is None:
         text = f"the wrapping key {label!r} does not open what it sealed, or opens what is not authentic"
-        return red("psk-wrapped", text, "do not use this token for wrapped PSKs")
-    return green("psk-wrapped", f"wrapping key {label!r} opens what it seals, and nothing else")
+        yield red("psk-wrapped", text, "do not use this token for wrapped PSKs")
+        return
+    yield {"wrap_sample": own.hex(), "wrap_key_of": "the first" if alike else "another"}
+    yield green("psk-wrapped", f"wrapping key {label!r} opens what it seals, and nothing else")
 
 
 def _objects_in_use(pool: TokenPool, labels: Sequence[str]) -> Finding:

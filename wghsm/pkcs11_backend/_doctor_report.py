@@ -127,6 +127,7 @@ _FACTS = (
     "key",
     "dialect",
     "public_key",
+    "previous_public_key",
     "attributes",
     "psk_check_value",
     "sessions",
@@ -153,16 +154,40 @@ def compare(reports: Sequence[TokenReport]) -> list[Finding]:
         return []
     return [
         _alike(reports, "key-of-twins", "public_key", "key", "clone the key, restore its backup, or import it again"),
-        *_roots(reports),
+        *_beside(reports),
         _distinct(reports),
     ]
 
 
-def _roots(reports: Sequence[TokenReport]) -> list[Finding]:
-    if not any("psk_check_value" in report.facts for report in reports):
-        return []
-    remedy = "clone the root or restore its backup: with another root every derived PSK is another one"
-    return [_alike(reports, "psk-root-of-twins", "psk_check_value", "PSK root", remedy)]
+_BESIDE = (
+    (
+        "previous-key-of-twins",
+        "previous_public_key",
+        "previous key",
+        "clone it, restore its backup, or import it again",
+    ),
+    (
+        "psk-root-of-twins",
+        "psk_check_value",
+        "PSK root",
+        "clone the root or restore its backup: with another root every derived PSK is another one",
+    ),
+    (
+        "wrap-key-of-twins",
+        "wrap_key_of",
+        "wrapping key",
+        "clone the key or restore its backup: with another one no wrapped PSK opens",
+    ),
+)
+"""What else twins must hold alike, where the gateway has it: check, fact, name, remedy."""
+
+
+def _beside(reports: Sequence[TokenReport]) -> list[Finding]:
+    return [
+        _alike(reports, check, fact, noun, remedy)
+        for check, fact, noun, remedy in _BESIDE
+        if any(fact in report.facts for report in reports)
+    ]
 
 
 def _alike(reports: Sequence[TokenReport], check: str, fact: str, noun: str, remedy: str) -> Finding:

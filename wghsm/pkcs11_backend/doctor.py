@@ -1,12 +1,13 @@
 """The doctor: everything that a gateway needs of a token, tried on the token itself, a line each.
 
     module -> token -> flags -> mechanisms -> login -> key, dialect, attributes, value -> agreement -> low-order points
-    -> PSKs -> sessions -> latency;   then, over several tokens: the same key and the same PSK root?
+    -> PSKs -> sessions -> latency;   then, over several tokens: the same keys and the same PSK root?
 
 Called by `wghsm token doctor` (docs/token-doctor.md). Each token is examined in a process of its own; unless asked
 to, it writes nothing, and a PIN is sent at most once. `essential_checks` is what the custodian does at its start.
 """
 
+import base64
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,9 @@ __all__ = [
 class Order:
     """What to examine. `key`, `psk_root` and `wrap_key` are labels, None where none is known.
 
+    `previous_key` is the label of a key that is served beside `key`, `wrap_sample` what the wrapping key of a twin has
+    sealed (the fact of that name, of its report).
+
     `sessions` is how many worker sessions are wanted; `strict` says that a gateway file asks for them. `kinds` are the
     PSK kinds that the gateway's peers have (derived, wrapped, object), `objects` the labels of the last. With
     `at_final_try` the PIN is sent although one more wrong one locks the token; with `write` the login may write, and
@@ -76,6 +80,8 @@ class Order:
     objects: tuple[str, ...] = ()
     at_final_try: bool = False
     write: bool = False
+    wrap_sample: bytes | None = None
+    previous_key: str | None = None
 
 
 def examine(
@@ -210,8 +216,21 @@ def _logged_in(pool: TokenPool, order: Order) -> Iterator[Found]:
         yield red("key", text, "name it with --key, or make one: wghsm key generate LABEL")
     else:
         yield from examine_key(pool, label)
-    yield from examine_psks(pool, order.psk_root, order.wrap_key, order.kinds, order.objects)
+    if order.previous_key is not None:
+        yield from _previous(pool, order.previous_key)
+    yield from examine_psks(pool, order.psk_root, order.wrap_key, order.kinds, order.objects, order.wrap_sample)
     yield from examine_sessions(pool, _usable(pool, label), order.sessions, strict=order.strict)
+
+
+def _previous(pool: TokenPool, label: str) -> Iterator[Found]:
+    yield Step("previous-key")
+    try:
+        public = base64.b64encode(pool.find_key(label).public_key).decode()
+    except TokenError as error:
+        yield failed("previous-key", error)
+        return
+    yield {"previous_public_key": public}
+    yield green("previous-key", f"{label!r} derives its public key {public}")
 
 
 def _usable(pool: TokenPool, label: str | None) -> "PrivateKey | None":
