@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
     from tests.unit.custodian.support import SoftwarePeer
 
-__all__ = ["SHORT", "FaultyToken", "Watched", "faulty_token", "twins"]
+__all__ = ["IDLE", "SHORT", "FaultyToken", "Watched", "faulty_token", "twins"]
 
 SHORT = (str(Path(__file__).with_name("short_custodian.py")),)
+IDLE = (str(Path(__file__).with_name("idle_custodian.py")),)
 
 
 @dataclasses.dataclass(frozen=True)

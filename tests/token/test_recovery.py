@@ -10,7 +10,7 @@ import pytest
 
 from tests.network.support import until
 from tests.token.custodian_process import UID, GatewayToken, gateway_token, provision, state_folder
-from tests.token.faulty_token import FaultyToken, Watched, faulty_token, twins
+from tests.token.faulty_token import IDLE, FaultyToken, Watched, faulty_token, twins
 from tests.unit.custodian.support import SoftwarePeer
 from wghsm.exits import ExitCode
 from wghsm.ipc import ChannelKind, Counter
@@ -83,6 +83,18 @@ def test_a_fault_on_one_request_does_not_climb(token: FaultyToken, state: Path) 
         until(lambda: custodian.counters().get(Counter.TOKEN_CHECKED) == 1, "the check")
         assert Counter.TOKEN_AWAY not in custodian.counters()
         assert token.rig.calls("C_OpenSession") == before
+
+
+def test_a_token_that_nobody_uses_is_known_to_be_away_and_back(token: FaultyToken, state: Path) -> None:
+    with Watched(token, state, program=IDLE) as custodian:
+        custodian.ready()
+        until(lambda: custodian.counters().get(Counter.TOKEN_CHECKED, 0) >= 2, "two checks")
+        assert Counter.TOKEN_FAULT not in custodian.counters()
+        token.rig.fail("*", DEVICE_ERROR)
+        assert "CKR_DEVICE_ERROR" in custodian.status("away").detail
+        token.rig.clear()
+        custodian.status("ready")
+        assert "a request failed" not in custodian.log_text()
 
 
 def test_a_root_that_fails_is_found_out(token: FaultyToken, state: Path) -> None:

@@ -36,6 +36,8 @@ class TokenTimes:
     """The same for a repair, which may wait for a network."""
     look_back: int = 60 * NSEC_PER_SEC
     """Between two looks for a token that stands earlier in the list than the one in use."""
+    idle: int = 60 * NSEC_PER_SEC
+    """A token that nobody has asked for so long is checked, so that one that has gone is known before it is needed."""
     watch: int = 500 * NSEC_PER_MSEC
     """Between two looks for calls that are stuck."""
 
@@ -54,7 +56,7 @@ class Event(Enum):
     """What was learnt."""
 
     SUSPECT = auto()
-    """A request failed at the token."""
+    """A request failed at the token, or there was none for a while."""
     GOOD = auto()
     """The check, or the repair and its check, went well."""
     BAD = auto()

@@ -1,6 +1,7 @@
 """The keeper of the token's health: what `health` decides is done here, on the main thread.
 
     a request failed -> suspect -> check -> ladder -> away, tried again ... -> back
+    no request for a while       -> check
     several tokens   -> the others are looked at once; later, whether a better one is back
     now and then     -> is a call stuck? Then the process ends, and the supervisor starts another
 
@@ -64,6 +65,7 @@ class Keeper:
         self._note = note
         self._health = Health(times)
         self._lost_aside = False
+        self._asked = 0
         self._told_pinpad = False
         self._at_pinpad_until = 0
         self.state: Literal["ready", "away"] = "ready"
@@ -79,6 +81,7 @@ class Keeper:
     def start(self, away: TokenError | None) -> None:
         """Begin; `away` is why no token could be opened. Raises nothing."""
         self._loop.call_later(self._times.watch, self._watch)
+        self._loop.call_later(self._times.idle, self._look_idle)
         if away is not None:
             self._act(self._health.begin_away(), str(away))
         elif self._vault.several:
@@ -160,6 +163,12 @@ class Keeper:
             raise ChildFault(error.exit_code, str(error))
         self._act(self._health.on(Event.BAD, now), str(error))
         return []
+
+    def _look_idle(self) -> None:
+        self._loop.call_later(self._times.idle, self._look_idle)
+        before, self._asked = self._asked, self._workers.submitted
+        if self._asked == before and not self._workers.running_aside():
+            self._act(self._health.on(Event.SUSPECT, boottime()))
 
     # Several tokens.
 

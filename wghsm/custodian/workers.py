@@ -29,6 +29,8 @@ class Workers:
     """
 
     def __init__(self, threads: int, longest_queue: int) -> None:
+        self.submitted = 0
+        """How many jobs there have been, those beside apart."""
         self._longest_queue = longest_queue
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._aside: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -51,6 +53,7 @@ class Workers:
     def submit(self, job: Job) -> None:
         """Have some thread run `job`. Raises queue.Full; whoever hands out jobs keeps below the bound."""
         self._put(self._jobs, job)
+        self.submitted += 1
 
     def submit_aside(self, job: Job) -> None:
         """Have the thread beside run `job`; these jobs run one after the other. Raises queue.Full."""
