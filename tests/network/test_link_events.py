@@ -61,6 +61,34 @@ def test_everything_rests_while_the_link_is_down_and_resumes(site: Site) -> None
     pings_all(site)
 
 
+def test_down_and_up_between_two_looks_is_seen(site: Site) -> None:
+    before = {client.name: client.wait_for_age() for client in site.clients}
+    words = ("set", site.gateway.name, "peer", site.clients[0].public_key, "allowed-ips")
+    site.namespace.run("wg", *words, f"{site.clients[0].ipv4}/32,{site.clients[0].ipv6}/128,10.63.0.0/16")
+    site.gateway.send_signal(signal.SIGSTOP)
+    try:
+        link(site, "down")
+        link(site, "up")
+    finally:
+        site.gateway.send_signal(signal.SIGCONT)
+    until(lambda: "the link is up" in site.gateway.log(), "the gateway has seen it")
+    assert "10.63.0.0/16" in site.namespace.run("ip", "route", "show", "dev", site.gateway.name).stdout
+    for client in site.clients:
+        ping_until(site.namespace, client.ipv4)
+        assert client.latest_handshake() > before[client.name]
+
+
+def test_routes_of_a_link_that_is_down_wait_for_it(site: Site) -> None:
+    client = site.clients[0]
+    turn(site, "down")
+    words = ("set", site.gateway.name, "peer", client.public_key, "allowed-ips")
+    site.namespace.run("wg", *words, "10.62.0.0/16,fd62::/32")
+    turn(site, "up")
+    until(lambda: "10.62" in site.namespace.run("ip", "route", "show", "dev", site.gateway.name).stdout, "the route")
+    assert "fd62::/32" in site.namespace.run("ip", "-6", "route", "show", "dev", site.gateway.name).stdout
+    assert "route add" not in site.gateway.log()
+
+
 def test_routes_and_addresses_outlive_a_link_that_was_down(lab: Lab, token: GatewayToken) -> None:
     site = Site(lab, token)
     site.client("behind")

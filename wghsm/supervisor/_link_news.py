@@ -22,9 +22,9 @@ from wghsm.ipc import messages as m
 from ._hearing import set_hearing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
-    from ._links import LinkStatus
+    from ._links import LinkStatus, Place
     from ._state import State
 
 __all__ = ["LinkNews"]
@@ -45,8 +45,8 @@ class LinkNews:
         self._end = end
         self._lost = False
 
-    def look(self) -> None:
-        """Something about links has changed."""
+    def look(self, were_down: Collection[Place] = ()) -> None:
+        """Something about links has changed; `were_down` since the last look, whatever they are now."""
         state = self._state
         if not state.tun.exists():
             self._end(*deleted(state))
@@ -54,14 +54,17 @@ class LinkNews:
         now = state.links.status()
         if now is None:
             now = self._find()
-        if now is None or now == state.link:
+        if now is None:
             return
         before, state.link = state.link, now
         if now.mtu != before.mtu:
             state.links.match_sends(now.mtu)
             for role in _TUNNEL:
                 self._tell(role, m.Mtu(now.mtu))
-        if now.up != before.up:
+        if before.up and now.up and state.links.place in were_down:
+            self._turn(False)
+            self._turn(True)
+        elif now.up != before.up:
             self._turn(now.up)
 
     def _find(self) -> LinkStatus | None:

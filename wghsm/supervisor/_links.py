@@ -14,6 +14,7 @@ import errno
 import logging
 import os
 import socket
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,14 +29,14 @@ from ._fault import GatewayFault
 from ._routes import Verb, change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from ipaddress import IPv4Interface, IPv6Interface
 
     from wghsm.config import KernelRoute
 
     from .model import Prefix
 
-__all__ = ["LinkStatus", "LinkWatch", "Links"]
+__all__ = ["LinkStatus", "LinkWatch", "Links", "Place"]
 
 _log = logging.getLogger(__name__)
 # Whole netlink messages at level debug would bury everything else.
@@ -52,6 +53,13 @@ _OVERHEAD = 32
 _NO_NUMBER = 2**31
 _SOL_NETLINK = 270
 _NETLINK_LISTEN_ALL_NSID = 8
+_NLMSG = struct.Struct("=IHHII")
+_IFINFO = struct.Struct("=BxHiII")
+_RTM_NEWLINK = 16
+_NSID = struct.Struct("=i")
+
+Place = tuple[int | None, int]
+"""The number of a network namespace, None for the own one, and an interface's number in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,11 @@ class Links:
         self._index = int(self._netlink.link_lookup(ifname=name)[0])
         self._home = Path("/proc/self/ns/net").stat()
         self._elsewhere: int | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where the interface was found last."""
+        return self._elsewhere, self._index
 
     @property
     def is_elsewhere(self) -> bool:
@@ -173,7 +186,9 @@ class Links:
         addresses, table = self._addresses, self._table
         self.drop_routes(kernel_routes(removed, addresses, table))
         for (prefix, _), number in self._change(Verb.ADD, kernel_routes(added, addresses, table)):
-            _log.warning("route add %s: %s", prefix, os.strerror(number))
+            # Those of a link that is down are set when it is up.
+            if number != errno.ENETDOWN:
+                _log.warning("route add %s: %s", prefix, os.strerror(number))
 
     def restore_routes(self, prefixes: Iterable[Prefix]) -> None:
         """Set the routes of these allowed IPs again, which the kernel drops with the link."""
@@ -251,20 +266,38 @@ class LinkWatch:
         """The descriptor, for the loop."""
         return self._socket.fileno()
 
-    def drain(self) -> None:
-        """Read away what is there; an overrun is news like any other."""
+    def drain(self) -> set[Place]:
+        """Read away what is there; gives the links that were down for however short a time.
+
+        An overrun is news like any other.
+        """
+        down: set[Place] = set()
         while True:
             try:
-                self._socket.recv(65536)
+                data, control, _, _ = self._socket.recvmsg(65536, socket.CMSG_SPACE(_NSID.size))
             except BlockingIOError:
-                return
+                return down
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
+                continue
+            namespace = next((_NSID.unpack(word)[0] for level, _, word in control if level == _SOL_NETLINK), None)
+            down |= {(namespace, index) for index in _down(data)}
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+def _down(data: bytes) -> Iterator[int]:
+    """The numbers of links that these messages of netlink say are down."""
+    start = 0
+    while len(data) - start >= _NLMSG.size + _IFINFO.size:
+        length, kind, *_ = _NLMSG.unpack_from(data, start)
+        _, _, index, flags, _ = _IFINFO.unpack_from(data, start + _NLMSG.size)
+        if kind == _RTM_NEWLINK and not flags & _IFF_UP:
+            yield index
+        start += max(length + 3 & ~3, _NLMSG.size)
 
 
 def _text(error: Exception) -> str:

@@ -181,9 +181,9 @@ class Supervisor:
         self._resolving.retain(needed)
 
     def _link_news(self, watch: LinkWatch) -> None:
-        watch.drain()
+        were_down = watch.drain()
         if not self._stopping:
-            self._news.look()
+            self._news.look(were_down)
 
 
 def pairs(*, runtime_psks: bool) -> frozenset[ChannelKind]:
