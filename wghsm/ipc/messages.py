@@ -61,6 +61,8 @@ __all__ = [
     "Mtu",
     "PeerChange",
     "PeerView",
+    "Ping",
+    "Pong",
     "Prepared",
     "Problem",
     "ProcessView",
@@ -158,6 +160,14 @@ class StatsTable(Message, frozen=True, array_like=True, tag=4):
 
 class Shutdown(Message, frozen=True, array_like=True, tag=5):
     """End in good order."""
+
+
+class Ping(Message, frozen=True, array_like=True, tag=97):
+    """Are you there? Answered with Pong, whatever else there is to do."""
+
+
+class Pong(Message, frozen=True, array_like=True, tag=98):
+    """The answer to Ping."""
 
 
 class Ready(Message, frozen=True, array_like=True, tag=6):

@@ -9,8 +9,8 @@ from .roles import ChannelKind, Role
 
 __all__ = ["ACCEPTS", "accepted"]
 
-_TO_CHILD: tuple[type[m.Message], ...] = (m.Start, m.Attach, m.StatsTable, m.Shutdown)
-_FROM_CHILD: tuple[type[m.Message], ...] = (m.Ready, m.Fault)
+_TO_CHILD: tuple[type[m.Message], ...] = (m.Start, m.Attach, m.StatsTable, m.Ping, m.Shutdown)
+_FROM_CHILD: tuple[type[m.Message], ...] = (m.Ready, m.Pong, m.Fault)
 _TO_TUNNEL: tuple[type[m.Message], ...] = (
     *_TO_CHILD,
     m.TunnelPeers,

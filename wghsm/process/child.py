@@ -143,6 +143,9 @@ class Child:
         self.loop.run()
 
     def _dispatch(self, kind: ChannelKind, message: m.Message, fds: list[int]) -> None:
+        if isinstance(message, m.Ping):
+            self.report(m.Pong())
+            return
         handler = self._handlers.get((kind, type(message)))
         if handler is None:
             raise ProtocolError(f"{self.role} has no use for {type(message).__name__} on {kind}")

@@ -73,6 +73,11 @@ class Settings:
     deadline: Callable[[Role], int | None]
     pairs: frozenset[ChannelKind]
     log_level: str = "info"
+    ask_every: int = 5 * _SECOND
+    """Nanoseconds between two Pings to each child that serves."""
+    patience: int = 6
+    """Pings without an answer after which a child is killed. They are counted, and not the time: a machine that slept
+    has not asked."""
 
 
 class _Process:
@@ -88,6 +93,7 @@ class _Process:
         self.fault: m.Fault | None = None
         self.killed_for = ""
         self.deadline: Timer | None = None
+        self.unanswered = 0
 
     def kill(self, reason: str) -> None:
         """End it now, if it has not ended; its death is noticed by its pidfd."""
@@ -127,6 +133,7 @@ class Children:
 
     def start(self, roles: Sequence[Role]) -> None:
         """Spawn these roles in this order."""
+        self._loop.call_later(self._settings.ask_every, self._ask)
         for role in roles:
             self._spawn(role)
 
@@ -292,8 +299,27 @@ class Children:
             self._loop.remove_channel(process.channel)
             process.kill(str(error))
 
+    def _ask(self) -> None:
+        """See whether each child still answers: one may be stopped, or in a loop of its own."""
+        if self._stopping:
+            return
+        self._loop.call_later(self._settings.ask_every, self._ask)
+        for role, room in self._rooms.items():
+            process = room.process
+            if process is None or process.ready_at is None:
+                continue
+            if process.unanswered >= self._settings.patience:
+                process.kill(
+                    f"it has not answered for {self._settings.patience * self._settings.ask_every // _SECOND} s"
+                )
+            else:
+                process.unanswered += 1
+                self.send(role, m.Ping())
+
     def _take(self, process: _Process, message: m.Message) -> None:
         match message:
+            case m.Pong():
+                process.unanswered = 0
             case m.Ready():
                 if process.ready_at is None:
                     process.ready_at = boottime()

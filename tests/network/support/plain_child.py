@@ -75,7 +75,7 @@ class Body:
         child = self.child
         if kind is child.home:
             for each in accepted(kind, ROLE):
-                if each not in (m.Hello, m.Start, m.Attach, m.StatsTable, m.Shutdown):
+                if each not in (m.Hello, m.Start, m.Attach, m.StatsTable, m.Ping, m.Shutdown):
                     child.on(kind, each, self.take)
             return
         child.on_attach(kind, lambda incarnation: self.tell("attach", kind, incarnation))

@@ -101,6 +101,12 @@ def test_terminal_signals_are_the_supervisor_s(served: Started) -> None:
     assert served.next() == m.Applied(8)
 
 
+def test_it_answers_when_it_is_asked(served: Started) -> None:
+    for _ in range(3):
+        served.channel.send(m.Ping())
+        assert served.next() == m.Pong()
+
+
 def test_a_message_without_a_handler_is_fatal(served: Started) -> None:
     served.channel.send(m.Mtu(1400))
     fault = served.next()
