@@ -6,6 +6,7 @@ Called by `_service`. Nothing is asked twice; a request whose process has died i
 from __future__ import annotations
 
 import errno
+from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 
     from wghsm.process import Child
 
+    _DeviceAnswer = Callable[[m.DeviceView, list[m.PeerView]], None]
+
 __all__ = ["Requests"]
 
 _PREFIXES_A_MESSAGE = 2000
 _PEERS_A_MESSAGE = 500
+_DEVICES_AT_ONCE = 4
 
 
 class Requests:
@@ -31,7 +35,8 @@ class Requests:
     def __init__(self, child: Child) -> None:
         self._child = child
         self._number = 0
-        self._devices: dict[int, tuple[Callable[[m.DeviceView, list[m.PeerView]], None], list[m.DevicePart]]] = {}
+        self._wanted: deque[_DeviceAnswer] = deque()
+        self._devices: dict[int, tuple[_DeviceAnswer, list[m.DevicePart]]] = {}
         self._results: dict[int, Callable[[int, str], None]] = {}
         self._statuses: dict[int, Callable[[m.StatusPart], None]] = {}
         self._psks: dict[int, Callable[[int, str], None]] = {}
@@ -45,11 +50,17 @@ class Requests:
         child.on(ChannelKind.CONTROL_CUSTODIAN, m.PskResult, self._psk_result)
         child.on_detach(ChannelKind.CONTROL_CUSTODIAN, self._custodian_gone)
 
-    def device(self, answer: Callable[[m.DeviceView, list[m.PeerView]], None]) -> None:
+    def device(self, answer: _DeviceAnswer) -> None:
         """The device and all its peers."""
-        number = self._next()
-        self._devices[number] = (answer, [])
-        self._child.report(m.DeviceGet(number))
+        self._wanted.append(answer)
+        self._next_device()
+
+    def _next_device(self) -> None:
+        # What is asked for at once is bounded: each answer may be of very many peers.
+        while self._wanted and len(self._devices) < _DEVICES_AT_ONCE:
+            number = self._next()
+            self._devices[number] = (self._wanted.popleft(), [])
+            self._child.report(m.DeviceGet(number))
 
     def status(self, answer: Callable[[m.StatusPart], None]) -> None:
         """The gateway's processes and token."""
@@ -118,6 +129,7 @@ class Requests:
         parts.append(part)
         if part.last:
             del self._devices[part.request]
+            self._next_device()
             device = parts[0].device
             if device is not None:
                 answer(device, _joined([peer for each in parts for peer in each.peers]))

@@ -1,0 +1,48 @@
+"""Requests to the supervisor, with a child that only notes what is said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from wghsm.control._supervisor import Requests
+from wghsm.ipc import messages as m
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wghsm.process import Child
+
+
+class FakeChild:
+    home = "supervisor-control"
+
+    def __init__(self) -> None:
+        self.handlers: dict[type[m.Message], Callable[[m.Message, list[int]], None]] = {}
+        self.said: list[m.Message] = []
+
+    def on(self, _kind: str, message: type[m.Message], handler: Callable[[m.Message, list[int]], None]) -> None:
+        self.handlers[message] = handler
+
+    def on_detach(self, _kind: str, _handler: Callable[[], None]) -> None:
+        """Nobody leaves."""
+
+    def report(self, message: m.Message) -> None:
+        self.said.append(message)
+
+
+def test_few_whole_devices_are_asked_for_at_once_and_each_is_answered() -> None:
+    child = FakeChild()
+    requests = Requests(cast("Child", child))
+    answers: list[int] = []
+    for number in range(20):
+        requests.device(lambda *_, number=number: answers.append(number))  # type: ignore[misc]
+    answered = 0
+    while answered < len(child.said):
+        assert len(child.said) - answered <= 4
+        asked = child.said[answered]
+        assert isinstance(asked, m.DeviceGet)
+        view = m.DeviceView("wg0", None, 1, 0, True)
+        child.handlers[m.DevicePart](m.DevicePart(asked.request, view, [], False), [])
+        child.handlers[m.DevicePart](m.DevicePart(asked.request, None, [], True), [])
+        answered += 1
+    assert answers == list(range(20))
