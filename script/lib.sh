@@ -123,6 +123,28 @@ prepare_tests() {
     prepare "$1" "${test_packages[@]}"
 }
 
+# build_apart FOLDER FLAG...: a copy of the package and its tests, with the compiled parts built with gcc's FLAGs
+build_apart() (
+    cp -r "$root"/{README.md,pyproject.toml,setup.py,tests,wghsm} "$1"
+    cd "$1"
+    find wghsm -name '*.so' -delete
+    export CC=gcc CFLAGS="${*:2}" LDFLAGS="${*:2}"
+    "$venv/bin/python" setup.py -q build_ext --inplace </dev/null >build.log 2>&1 || { cat build.log >&2; exit 1; }
+    [[ $(find wghsm -name '*.so' | wc -l) -eq $(find wghsm -name '_*_build.py' | wc -l) ]] ||
+        { cat build.log >&2; die "not all parts could be compiled"; }
+)
+
+build_sanitized() {
+    build_apart "$1" -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+}
+
+# sanitized COMMAND...: with what build_sanitized has built, and memory that the sanitizer sees
+sanitized() {
+    PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 \
+        ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+        LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" "$@"
+}
+
 # check_lock FILE...: lock files name neither an index nor an address, and pin every line with a hash
 check_lock() {
     local file bad=0

@@ -1,0 +1,1 @@
+"""The coverage-guided fuzzer of the packet path; see __main__."""
