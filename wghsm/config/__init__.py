@@ -4,7 +4,8 @@
                                   |                            |                       |
                                   +------------ problems, all of them, sorted by line -+
 
-_plan: what lies between two gateways.   _document: a gateway as JSON and back.
+_include: peers in other files.   _plan: what lies between two gateways.   _document: a gateway as JSON and back.
+_schema: the file for editors.
 
 Callers: the commands (`wghsm check`, `wghsm run`) and the supervisor. This room knows no other one but
 `wghsm.exits`; it opens the gateway file, what that includes, and where asked the files of wrapped PSKs: names are not
@@ -17,6 +18,7 @@ from wghsm.config._load import load, load_peers, load_text, peer_place
 from wghsm.config._model import Gateway, Interface, Peer, Token, Users
 from wghsm.config._plan import Change, Effect, KernelRoute, Plan, kernel_routes, plan
 from wghsm.config._psk import PskDerived, PskNone, PskObject, PskWrapped
+from wghsm.config._schema import json_schema, peers_schema
 from wghsm.config._values import Endpoint
 from wghsm.config._wrapped import WrappedPsk, format_wrapped, read_wrapped, read_wrapped_files
 
@@ -40,11 +42,13 @@ __all__ = [
     "WrappedPsk",
     "format_wrapped",
     "from_document",
+    "json_schema",
     "kernel_routes",
     "load",
     "load_peers",
     "load_text",
     "peer_place",
+    "peers_schema",
     "plan",
     "read_wrapped",
     "read_wrapped_files",

@@ -1,0 +1,162 @@
+"""The gateway file as a JSON Schema, for editors: generated from the model, so that it cannot fall behind.
+
+    model's fields -> keys, required ones, defaults, lists, choices
+    _WRITTEN       -> how a value is written where its type in the model does not say it
+    _ABOUT         -> one line for each key, which an editor shows
+
+It knows single values; the rules between values are checked by `wghsm check`. Called by `wghsm schema`.
+"""
+
+import types
+import typing
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from wghsm.config._document import written
+from wghsm.config._model import Gateway, Peer
+
+__all__ = ["json_schema", "peers_schema"]
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+# Words without quotes may look like numbers to an editor; a gateway file takes them as they are written.
+_WORD = {"type": ["string", "number"]}
+_PORT = {"type": "integer", "minimum": 0, "maximum": 65535}
+_U32 = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
+
+_WRITTEN: dict[str, dict[str, Any]] = {
+    "token.uri": {"type": "string", "pattern": "^pkcs11:"},
+    "token.uris": {"type": "string", "pattern": "^pkcs11:"},
+    "token.psk_root": _WORD,
+    "token.psk_wrap_key": _WORD,
+    "token.psk_overlap": {"type": "string", "pattern": "^[0-9]{1,7}[dhm]$"},
+    "token.environment": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,127}$"},
+    "token.sessions": {"type": "integer", "minimum": 1, "maximum": 64},
+    "interface.name": {"type": ["string", "number"], "pattern": "^[a-zA-Z0-9_=+.-]{1,15}$"},
+    "interface.key": _WORD,
+    "interface.previous_key": _WORD,
+    "interface.listen_port": _PORT,
+    "interface.addresses": {"type": "string"},
+    "interface.mtu": {"type": "integer", "minimum": 576, "maximum": 65455},
+    "interface.table": {"anyOf": [{"enum": ["auto", "off"]}, {"type": "integer", "minimum": 1, "maximum": 2**32 - 1}]},
+    "interface.fwmark": {"anyOf": [{"const": "off"}, _U32, {"type": "string", "pattern": "^0[xX][0-9a-fA-F]{1,8}$"}]},
+    "peers.name": _WORD | {"maxLength": 64},
+    "peers.public_key": {"type": "string", "pattern": "^[A-Za-z0-9+/]{43}=$"},
+    "peers.preshared_key": {"type": "string", "pattern": "^(none|derived(:[0-9]{1,10})?|object:.+|wrapped:.+)$"},
+    "peers.endpoint": {"type": "string", "pattern": "^.+:[0-9]{1,5}$"},
+    "peers.allowed_ips": {"type": "string"},
+    "peers.persistent_keepalive": _PORT,
+    "state_directory": {"type": "string", "pattern": "^/"},
+    "include": {"type": "string"},
+}
+
+# Written in another way than it is kept, or made from other values.
+_NO_DEFAULT = frozenset({"token.uri", "token.psk_overlap", "state_directory"})
+
+_ABOUT = {
+    "version": "The version of this schema.",
+    "token": "The PKCS#11 token, and how it is used.",
+    "token.uri": "pkcs11: URI of the token, with module-path and pin-source.",
+    "token.uris": "URIs of several tokens with the same key, best first.",
+    "token.at_start": "What to do when no token can be opened at the start.",
+    "token.psk_root": "Label of the root of derived pre-shared keys.",
+    "token.psk_wrap_key": "Label of the key that wraps pre-shared keys.",
+    "token.psk_overlap": "How long the pre-shared key before a new epoch stays usable, such as 14d.",
+    "token.environment": "Environment variables that the token's module needs.",
+    "token.sessions": "Worker sessions at the token.",
+    "token.cache_static_static": "Whether the custodian keeps the DH of the two static keys in its memory.",
+    "interface": "The network interface and the gateway's own key.",
+    "interface.name": "The interface's name, such as wg0.",
+    "interface.key": "Label of the gateway's private key in the token.",
+    "interface.previous_key": "Label of the key before it, which peers may still use.",
+    "interface.listen_port": "UDP port; 0 lets the kernel pick one.",
+    "interface.addresses": "Addresses of the interface, such as 10.8.0.1/24.",
+    "interface.mtu": "MTU of the interface in bytes.",
+    "interface.table": "Where routes to allowed IPs go: auto, off, or the number of a routing table.",
+    "interface.authority": "Who decides about peers: this file, or what sets them at run time.",
+    "interface.fwmark": "Mark of the outer packets.",
+    "peers": "The peers.",
+    "peers.name": "A name for people, different for each peer.",
+    "peers.public_key": "The peer's public key in base64.",
+    "peers.preshared_key": "none, derived, derived:EPOCH, object:LABEL or wrapped:FILE; never the key itself.",
+    "peers.migrate_from_none": "Whether the peer may go on without a pre-shared key until it has used it.",
+    "peers.endpoint": "Where the peer listens: ADDRESS:PORT, NAME:PORT or [IPV6]:PORT.",
+    "peers.allowed_ips": "The prefixes that the peer may use, such as 10.8.0.2/32.",
+    "peers.persistent_keepalive": "Seconds between keepalives; 0 for none.",
+    "include": "Folders with files of peers.",
+    "psk": "Whether a peer may be without a pre-shared key.",
+    "state_directory": "Where the custodian keeps what must outlive a restart.",
+    "users": "Who each process runs as: a uid or a user's name, each its own.",
+    "log_level": "How much is written to the log.",
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of a gateway file."""
+    schema = _object(Gateway, "")
+    # One of the two is written.
+    schema["properties"]["token"]["oneOf"] = [{"required": ["uri"]}, {"required": ["uris"]}]
+    return {"$schema": _DRAFT, "title": "wghsm gateway file", **schema}
+
+
+def peers_schema() -> dict[str, Any]:
+    """The schema of a file of peers, which a gateway file includes."""
+    peers = {"type": ["array", "null"], "items": _object(Peer, "peers."), "description": _ABOUT["peers"]}
+    return {
+        "$schema": _DRAFT,
+        "title": "wghsm file of peers",
+        "type": "object",
+        "properties": {"peers": peers},
+        "required": ["peers"],
+        "additionalProperties": False,
+    }
+
+
+def _object(model: type[BaseModel], prefix: str) -> dict[str, Any]:
+    fields = model.model_fields
+    return {
+        "type": "object",
+        "properties": {name: _property(prefix + name, field) for name, field in fields.items()},
+        "required": [name for name, field in fields.items() if field.is_required()],
+        "additionalProperties": False,
+    }
+
+
+def _property(key: str, field: FieldInfo) -> dict[str, Any]:
+    schema = dict(_kind(key, _bare(field.annotation)))
+    if key in _ABOUT:
+        schema["description"] = _ABOUT[key]
+    if not field.is_required() and isinstance(field.default, bool | int | str | tuple) and key not in _NO_DEFAULT:
+        schema["default"] = written(field.default)
+    return schema
+
+
+def _kind(key: str, annotation: Any) -> dict[str, Any]:
+    """What a value of this type looks like in the file."""
+    if get_origin(annotation) is tuple:
+        item = _bare(get_args(annotation)[0])
+        return {"type": ["array", "null"], "items": _kind(key, item)}
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return _object(annotation, f"{key}.")
+    if key in _WRITTEN:
+        return _WRITTEN[key]
+    if get_origin(annotation) is Literal:
+        return {"enum": list(get_args(annotation))}
+    if annotation is bool:
+        return {"type": "boolean"}
+    if key.startswith("users."):
+        return {"type": ["integer", "string"]}
+    raise TypeError(f"nobody has said how {key} is written")
+
+
+def _bare(annotation: Any) -> Any:
+    """The type without its validators, and without None."""
+    while get_origin(annotation) is typing.Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        kinds = [each for each in get_args(annotation) if each is not type(None)]
+        if len(kinds) == 1:
+            return _bare(kinds[0])
+    return annotation
