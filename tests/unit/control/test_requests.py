@@ -35,7 +35,7 @@ def test_few_whole_devices_are_asked_for_at_once_and_each_is_answered() -> None:
     requests = Requests(cast("Child", child))
     answers: list[int] = []
     for number in range(20):
-        requests.device(lambda *_, number=number: answers.append(number))  # type: ignore[misc]
+        requests.device(lambda *_, number=number: answers.append(number))
     answered = 0
     while answered < len(child.said):
         assert len(child.said) - answered <= 4
