@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import os
 import select
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -58,6 +59,9 @@ class Loop:
         self._timers: list[tuple[int, int, Timer]] = []
         self._order = itertools.count()
         self._running = False
+        self._worked = False
+        self.eager = 0
+        """How often to look again before going to sleep after work, while others may run: waking up takes longer."""
 
     def add_reader(self, source: int | _HasFileno, callback: Callable[[], None]) -> None:
         """Run `callback` whenever `source` is readable, at end of file or in error. Replaces an earlier one."""
@@ -166,7 +170,14 @@ class Loop:
             # Rounded up to epoll's millisecond, so that a deadline never wakes the loop early again and again.
             due = max(0.0, (self._timers[0][0] - boottime()) / 1e9)
             wait = due if wait < 0 else min(wait, due)
-        return self._epoll.poll(wait)
+        if self._worked:
+            for _ in range(self.eager):
+                if found := self._epoll.poll(0):
+                    return found
+                os.sched_yield()
+        found = self._epoll.poll(wait)
+        self._worked = bool(found)
+        return found
 
     def _run_timers(self) -> None:
         now = boottime()

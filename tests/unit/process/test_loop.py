@@ -169,3 +169,22 @@ def test_a_protocol_error_leaves_the_loop(loop: Loop) -> None:
     with pytest.raises(Exception, match="does not allow"):
         loop.run()
     second.close()
+
+
+def test_an_eager_loop_looks_again_and_still_sleeps_and_keeps_time() -> None:
+    loop = Loop()
+    loop.eager = 3
+    near, far = socket.socketpair()
+    seen: list[bytes] = []
+    loop.add_reader(near, lambda: seen.append(near.recv(10)))
+    far.send(b"one")
+    loop.run_once(10)
+    far.send(b"two")
+    loop.run_once(10)
+    loop.run_once(0)
+    assert seen == [b"one", b"two"]
+    loop.call_later(1_000_000, loop.stop)
+    loop.run()
+    loop.close()
+    near.close()
+    far.close()
