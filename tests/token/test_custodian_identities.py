@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shutil
 import time
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -236,6 +237,28 @@ def test_a_retired_key_is_refused_and_out_of_memory(site: Site, state: Path) -> 
         _dial(custodian, moves, 5)
         assert _shown(custodian) == identity_number(site.publics[_NEW])
         assert scan_memory(custodian.process.pid, secrets, encoded=False).names() == {_NEW}
+
+
+def test_a_key_that_no_peer_of_earlier_runs_knows_is_told(site: Site, state: Path) -> None:
+    """As when the file names another key by mistake, or the token is not the one it was."""
+    peer, said = site.peer(_OLD), "none of the 1 peers that have been here knows this gateway by it"
+    before = b64encode(site.publics[_OLD]).decode()
+    with site.custodian(state, [peer], key=_OLD, previous_key=None) as custodian:
+        custodian.ready()
+        assert said not in custodian.log_text()
+        _dial(custodian, peer)
+    with site.custodian(state, [peer], incarnation=2) as custodian:
+        custodian.ready()
+        assert said not in custodian.log_text()
+    with site.custodian(state, [peer], incarnation=3, previous_key=None) as custodian:
+        custodian.ready()
+        (line,) = [line for line in custodian.log_text().splitlines() if said in line]
+        assert f"key {_NEW!r}" in line
+        assert before in line
+        _dial(custodian, site.peer(_NEW))
+    with site.custodian(state, [peer], incarnation=4, previous_key=None) as custodian:
+        custodian.ready()
+        assert said not in custodian.log_text()
 
 
 def test_a_previous_key_that_is_not_there(site: Site, state: Path) -> None:

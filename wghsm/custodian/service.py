@@ -13,6 +13,7 @@ Main thread only. Session keys are wiped as soon as the channels have taken them
 
 from __future__ import annotations
 
+import base64
 import collections
 import dataclasses
 import logging
@@ -90,6 +91,7 @@ class Service:
         self._away = away
         times = dataclasses.replace(times, psk_overlap=settings.psk_overlap * NSEC_PER_SEC)
         rules = Rules(child.start.incarnation, state.greatest(), state.last_own(), times)
+        self._used = state.identities()
         self._core = Core(
             vault,
             rules,
@@ -97,7 +99,7 @@ class Service:
             self._count,
             cache_static_static=settings.cache_static_static,
             psks=state.psks(),
-            identities=state.identities(),
+            identities=self._used,
         )
         self._outbox: list[Effect] = []
         self._flush_due = False
@@ -262,11 +264,23 @@ class Service:
         if self._identity is None and self._vault.identities:
             self._identity = m.Identity(*self._vault.identities)
             _log.info("serves %s", _served(self._settings))
+            self._look_at_earlier_runs()
             self._forget_ourselves()
             self._child.report(self._identity)
             # Whatever waited for it goes on.
             self._child.send(_HANDSHAKE, self._identity)
         self._tell_status()
+
+    def _look_at_earlier_runs(self) -> None:
+        """Say so where the gateway is a stranger to every peer that it had, which a rotation alone does not do."""
+        earlier = set(self._used.values())
+        if earlier and earlier.isdisjoint(self._vault.identities):
+            known = ", ".join(sorted(base64.b64encode(key).decode() for key in earlier))
+            _log.warning(
+                "key %r is another one than before: none of the %d peers that have been here knows this gateway by it, "
+                "but by %s; unless it was exchanged as compromised, see what interface.key and the token were",
+                *(self._settings.key, len(self._used), known),
+            )
 
     def _forget_ourselves(self) -> None:
         # Peers that were told while our own keys were not known.
