@@ -305,6 +305,26 @@ def test_several_clients_at_once_each_get_their_own_answer(bare: Gateway) -> Non
     assert set(show(bare, "peers").split()) == set(keys[::2])
 
 
+def test_a_hundred_thousand_prefixes_move_to_another_peer(bare: Gateway) -> None:
+    prefixes = [f"10.{n >> 8 & 255}.{n & 255}.{n >> 16}/32" for n in range(100_000)]
+    lines = "".join(f"allowed_ip={prefix}\n" for prefix in prefixes)
+    for key in (hexed(KeyPair.make().public) for _ in range(2)):
+        assert talk(bare, f"set=1\npublic_key={key}\nreplace_allowed_ips=true\n{lines}\n") == "errno=0\n\n"
+        said = talk(bare, "get=1\n\n").partition(f"public_key={key}\n")[2].splitlines()
+        assert [line for line in said if line.startswith("allowed_ip=")] == [f"allowed_ip={each}" for each in prefixes]
+    assert len(bare.status().peers) == 2
+
+
+@pytest.mark.parametrize("key", [bytes(32), b"\1" + bytes(31)])
+def test_a_key_with_which_no_handshake_succeeds_does_no_harm(bare: Gateway, key: bytes) -> None:
+    words = "endpoint=127.0.0.1:9\npersistent_keepalive_interval=1\nallowed_ip=10.0.0.0/8"
+    assert talk(bare, f"set=1\npublic_key={key.hex()}\n{words}\n\n") == "errno=0\n\n"
+    assert key.hex() in talk(bare, "get=1\n\n")
+    until(lambda: bare.counter("low-order-point"), "it is refused")
+    assert [bare.restarts(role) for role in ("custodian", "handshake")] == [0, 0], bare.log()
+    assert bare.serves()
+
+
 def test_ten_thousand_peers(bare: Gateway, lab: Lab) -> None:
     keys = [base64.b64encode(number.to_bytes(2, "big") * 16).decode() for number in range(1, MANY + 1)]
 
