@@ -7,8 +7,9 @@ Called by ingress, which adds the packets of a batch in order and takes the writ
     packet whose flow cannot be told (a fragment ...)    -> ends all runs
 
 Cutting a super-packet again gives the packets that went in, byte by byte. Only the ID of an IPv4 packet with DF, which
-has no meaning (RFC 6864), may differ, and a TCP checksum of 65535, which says the same as 0. A run holds packets that agree in all but lengths, checksums, ID, seq and PSH and
-have the same size but for a shorter last one; TCP has ACK and may have PSH, which ends the run, and no other flag.
+has no meaning (RFC 6864), may differ, and a TCP checksum of 65535, which says the same as 0. A run holds packets that
+agree in all but lengths, checksums, ID, seq and PSH and have the same size but for a shorter last one; TCP has ACK and
+may have PSH, which ends the run, and no other flag.
 Checksums are verified first: a super-packet carries none, and the kernel would make right what came in wrong.
 Source: DATAPLANE.md section 2.
 """
