@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.token.custodian_process import UID, Custodian, state_folder
-from tests.token.faulty_token import Watched
+from tests.token.faulty_token import IDLE, Watched
 from tests.token.real_token import REAL, RealToken
 from tests.unit.custodian.support import SoftwarePeer
 from wghsm.exits import ExitCode
@@ -161,6 +161,16 @@ def test_a_card_that_was_gone_while_nobody_used_it(card: RealToken, state: Path,
         assert custodian.counters()[Counter.TOKEN_REPAIRED] == 1
         assert Counter.TOKEN_AWAY not in custodian.counters()
         assert "the token was mended" in custodian.log_text()
+
+
+@pytest.mark.parametrize("way", ["away", "fall"])
+def test_a_card_that_goes_while_nobody_uses_it(card: RealToken, state: Path, way: str) -> None:
+    with Watched(card, state, changes=card.settings, program=IDLE) as custodian:
+        custodian.ready()
+        custodian.forget_status()
+        with getattr(card, way)():
+            assert f"token '{card.label}' is not there" in custodian.status("away").detail
+        custodian.status("ready")
 
 
 @pytest.mark.parametrize("way", ["away", "fall"])
