@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from wghsm.config import Interface
 
-    from ._links import Links
+    from ._links import Links, LinkStatus
     from .model import Prefix
 
 __all__ = ["Relink"]
@@ -32,7 +32,10 @@ _log = logging.getLogger(__name__)
 
 
 class Relink:
-    """One such step; `before` and `after` are the allowed IPs, `mtu` is the link's in bytes."""
+    """One such step; `before` and `after` are the allowed IPs, `link` is as the kernel has it now.
+
+    While it is down there are no routes; they come with it when it is up again.
+    """
 
     def __init__(
         self,
@@ -41,15 +44,15 @@ class Relink:
         new: Interface,
         before: Iterable[Prefix],
         after: Iterable[Prefix],
-        mtu: int,
+        link: LinkStatus,
     ) -> None:
         self._links = links
         self._new = new
-        self._mtu = mtu
-        self._routes = kernel_routes(after, new.addresses, new.table)
+        self._mtu = link.mtu
+        self._routes = kernel_routes(after, new.addresses, new.table) if link.up else set()
         routes_before = kernel_routes(before, old.addresses, old.table)
         self._more = self._routes - routes_before
-        self._less = routes_before - self._routes
+        self._less = routes_before - self._routes if link.up else set()
         self._come = [each for each in new.addresses if each not in old.addresses]
         self._go = [each for each in old.addresses if each not in new.addresses]
 

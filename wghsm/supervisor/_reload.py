@@ -208,7 +208,7 @@ class _Attempt:
                 state.udp.mark(model.fwmark)
                 undo.callback(state.udp.mark, state.model.fwmark)
             old, new = state.gateway.interface, self._wanted.gateway.interface
-            self._relink = Relink(state.links, old, new, state.model.owners, model.owners, state.link.mtu)
+            self._relink = Relink(state.links, old, new, state.model.owners, model.owners, state.link)
             self._relink.prepare()
             undo.callback(self._relink.undo)
             self._undo = undo.pop_all()

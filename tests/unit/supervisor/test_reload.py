@@ -17,6 +17,7 @@ from wghsm.exits import ExitCode
 from wghsm.ipc import Role, admin
 from wghsm.ipc import messages as m
 from wghsm.supervisor._fault import GatewayFault
+from wghsm.supervisor._links import LinkStatus
 from wghsm.supervisor._reload import Reloads
 
 if TYPE_CHECKING:
@@ -230,6 +231,16 @@ def test_a_refused_route_takes_everything_back(site: Site) -> None:
     assert (site.state.model, site.state.udp.port) == (before, port)
     with socket.socket(type=socket.SOCK_DGRAM) as free:
         free.bind(("", fresh))
+
+
+def test_a_link_that_is_down_has_no_routes(site: Site) -> None:
+    site.state.link = LinkStatus(up=False, mtu=1420)
+    site.wires.refused = "remove_address"
+    text = TEXT.replace("10.8.0.3/32", "10.77.0.0/24").replace("[10.8.0.1/24, ", "[10.9.0.1/24, ")
+    assert site.reload(text).text == "1 peer changed, interface.addresses"
+    # What is left over of the old file does not stop the new one.
+    routes = [call for call in site.wires.calls if "route" in call[0] and "IP" in str(call[1])]
+    assert routes == []
 
 
 def test_another_port_is_told_to_three(site: Site) -> None:
