@@ -12,6 +12,8 @@ import pytest
 
 from tests.network.fixed_key_gateway import Gateway, Offload, inside, install
 from tests.network.support import FileCopy, Lab, Link, Namespace, ping, ping_until
+from tests.network.support.gateway_token import GatewayToken
+from tests.network.support.site import Site
 from wghsm.ipc import Role
 
 Implementation = Literal["PURE", "COMPILED"]
@@ -150,3 +152,21 @@ def test_ecn_goes_out_and_congestion_comes_in(
 def _counted(space: Namespace, name: str) -> int:
     words = space.run("nft", "list", "counter", "inet", "marks", name).stdout.split()
     return int(words[words.index("packets") + 1])
+
+
+@pytest.mark.parametrize("implementation", ["compiled", "pure"])
+def test_status_says_which_implementation_runs(
+    lab: Lab, token: GatewayToken, implementation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if implementation == "pure":
+        monkeypatch.setenv("WGHSM_PURE", "1")
+    site = Site(lab, token)
+    client = site.client("client")
+    site.start()
+    client.start()
+    ping_until(client.namespace, site.inner4)
+    engines = {each.role: each.engine for each in site.gateway.status().processes}
+    assert engines["egress"] == engines["ingress"] == implementation
+    assert not engines["handshake"]
+    shown = site.gateway.command("status", site.gateway.name).stdout
+    assert shown.count(f"ready, {implementation}, pid") == 2

@@ -96,7 +96,8 @@ def _describe(gateway: Status, now: float) -> Iterator[str]:
     for process in gateway.processes:
         restarts = f", restarted {process.restarts} times" if process.restarts else ""
         since = _span(now - process.since)
-        yield f"  {_bold(process.role)}: {process.state}, pid {process.pid}, for {since}{restarts}"
+        engine = f", {process.engine}" if process.engine else ""
+        yield f"  {_bold(process.role)}: {process.state}{engine}, pid {process.pid}, for {since}{restarts}"
     for role, counters in gateway.counters.items():
         yield f"  {_bold(role + ' counted')}: " + ", ".join(f"{count} {reason}" for reason, count in counters.items())
     for peer in gateway.peers:

@@ -263,7 +263,14 @@ def _status(device: m.DeviceView, peers: list[m.PeerView], part: m.StatusPart) -
         started=part.started_unix / 1e9,
         token=None if part.token is None else _token(part.token),
         processes=[
-            admin.ProcessStatus(role=p.role, pid=p.pid, state=p.state, restarts=p.restarts, since=p.since_unix / 1e9)
+            admin.ProcessStatus(
+                role=p.role,
+                pid=p.pid,
+                state=p.state,
+                restarts=p.restarts,
+                since=p.since_unix / 1e9,
+                engine=p.engine,
+            )
             for p in part.processes
         ],
         peers=[_peer(peer) for peer in _merged(peers)],

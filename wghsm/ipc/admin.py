@@ -39,13 +39,14 @@ class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One process of the gateway."""
+    """One process of the gateway. `engine`: compiled or pure, for those that move packets."""
 
     role: str
     pid: int
     state: str
     restarts: int
     since: float
+    engine: str = ""
 
 
 class TokenState(msgspec.Struct, frozen=True, kw_only=True):

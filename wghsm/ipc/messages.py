@@ -748,6 +748,7 @@ class ProcessView(Message, frozen=True, array_like=True):
     state: Literal["starting", "ready", "waiting"]
     restarts: int
     since_unix: int
+    engine: str
 
 
 class StatusPart(Message, frozen=True, array_like=True, tag=86):

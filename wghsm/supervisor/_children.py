@@ -90,6 +90,7 @@ class _Process:
         self.pidfd = os.pidfd_open(popen.pid)
         self.channel = channel
         self.ready_at: int | None = None
+        self.engine = ""
         self.fault: m.Fault | None = None
         self.killed_for = ""
         self.deadline: Timer | None = None
@@ -165,8 +166,8 @@ class Children:
             state: Literal["starting", "ready", "waiting"] = "waiting"
             if room.process is not None:
                 state = "starting" if room.process.ready_at is None else "ready"
-            pid = room.process.popen.pid if room.process else 0
-            views.append(m.ProcessView(role, pid, state, max(0, room.starts - 1), room.since_unix))
+            pid, engine = (room.process.popen.pid, room.process.engine) if room.process else (0, "")
+            views.append(m.ProcessView(role, pid, state, max(0, room.starts - 1), room.since_unix, engine))
         return views
 
     def kill(self, role: Role, reason: str) -> None:
@@ -323,6 +324,7 @@ class Children:
             case m.Ready():
                 if process.ready_at is None:
                     process.ready_at = boottime()
+                    process.engine = message.engine
                     if process.deadline is not None:
                         process.deadline.cancel()
                         process.deadline = None

@@ -68,6 +68,8 @@ def users(gateway: Gateway) -> dict[str, tuple[int, int]]:
 def environment(gateway: Gateway, role: Role) -> dict[str, str]:
     """What a child finds in its environment; the module's variables only in the custodian's."""
     found = {"PATH": _PATH, "LANG": "C.UTF-8"}
+    if role in (Role.EGRESS, Role.INGRESS) and "WGHSM_PURE" in os.environ:
+        found["WGHSM_PURE"] = os.environ["WGHSM_PURE"]
     if role is Role.CUSTODIAN:
         for name in ("SOFTHSM2_CONF", "CREDENTIALS_DIRECTORY", *gateway.token.environment):
             if name in os.environ:

@@ -51,7 +51,7 @@ class Processes:
 
     def status(self, answer: Callable[[m.StatusPart], None]) -> None:
         token = m.TokenStatus("ready", 10**9, "", 3, 2, 1)
-        processes = [m.ProcessView("egress", 7, "ready", 1, 2 * 10**9)]
+        processes = [m.ProcessView("egress", 7, "ready", 1, 2 * 10**9, "compiled")]
         self.answers.append(lambda: answer(m.StatusPart(1, 10**9, "gw.yaml", processes, token, {"egress": {"x": 1}})))
 
     def change(self, change: m.DeviceChange, answer: Callable[[int, str], None], *, check_only: bool = False) -> None:

@@ -46,7 +46,7 @@ class FakeChildren:
         return self.control
 
     def views(self) -> list[m.ProcessView]:
-        return [m.ProcessView(Role.EGRESS, 5, "ready", 2, 7)]
+        return [m.ProcessView(Role.EGRESS, 5, "ready", 2, 7, "compiled")]
 
     def kill(self, role: Role, _reason: str) -> None:
         self.killed.append(role)
@@ -381,6 +381,7 @@ def test_a_custodian_is_told_of_every_token_and_later_to_wait(world: World) -> N
 
 class _Descriptor:
     fd = 0
+    vnet = uso = True
 
     def fileno(self) -> int:
         return 0
