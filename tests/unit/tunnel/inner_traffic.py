@@ -13,7 +13,7 @@ from typing import TypeAlias
 from hypothesis import strategies as st
 
 from tests.unit.tunnel.inner import ACK, FIN, PSH, TCP, UDP, Flow
-from wghsm.tunnel.checksum import add
+from wghsm.tunnel.checksum import add, finish
 from wghsm.tunnel.segment import cut
 from wghsm.tunnel.virtio import PLAIN, SIZE, VnetHeader
 
@@ -46,6 +46,17 @@ def other_byte(packet: bytes, number: int) -> bytes:
 
 def other_last_byte(packet: bytes, number: int) -> bytes:
     return packet[:-1] + bytes([number & 255])
+
+
+def fragment(packet: bytes, number: int) -> bytes:
+    """A first, middle or last fragment, if the packet is of IPv4."""
+    if packet[0] != 0x45:
+        return packet
+    new = bytearray(packet)
+    new[6:8] = (0x2000, 0x2010, 0x0010)[number % 3].to_bytes(2, "big")
+    new[10:12] = bytes(2)
+    new[10:12] = finish(add(new[:20])).to_bytes(2, "big")
+    return bytes(new)
 
 
 def longer(packet: bytes, number: int) -> bytes:

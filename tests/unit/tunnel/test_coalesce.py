@@ -205,7 +205,7 @@ def test_a_packet_of_an_unknown_flow_is_overtaken_by_none(between: bytes) -> Non
 
 
 @settings(max_examples=300)
-@given(taken=steps(cut_short, other_byte, longer), uso=st.booleans())
+@given(taken=steps(cut_short, fragment, other_byte, longer), uso=st.booleans())
 def test_what_was_merged_and_cut_is_what_was_there(taken: list[Step], uso: bool) -> None:
     packets = traffic(taken)
     back = again(coalesce(packets, uso=uso))

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import strategies as st
 
 from tests.unit.tunnel.inner import Flow
-from tests.unit.tunnel.inner_traffic import cut_short, longer, other_byte, steps, traffic
+from tests.unit.tunnel.inner_traffic import cut_short, fragment, longer, other_byte, steps, traffic
 from wghsm.tunnel.virtio import GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _tampered(draw: st.DrawFn, message: bytes) -> bytes:
 @st.composite
 def _read(draw: st.DrawFn, base: int) -> tuple[bytes, int, int]:
     """Datagrams of one size: traffic, keepalives and noise, some repeated, tampered with or for others."""
-    taken: list[Step] = draw(steps(cut_short, other_byte, longer))
+    taken: list[Step] = draw(steps(cut_short, fragment, other_byte, longer))
     plaintexts = traffic(taken)
     size = max(map(len, plaintexts), default=0)
     size += -size % 16
