@@ -1,9 +1,12 @@
 """Ingress: the order of PROTOCOL.md section 10, rotation, last minute, handshake messages, refusals."""
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.tunnel.inner import Flow
 from tests.unit.tunnel.support import (
     PEER,
     PLACE,
@@ -20,6 +23,9 @@ from wghsm.ipc import Counter, PeerField, Role
 from wghsm.ipc import messages as m
 from wghsm.process.endpoints import Source
 from wghsm.tunnel import Times
+from wghsm.tunnel.open import MERGE_NOTHING
+from wghsm.tunnel.segment import cut
+from wghsm.tunnel.virtio import PLAIN, SIZE, VnetHeader
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -293,3 +299,79 @@ def test_snapshot() -> None:
         m.SessionInfo(2, PEER, 1002, True, START, "current", 77),
     ]
     assert part.endpoints == [m.EndpointMoved(PEER, m.Endpoint("192.0.2.7", 51820), START)]
+
+
+def test_a_read_of_many_datagrams_is_taken_in_order() -> None:
+    ingress = Ingress()
+    ingress.install(1)
+    ingress.install(2)
+    one, two = (_sealed(session, 0, _PACKET + bytes(4)) for session in (1, 2))
+    forged = bytearray(_sealed(1, 1, _PACKET + bytes(4)))
+    forged[20] ^= 1
+    size = len(one)
+    strange = b"\x05" + bytes(size - 1)
+    initiation = b"\x01\x00\x00\x00" + bytes(size - 4)
+    unknown = datagram(key(1), 9, 0, _PACKET + bytes(4))
+    read = b"".join((one, bytes(forged), one, two, strange, initiation, unknown, _sealed(1, 2, b"")))
+    assert [len(write) for write in ingress.read(read, size)] == [10 + len(_PACKET)] * 2
+    assert _counters(ingress) == {
+        Counter.AUTHENTICATION_FAILED: 1,
+        Counter.REPLAYED: 1,
+        Counter.UNKNOWN_TYPE: 1,
+        Counter.MALFORMED: 1,
+        Counter.UNKNOWN_INDEX: 1,
+    }
+    assert ingress.stats.get(PEER, PeerField.RX_PACKETS) == 3
+    assert ingress.stats.get(PEER, PeerField.RX_BYTES) == 2 * size + 32
+
+
+def test_handshake_messages_of_one_size_may_come_in_one_read() -> None:
+    ingress = Ingress()
+    first, second = (b"\x01\x00\x00\x00" + bytes([number]) * 144 for number in (1, 2))
+    assert ingress.read(first + second, 148) == []
+    assert [message.data for message in ingress.handed] == [first, second]
+
+
+def test_a_run_on_next_confirms_once_and_takes_previous_away_for_what_follows() -> None:
+    ingress = Ingress()
+    ingress.install(1)
+    ingress.install(2)
+    ingress.install(3, initiator=False)
+    ingress.take_told()
+    runs = [_sealed(3, 0), _sealed(3, 1), _sealed(2, 0), _sealed(1, 0)]
+    writes = ingress.read(b"".join(runs), len(runs[0]))
+    assert len(writes) == 3
+    assert [message for message in ingress.take_told() if isinstance(message, m.SessionConfirmed)] == [
+        m.SessionConfirmed(3, PEER, START)
+    ]
+    assert _counters(ingress) == {Counter.UNKNOWN_INDEX: 1}
+
+
+def test_packets_are_merged_for_the_tun_and_refused_together() -> None:
+    ingress = Ingress()
+    ingress.install(1)
+    flow = Flow(4)
+    packets = [flow.udp(bytes([number]) * 100, identity=number) for number in range(5)]
+    sealed = [_sealed(1, number, packet) for number, packet in enumerate(packets)]
+    (write,) = ingress.read(b"".join(sealed), len(sealed[0]))
+    assert cut(VnetHeader.decode(write), write[SIZE:]) == packets
+    ingress.receiver.merge = MERGE_NOTHING
+    sealed = [_sealed(1, 5 + number, packet) for number, packet in enumerate(packets)]
+    assert ingress.read(b"".join(sealed), len(sealed[0])) == [PLAIN + packet for packet in packets]
+    ingress.receiver.routes.remove(packed("10.0.0.0"), 8)
+    sealed = [_sealed(1, 10 + number, packet) for number, packet in enumerate(packets)]
+    assert ingress.read(b"".join(sealed), len(sealed[0])) == []
+    assert _counters(ingress) == {Counter.SOURCE_NOT_ALLOWED: 5}
+    assert ingress.stats.get(PEER, PeerField.RX_PACKETS) == 10
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_congestion_outside_marks_what_can_be_marked(version: Literal[4, 6]) -> None:
+    ingress = Ingress()
+    ingress.install(1)
+    for counter, (inner, outer, expected) in enumerate(
+        [(0, 3, 0), (1, 3, 3), (2, 3, 3), (3, 3, 3), (0, 0, 0), (1, 2, 1), (2, 1, 2), (3, 0, 3)]
+    ):
+        packet = Flow(version, tos=0x88 | inner).udp(b"x" * 20)
+        (write,) = ingress.read(_sealed(1, counter, packet), 2000, ecn=outer)
+        assert write[SIZE:] == Flow(version, tos=0x88 | expected).udp(b"x" * 20)
