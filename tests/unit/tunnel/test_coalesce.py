@@ -15,6 +15,7 @@ from tests.unit.tunnel.inner_traffic import (
     again,
     cut_short,
     flows_in_order,
+    fragment,
     longer,
     other_byte,
     steps,
