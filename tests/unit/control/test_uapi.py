@@ -1,6 +1,7 @@
 """The configuration protocol: what is parsed, what is refused, what is written."""
 
 import errno
+import itertools
 
 import pytest
 from hypothesis import given
@@ -178,6 +179,37 @@ def test_additions_then_removals_do_what_the_lines_do_in_order(lines: list[str])
 def test_no_bytes_make_the_parser_fail(data: bytes) -> None:
     next_operation(bytearray(b"set=1\n" + data), at_end=True)
     next_operation(bytearray(data), at_end=True)
+
+
+_LINES = st.sampled_from(
+    ["fwmark=1", "listen_port=7", "replace_peers=true", f"public_key={KEY_A.hex()}", "allowed_ip=10.0.0.0/8", "x", "=="]
+)
+_STREAMS = st.lists(
+    st.one_of(st.just("get=1\n\n"), st.lists(_LINES, max_size=4).map(lambda lines: "\n".join(["set=1", *lines, "\n"]))),
+    max_size=5,
+)
+
+
+def operations(pieces: list[bytes]) -> list[object]:
+    """What a client's stream comes to that arrives in these pieces, up to the first that makes no sense."""
+    buffer, searched, found = bytearray(), 0, list[object]()
+    for number, piece in enumerate(pieces, 1):
+        buffer += piece
+        while not any(isinstance(each, Malformed) for each in found):
+            operation = next_operation(buffer, number == len(pieces), searched)
+            searched = len(buffer) if operation is None else 0
+            if operation is None:
+                break
+            found.append(operation)
+    return found
+
+
+@given(_STREAMS, st.binary(max_size=20), st.lists(st.integers(0, 400), max_size=12))
+def test_it_is_all_one_in_which_pieces_a_stream_arrives(stream: list[str], rest: bytes, cuts: list[int]) -> None:
+    whole = "".join(stream).encode() + rest
+    places = sorted({min(cut, len(whole)) for cut in cuts} | {0, len(whole)})
+    pieces = [whole[start:end] for start, end in itertools.pairwise(places)]
+    assert operations([*pieces, b""]) == operations([whole, b""])
 
 
 def view(key: bytes, prefixes: list[str]) -> PeerView:
