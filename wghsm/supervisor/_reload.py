@@ -18,6 +18,7 @@ import errno
 import logging
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from wghsm import config
@@ -67,36 +68,28 @@ class _RefusedError(Exception):
         self.errno = number
 
 
+@dataclass(frozen=True)
 class Reloads:
-    """All reloads of one gateway."""
+    """All reloads of one gateway. `resolve` asks for the address of a peer's endpoint name."""
 
-    def __init__(
-        self,
-        state: State,
-        children: Children,
-        loop: Loop,
-        applying: Applying,
-        resolve: Callable[[bytes, config.Endpoint], None],
-    ) -> None:
-        """`resolve` asks for the address of a peer's endpoint name."""
-        self._state = state
-        self._children = children
-        self._loop = loop
-        self._applying = applying
-        self._resolve = resolve
+    state: State
+    children: Children
+    loop: Loop
+    applying: Applying
+    resolve: Callable[[bytes, config.Endpoint], None]
 
     def ask(self, message: m.ReloadRequest) -> None:
         """A client of the control process wants one."""
-        client = self._children.incarnation(Role.CONTROL)
+        client = self.children.incarnation(Role.CONTROL)
 
         def answer(number: int, text: str, problems: tuple[config.Problem, ...] = ()) -> None:
             # A control process that was restarted meanwhile knows nothing of the request.
-            if client == self._children.incarnation(Role.CONTROL):
+            if client == self.children.incarnation(Role.CONTROL):
                 told = [m.Problem(each.file, each.line, each.message, each.remedy) for each in problems]
-                self._children.send(Role.CONTROL, m.ReloadResult(message.request, number, text, told[:_PROBLEMS_TOLD]))
+                self.children.send(Role.CONTROL, m.ReloadResult(message.request, number, text, told[:_PROBLEMS_TOLD]))
 
-        if message.file and os.path.realpath(message.file) != os.path.realpath(self._state.file):
-            answer(errno.ENOENT, f"this gateway runs {self._state.file}, not {message.file}")
+        if message.file and os.path.realpath(message.file) != os.path.realpath(self.state.file):
+            answer(errno.ENOENT, f"this gateway runs {self.state.file}, not {message.file}")
         else:
             self._queue(answer)
 
@@ -109,32 +102,23 @@ class Reloads:
         self._queue(answer)
 
     def _queue(self, answer: _Answer) -> None:
-        if not self._state.served:
+        if not self.state.served:
             text = "the gateway is still starting; try again once it serves"
             _log.warning("no reload: %s", text)
             answer(errno.EAGAIN, text)
             return
-        attempt = _Attempt(self._state, self._children, self._loop, self._applying, self._resolve, answer)
-        self._applying.hold(attempt.begin)
+        self.applying.hold(_Attempt(self, answer).begin)
 
 
 class _Attempt:
     """One reload, from its turn to its end."""
 
-    def __init__(
-        self,
-        state: State,
-        children: Children,
-        loop: Loop,
-        applying: Applying,
-        resolve: Callable[[bytes, config.Endpoint], None],
-        answer: _Answer,
-    ) -> None:
-        self._state = state
-        self._children = children
-        self._loop = loop
-        self._applying = applying
-        self._resolve = resolve
+    def __init__(self, reloads: Reloads, answer: _Answer) -> None:
+        self._state = reloads.state
+        self._children = reloads.children
+        self._loop = reloads.loop
+        self._applying = reloads.applying
+        self._resolve = reloads.resolve
         self._answer = answer
         self._sockets: UdpPair | None = None
         self._undo = contextlib.ExitStack()
@@ -202,12 +186,13 @@ class _Attempt:
         with contextlib.ExitStack() as undo:
             if port != state.model.listen_port and (not port or port != state.udp.port):
                 self._sockets = UdpPair(port, model.fwmark)
-                set_hearing(self._sockets.descriptors, state.link.up)
                 undo.callback(self._sockets.close)
             elif model.fwmark != state.model.fwmark:
                 state.udp.mark(model.fwmark)
                 undo.callback(state.udp.mark, state.model.fwmark)
             old, new = state.gateway.interface, self._wanted.gateway.interface
+            if state.runtime_psks and new.mtu == old.mtu:
+                new = new.model_copy(update={"mtu": state.link.mtu})
             self._relink = Relink(state.links, old, new, state.model.owners, model.owners, state.link)
             self._relink.prepare()
             undo.callback(self._relink.undo)
@@ -230,6 +215,7 @@ class _Attempt:
         state.gateway, state.wrapped = self._wanted.gateway, self._wanted.wrapped
         tell_sockets = self._sockets is not None or model.fwmark != state.model.fwmark
         if self._sockets is not None:
+            set_hearing(self._sockets.descriptors, state.link.up)
             state.udp, old = self._sockets, state.udp
             old.close()
         endpoints: dict[int, m.Endpoint] = {}
