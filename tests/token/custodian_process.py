@@ -36,6 +36,7 @@ _PROVISION = """
 import json, os, sys
 from wghsm.pkcs11_backend import TokenPool, open_pin, TokenUri
 from wghsm.pkcs11_backend import provision
+from wghsm.pkcs11_backend._objects import CKA
 from wghsm.pkcs11_backend.key_import import import_key
 from wghsm.pkcs11_backend.wrapping import make_wrap_key, wrap_psk
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -48,7 +49,14 @@ os.setgroups([]); os.setresgid(*[order["uid"]] * 3); os.setresuid(*[order["uid"]
 with TokenPool.open(uri, pin.read(), 1, read_write=True) as pool:
     if "private" in order:
         import_key(pool, "gateway", bytearray.fromhex(order["private"]))
-        provision.derive_root(pool, "root")
+        if "root" in order:
+            template = [(CKA["CLASS"], 4), (CKA["KEY_TYPE"], 0x10), (CKA["LABEL"], b"root")]
+            template += [(CKA[name], name != "EXTRACTABLE") for name in
+                         ("TOKEN", "PRIVATE", "SENSITIVE", "SIGN", "EXTRACTABLE")]
+            with pool.control() as calls:
+                calls.create([*template, (CKA["VALUE"], bytearray.fromhex(order["root"]))])
+        else:
+            provision.derive_root(pool, "root")
     if order.get("new"):
         provision.generate_key(pool, "gateway")
         provision.derive_root(pool, "root")

@@ -54,8 +54,8 @@ def faulty_token() -> Iterator[FaultyToken]:
 
 
 @contextlib.contextmanager
-def twins(*, same: bool = True) -> Iterator[tuple[FaultyToken, GatewayToken]]:
-    """Two tokens with one key (two keys, unless `same`); each with a root of its own."""
+def twins(*, same: bool = True, one_root: bool = False) -> Iterator[tuple[FaultyToken, GatewayToken]]:
+    """Two tokens with one key (two keys, unless `same`); each with a root of its own, or both with `one_root`."""
     private = X25519PrivateKey.generate().private_bytes_raw()
     with rig_token(label="first", uid=UID) as token:
         other = make_token(token.made.directory, label="second", uid=UID)
@@ -64,8 +64,9 @@ def twins(*, same: bool = True) -> Iterator[tuple[FaultyToken, GatewayToken]]:
         shutil.copyfile(other.module, module)
         module.chmod(0o755)
         other = dataclasses.replace(other, uri=other.uri.replace(other.module, str(module)), module=str(module))
-        first = provision(token.made, private=private.hex())
-        second = provision(other, private=private.hex() if same else os.urandom(32).hex())
+        root = {"root": os.urandom(32).hex()} if one_root else {}
+        first = provision(token.made, private=private.hex(), **root)
+        second = provision(other, private=private.hex() if same else os.urandom(32).hex(), **root)
         yield (
             FaultyToken(token.made, bytes.fromhex(str(first["public"])), b"", token.rig),
             GatewayToken(other, bytes.fromhex(str(second["public"])), b""),

@@ -14,7 +14,12 @@ from wghsm.process import run_child
 from wghsm.supervisor import DEFAULT_ENTRIES, run
 
 MILLISECOND = 1_000_000
-TIMES = TokenTimes(first_pause=200 * MILLISECOND, longest_pause=400 * MILLISECOND, settle=1 * MILLISECOND)
+TIMES = TokenTimes(
+    first_pause=200 * MILLISECOND,
+    longest_pause=400 * MILLISECOND,
+    settle=1 * MILLISECOND,
+    look_back=300 * MILLISECOND,
+)
 
 if __name__ == "__main__":
     if sys.argv[1] == "--custodian":

@@ -94,9 +94,10 @@ class Gateway:
     def write(self) -> None:
         """Write the gateway file, as JSON, which is YAML as well."""
         root = {} if self.psk_root is None else {"psk_root": self.psk_root}
+        uri = {} if "uris" in self.token_section else {"uri": self.token.uri}
         said = {
             "version": 1,
-            "token": {"uri": self.token.uri, **root, **self.token_section},
+            "token": {**uri, **root, **self.token_section},
             "interface": {
                 "name": self.name,
                 "key": self.key,
