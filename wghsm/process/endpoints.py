@@ -52,14 +52,19 @@ Received = tuple[bytes, int, int]
 
 
 class Destination:
-    """An endpoint made ready for sendmsg. `segments`: whether many datagrams may be sent to it at once."""
+    """An endpoint made ready for sendmsg.
 
-    __slots__ = ("address", "control", "endpoint", "family", "segments")
+    `segments`: whether many datagrams may be sent to it at once. `prepared`: the control messages of the last send
+    with what they were made for, segment size and outer ECN bits.
+    """
+
+    __slots__ = ("address", "control", "endpoint", "family", "prepared", "segments")
 
     def __init__(
         self, endpoint: Endpoint, family: Literal["4", "6"], address: tuple[str | int, ...], control: Control
     ) -> None:
         self.segments = True
+        self.prepared: tuple[int, int, Control] = (0, 0, control)
         self.endpoint = endpoint
         self.family = family
         self.address = address

@@ -75,11 +75,11 @@ class Transmitter:
         count = batch.count
         error: OSError | None = None
         if self._segments and destination.segments:
-            control = [*destination.control, *_outer_ecn(destination, batch.ecn)]
-            if count > 1:
-                control.append((socket.IPPROTO_UDP, _UDP_SEGMENT, _segment(batch.segment)))
+            segment = batch.segment if count > 1 else 0
+            if destination.prepared[:2] != (segment, batch.ecn):
+                destination.prepared = (segment, batch.ecn, _control(destination, segment, batch.ecn))
             try:
-                return self._send(batch.buffers, control, destination)
+                return self._send(batch.buffers, destination.prepared[2], destination)
             except OSError as caught:
                 error = caught
             if error.errno == errno.EAGAIN:
@@ -94,15 +94,16 @@ class Transmitter:
 
     def _send_each(self, peer: SendPeer, destination: Destination, batch: Outgoing) -> int:
         sent = 0
-        ecn = _outer_ecn(destination, batch.ecn)
+        control = _control(destination, 0, batch.ecn)
         for datagram in batch.datagrams():
             try:
-                sent += self._send((datagram,), [*destination.control, *ecn], destination)
+                sent += self._send((datagram,), control, destination)
             except OSError as error:
                 if destination.control and error.errno in _SOURCE_LOST:
                     destination = peer.destination = destination.without_source()
+                    control = _control(destination, 0, batch.ecn)
                     try:
-                        sent += self._send((datagram,), ecn, destination)
+                        sent += self._send((datagram,), control, destination)
                         continue
                     except OSError:
                         pass
@@ -138,10 +139,13 @@ def prepare(sock: socket.socket) -> None:
             _log.warning("socket option %d of level %d is not to be had: %s", option, level, error.strerror)
 
 
-def _outer_ecn(destination: Destination, ecn: int) -> Control:
-    """The outer ECN bits; DSCP is always 0."""
-    if not ecn:
-        return []
-    if destination.family == "4":
-        return [(socket.IPPROTO_IP, socket.IP_TOS, _ecn(ecn))]
-    return [(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _ecn(ecn))]
+def _control(destination: Destination, segment: int, ecn: int) -> Control:
+    """Source, outer ECN bits (DSCP is always 0), and the size of each datagram where there are many."""
+    control = list(destination.control)
+    if ecn and destination.family == "4":
+        control.append((socket.IPPROTO_IP, socket.IP_TOS, _ecn(ecn)))
+    elif ecn:
+        control.append((socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _ecn(ecn)))
+    if segment:
+        control.append((socket.IPPROTO_UDP, _UDP_SEGMENT, _segment(segment)))
+    return control
