@@ -28,7 +28,7 @@ GOOD_LIFE = 60 * _SECOND
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 NOT_READY = "it was not ready within"
 """How `killed_for` begins where a child has taken too long to serve."""
-# Nothing else that the custodian runs is in C but well-known libraries.
+# Nothing else that the custodian runs is in C but well-known libraries, and a little of our own that is sanitized.
 _MODULE = ": the token's module {}; wghsm token doctor -c FILE says where"
 
 
