@@ -8,6 +8,7 @@
 
     core        the machine: messages in, effects out         timers     the five timers of a peer
     gate        what costs nothing comes before the token     indices    32-bit indices, sessions by slot
+    load        the token's pending work and latency          intake     a datagram's way to gate and exchange
     requests    open questions, sessions half installed       schedule   deadlines, paced re-keys
     peers       what is known of a peer                       shell      sockets, clock, loop
 

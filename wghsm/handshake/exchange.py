@@ -24,6 +24,7 @@ from wghsm.noise.constants import HANDSHAKE_DSCP
 from .effects import SendDatagram
 from .indices import HandshakeEntry, Session
 from .intake import Intake
+from .load import Load
 from .peers import Answer, Candidate, Installation, OwnInitiation, Peer
 from .requests import Accepting, Creating, Finishing, Installs, Request, Requests
 
@@ -44,7 +45,8 @@ class Exchange:
         self._wall_clock = wall_clock
         self._egress_incarnation = 0
         self._requests = Requests(state.times.request_deadline)
-        self._intake = Intake(state, self._requests, self._receive_initiation, self._receive_response)
+        self._load = Load(self._requests, state.times, state.limits)
+        self._intake = Intake(state, self._load, self._receive_initiation, self._receive_response)
         self.datagram = self._intake.datagram
         self._installs = Installs(state.times.request_deadline, state.limits.early_installs)
 
@@ -175,7 +177,7 @@ class Exchange:
 
     def created(self, message: m.InitiationCreated, now: int) -> None:
         """The custodian has made an initiation: send it."""
-        request = self._requests.pop(message.request)
+        request = self._answered(message.request, now)
         if not isinstance(request, Creating):
             return
         peer = request.peer
@@ -210,7 +212,7 @@ class Exchange:
 
     def finished(self, message: m.ResponseAccepted, now: int) -> None:
         """The custodian has proven a response to our initiation."""
-        request = self._requests.pop(message.request)
+        request = self._answered(message.request, now)
         if not isinstance(request, Finishing):
             return
         peer, index = request.peer, request.initiation.index
@@ -229,7 +231,7 @@ class Exchange:
 
     def refused(self, message: m.Refused, now: int) -> None:
         """The custodian refuses, whatever the cause: for our own initiation the retransmit timer goes on."""
-        request = self._requests.pop(message.request)
+        request = self._answered(message.request, now)
         if request is not None:
             self._state.stats.count(Counter.CUSTODIAN_REFUSED)
             self._give_up(request, now)
@@ -238,7 +240,7 @@ class Exchange:
 
     def accepted(self, message: m.InitiationAccepted, now: int) -> None:
         """The custodian has proven a peer's initiation; message 2 waits for ingress."""
-        request = self._requests.pop(message.request)
+        request = self._answered(message.request, now)
         if not isinstance(request, Accepting):
             return
         peer = self._state.peers.get(message.peer)
@@ -357,6 +359,12 @@ class Exchange:
         eighth = self._state.times.rekey_timeout // 8
         least = 4 * eighth if behind else eighth
         return least + (int.from_bytes(self._state.entropy(4), "little") * eighth >> 32)
+
+    def _answered(self, number: int, now: int) -> Request | None:
+        """The request that the custodian has answered, if it is still open."""
+        if (asked := self._requests.asked(number)) is not None:
+            self._load.answered(asked, now)
+        return self._requests.pop(number)
 
     def _give_up(self, request: Request, now: int) -> None:
         """A request was refused or not answered in time; our initiation may still find its true response."""

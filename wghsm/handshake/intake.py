@@ -3,8 +3,8 @@
     types 1, 2   decoded -> gate (mac1 says for which identity; under load mac2) -> exchange, or a cookie reply
     type 3       decoded -> the cookies of the peer whose handshake it answers
 
-Called by `exchange`. We are under load while the custodian is slow, or much is asked of it. Pure: times are
-CLOCK_BOOTTIME in nanoseconds. Source: PROTOCOL.md section 7.
+Called by `exchange`; `load` says whether we are under load. Pure: times are CLOCK_BOOTTIME in nanoseconds.
+Source: PROTOCOL.md section 7.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from wghsm.ipc import messages as m
 
-    from .requests import Requests
+    from .load import Load
     from .state import State
 
 __all__ = ["Intake"]
@@ -34,16 +34,15 @@ class Intake:
     def __init__(
         self,
         state: State,
-        requests: Requests,
+        load: Load,
         initiation: Callable[[Initiation, bytes, m.Datagram, int], None],
         response: Callable[[Response, bytes, m.Datagram, int], None],
     ) -> None:
         self._state = state
-        self._requests = requests
+        self._load = load
         self._initiation = initiation
         self._response = response
         self._gates = Gates()
-        self._loaded_until = 0
 
     def serve(self, identities: tuple[bytes, ...]) -> None:
         """Let messages for these identities in, and for no other."""
@@ -91,7 +90,7 @@ class Intake:
             datagram.source,
             now,
             self._state.entropy,
-            under_load=self._under_load(datagram, now),
+            under_load=self._load.arrived(datagram.at, now),
         )
         if isinstance(verdict, Dropped):
             self._state.stats.count(verdict.reason)
@@ -102,13 +101,3 @@ class Intake:
             self._state.effects.append(SendDatagram(None, datagram.source, verdict.data, 0))
             return None
         return verdict
-
-    def _under_load(self, datagram: m.Datagram, now: int) -> bool:
-        oldest = self._requests.oldest()
-        if (
-            len(self._requests) >= self._state.limits.load_mark
-            or (oldest is not None and now - oldest >= self._state.times.slow_answer)
-            or now - datagram.at >= self._state.times.slow_answer
-        ):
-            self._loaded_until = now + self._state.times.under_load_time
-        return now < self._loaded_until

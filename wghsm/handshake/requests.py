@@ -80,6 +80,11 @@ class Requests:
         entry = self._open.pop(number, None)
         return None if entry is None else entry[1]
 
+    def asked(self, number: int) -> int | None:
+        """When an open request was made; None if it is not open (any more)."""
+        entry = self._open.get(number)
+        return None if entry is None else entry[0]
+
     def oldest(self) -> int | None:
         """When the oldest open request was made."""
         return next(iter(self._open.values()))[0] if self._open else None

@@ -28,6 +28,12 @@ class Times:
     under_load_time: int = constants.UNDER_LOAD_TIME
     slow_answer: int = constants.NSEC_PER_SEC
     """Age of the oldest request at the custodian, or of a datagram on arrival, that counts as load."""
+    slow_percentile: int = constants.NSEC_PER_SEC // 2
+    """Load, too: the custodian answers, at the 95th percentile, no sooner than this."""
+    latency_window: int = 5 * constants.NSEC_PER_SEC
+    """How old an answer of the custodian may be to count for that percentile."""
+    queue_wait: int = constants.NSEC_PER_SEC // 50
+    """Load, too: `Limits.load_mark` datagrams one after the other have waited for so long."""
     rekey_spacing: int = constants.NSEC_PER_SEC // 50
     """Between two handshakes that are started because a worker was restarted or the operator asked."""
     report_interval: int = constants.NSEC_PER_SEC
