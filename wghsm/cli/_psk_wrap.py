@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wghsm.cli._every import first_only
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._psk_export import peer_of
@@ -57,6 +58,7 @@ def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, co
             print_json({"psk_wrap_key": label, "made": True})
         else:
             click.echo(f"wrapping key {label!r} is in the token; it cannot be read out")
+        first_only(target, f"wrapping key {label!r}", "clone it by their maker's means")
         return
     if peer is None:
         raise _bad("name the peer whose PSK is wrapped, or --make-key")

@@ -18,10 +18,17 @@ __all__ = ["Target", "identity_of", "label_of", "target_of", "token_options"]
 
 @dataclass(frozen=True)
 class Target:
-    """The token that a command works on, and the gateway file where one was given."""
+    """The token that a command works on (the first one of a gateway file), and the gateway file if one was given."""
 
     uri: TokenUri
     gateway: "Gateway | None"
+
+    @property
+    def uris(self) -> tuple[TokenUri, ...]:
+        """Every token, best first."""
+        if self.gateway is None:
+            return (self.uri,)
+        return tuple(TokenUri.parse(uri) for uri in self.gateway.token.in_order)
 
 
 def token_options(command: Callable[..., Any]) -> Callable[..., Any]:

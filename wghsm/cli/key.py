@@ -6,6 +6,7 @@ import click
 
 from wghsm.cli._backup_file import backup_from, backup_of, read_backup, write_backup
 from wghsm.cli._dependents import refuse_in_use
+from wghsm.cli._every import first_only, in_every_token, names_of
 from wghsm.cli._key_report import CUSTODY, base64_text, plain_report
 from wghsm.cli._key_retire import retire
 from wghsm.cli._key_rotate import rotate
@@ -13,6 +14,8 @@ from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._private_key import key_from_stdin, key_from_wg_quick, open_to_others
 from wghsm.cli._target import identity_of, label_of, target_of, token_options
+from wghsm.exits import ExitCode
+from wghsm.pkcs11_backend.errors import KeyNotFound
 from wghsm.pkcs11_backend.key_backup import backup_key, restore_key
 from wghsm.pkcs11_backend.key_import import import_key
 from wghsm.pkcs11_backend.provision import destroy_key, generate_key, list_keys, show_key
@@ -63,6 +66,8 @@ def generate(label: str | None, wrappable: bool, token: str | None, config: str 
         print_json(report)
     else:
         click.echo(f"key {name!r} is in the token; its public key:\n{report['public_key']}")
+    how = "wghsm key backup and restore (it takes --wrappable), cloning by their maker's means, or key import into all"
+    first_only(target, f"key {name!r}", how)
 
 
 @key.command(name="import")
@@ -76,7 +81,8 @@ def import_(
 ) -> None:
     """Bring a WireGuard private key into the token; its base64 comes on standard input.
 
-    The peers need no change, but the key has been outside: the token says so for good.
+    The peers need no change, but the key has been outside: the token says so for good. With -c it goes into every
+    token that the file names.
 
     \b
     Examples:
@@ -88,14 +94,15 @@ def import_(
     private = key_from_stdin() if file is None else key_from_wg_quick(file)
 
     def work(pool: Any) -> Answer:
+        own = bytearray(private)
         try:
-            import_key(pool, name, private, wrappable=wrappable)
+            import_key(pool, name, own, wrappable=wrappable)
         finally:
-            wipe(private)
+            wipe(own)
         return Answer(plain_report(show_key(pool, name)))
 
     try:
-        report = _report(on_token(target.uri, work, read_write=True))
+        report = _report(in_every_token(target, work, read_write=True)[0])
     finally:
         wipe(private)
     notice = _OUTSIDE
@@ -218,7 +225,7 @@ def restore(
     config: str | None,
     as_json: bool,
 ) -> None:
-    """Bring a backup into the token, as LABEL or under the label that it had.
+    """Bring a backup into the token (with -c into each that the file names), as LABEL or under the label that it had.
 
     Example: wghsm key restore -c /etc/wghsm/wg0.yaml --in gateway.backup
     """
@@ -230,7 +237,7 @@ def restore(
         restore_key(pool, saved, name, wrap_key or saved.wrap_key, wrappable=wrappable)
         return Answer(plain_report(show_key(pool, name)))
 
-    report = _report(on_token(target.uri, work, read_write=True))
+    report = _report(in_every_token(target, work, read_write=True)[0])
     if as_json:
         print_json(report)
     else:
@@ -246,8 +253,8 @@ def restore(
 def destroy(label: str, identity: str | None, yes: bool, token: str | None, config: str | None, as_json: bool) -> None:
     """Destroy a key pair in the token, for good.
 
-    Nothing but a backup brings it back. With -c a key that the gateway file names, or that its gateway runs with, is
-    refused: rotate and retire it first.
+    Nothing but a backup brings it back. With -c it is destroyed in every token that the file names; a key that the
+    file names as the gateway's, or that the gateway runs with, is refused: rotate and retire it first.
 
     Example: wghsm key destroy old-gateway -c /etc/wghsm/wg0.yaml
     """
@@ -255,16 +262,30 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
     wanted = identity_of(identity)
     if target.gateway is not None:
         refuse_in_use(target.gateway, str(config), label)
+    several = len(target.uris) > 1
+    if several and wanted is not None:
+        raise CommandError("--id names an object of one token; name the token with --token", ExitCode.BAD_CONFIG)
     confirm(
-        f"Destroy key {label!r} in {target.uri.describe_token()} for good?",
+        f"Destroy key {label!r} in {names_of(target)} for good?",
         yes=yes,
         refused="nothing was destroyed",
     )
-    answer = on_token(target.uri, lambda pool: Answer(destroy_key(pool, label, wanted)), read_write=True)
+
+    def work(pool: Any) -> Answer:
+        try:
+            return Answer(destroy_key(pool, label, wanted))
+        except KeyNotFound:
+            if not several:
+                raise
+            return Answer(0)
+
+    destroyed = sum(int(str(answer.data)) for answer in in_every_token(target, work, read_write=True))
+    if not destroyed:
+        raise CommandError(f"no key with the label {label!r} in {names_of(target)}", ExitCode.TOKEN_UNUSABLE)
     if as_json:
-        print_json({"label": label, "objects_destroyed": answer.data})
+        print_json({"label": label, "objects_destroyed": destroyed})
     else:
-        click.echo(f"key {label!r} is destroyed ({answer.data} objects)")
+        click.echo(f"key {label!r} is destroyed ({destroyed} objects)")
 
 
 def _report(answer: Answer) -> dict[str, Any]:

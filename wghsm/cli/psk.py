@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from wghsm.cli._every import first_only, in_every_token, names_of
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._psk_export import Request, request_of, was_handed_out
@@ -19,7 +20,7 @@ from wghsm.cli._psk_wrap import wrap
 from wghsm.cli._target import Target, identity_of, target_of, token_options
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool
-from wghsm.pkcs11_backend.errors import KeyUnfit
+from wghsm.pkcs11_backend.errors import KeyNotFound, KeyUnfit
 from wghsm.pkcs11_backend.provision import derive_root as make_root
 from wghsm.pkcs11_backend.provision import destroy_secret, list_secrets, put_psk
 from wghsm.pkcs11_backend.wrapping import find_wrap_key, unwrap_psk
@@ -57,6 +58,7 @@ def derive_root(label: str | None, token: str | None, config: str | None, as_jso
         print_json(answer.data)
     else:
         click.echo(f"root {name!r} is in the token; in the gateway file: psk_root: {name}")
+    first_only(target, f"root {name!r}", "clone it by their maker's means")
 
 
 @psk.command()
@@ -67,7 +69,8 @@ def derive_root(label: str | None, token: str | None, config: str | None, as_jso
 def put(label: str, replace: bool, token: str | None, config: str | None, as_json: bool) -> None:
     """Store a PSK as a token object; its base64 comes on standard input.
 
-    Whoever has the PIN can read such an object; a derived PSK cannot be read from the token.
+    Whoever has the PIN can read such an object; a derived PSK cannot be read from the token. With -c it goes into every
+    token that the file names.
 
     Example: wg genpsk | wghsm psk put alice-psk -c /etc/wghsm/wg0.yaml
     """
@@ -75,11 +78,15 @@ def put(label: str, replace: bool, token: str | None, config: str | None, as_jso
     value = read_psk()
 
     def work(pool: Any) -> Answer:
-        put_psk(pool, label, value, replace=replace)
+        own = bytearray(value)
+        try:
+            put_psk(pool, label, own, replace=replace)
+        finally:
+            wipe(own)
         return Answer()
 
     try:
-        on_token(target.uri, work, read_write=True)
+        in_every_token(target, work, read_write=True)
     finally:
         wipe(value)
     if as_json:
@@ -122,21 +129,28 @@ def list_(peers: bool, token: str | None, config: str | None, as_json: bool) -> 
 @token_options
 @json_option
 def destroy(label: str, identity: str | None, yes: bool, token: str | None, config: str | None, as_json: bool) -> None:
-    """Destroy a PSK object or a root in the token, for good.
+    """Destroy a PSK object or a root in the token (with -c in each that the file names), for good.
 
     Example: wghsm psk destroy alice-psk -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
     wanted = identity_of(identity)
-    confirm(
-        f"Destroy secret {label!r} in {target.uri.describe_token()} for good?", yes=yes, refused="nothing was destroyed"
-    )
+    several = len(target.uris) > 1
+    if several and wanted is not None:
+        raise CommandError("--id names an object of one token; name the token with --token", ExitCode.BAD_CONFIG)
+    confirm(f"Destroy secret {label!r} in {names_of(target)} for good?", yes=yes, refused="nothing was destroyed")
 
     def work(pool: Any) -> Answer:
-        destroy_secret(pool, label, wanted)
-        return Answer()
+        try:
+            destroy_secret(pool, label, wanted)
+        except KeyNotFound:
+            if not several:
+                raise
+            return Answer(0)
+        return Answer(1)
 
-    on_token(target.uri, work, read_write=True)
+    if not any(answer.data for answer in in_every_token(target, work, read_write=True)):
+        raise CommandError(f"no secret with the label {label!r} in {names_of(target)}", ExitCode.TOKEN_UNUSABLE)
     if as_json:
         print_json({"label": label, "destroyed": True})
     else:
