@@ -228,6 +228,11 @@ def test_a_bad_file_changes_nothing(scene: Scene, lab: Lab) -> None:
     gateway.file.write_text(json.dumps(changed))
     assert "needs a restart of the gateway: interface.name" in scene.reload(code=ExitCode.NEEDS_RESTART)
     assert scene.plan().returncode == ExitCode.NEEDS_RESTART
+    # Another file, which nobody runs.
+    other = lab.scratch / "other.yaml"
+    other.write_text(json.dumps(changed))
+    for verb in ("plan", "reload"):
+        assert gateway.command(verb, other, check=False).returncode == ExitCode.NOT_RUNNING
     # A port that somebody else has.
     changed = json.loads(good)
     changed["interface"] |= {"listen_port": 51777, "mtu": 1300}

@@ -8,6 +8,7 @@ FILE -> load            admin socket -> what is loaded, what runs
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,10 +76,14 @@ def plan(file: str, as_json: bool) -> int:
 def _running(name: str, file: str) -> tuple[str, Config]:
     """The running gateway of that name, or else the one of that file, with its settings. Raises CommandError."""
     running = running_gateways()
-    for each in [name] if name in running else running:
-        found = ask(each, AdminRequest(verb="config")).config
-        if found is not None and (each == name or os.path.realpath(found.file) == os.path.realpath(file)):
-            return each, found
+    if name in running and (found := ask(name, AdminRequest(verb="config")).config):
+        return name, found
+    for other in running:
+        # One that does not answer, or is of another version, is perhaps not the one that is meant.
+        with contextlib.suppress(CommandError):
+            found = ask(other, AdminRequest(verb="config")).config
+            if found is not None and os.path.realpath(found.file) == os.path.realpath(file):
+                return other, found
     raise CommandError(f"no gateway {name!r} is running; start it with: wghsm up {file}", ExitCode.NOT_RUNNING)
 
 
