@@ -72,6 +72,9 @@ class Supervisor:
 
     def start(self, watch: LinkWatch) -> None:
         """Spawn the children and begin to resolve names; the rest happens in the loop."""
+        # What the interface went through while it was made is no news.
+        watch.drain()
+        self._news.look()
         self._loop.add_reader(watch, lambda: self._link_news(watch))
         for peer in self._state.model.peers.values():
             if peer.host is None:

@@ -149,7 +149,7 @@ def test_the_search_for_the_end_goes_on_where_it_ended() -> None:
 
 
 def test_very_many_prefixes_of_one_peer_are_taken_and_taken_back() -> None:
-    prefixes = [f"10.{n >> 8 & 255}.{n & 255}.{n >> 16}/32" for n in range(100_000)]
+    prefixes = [f"10.{n >> 8 & 255}.{n & 255}.{n >> 16}/32" for n in range(20_000)]
     adds = "".join(f"allowed_ip={prefix}\n" for prefix in prefixes)
     drops = "".join(f"allowed_ip=-{prefix}\n" for prefix in prefixes)
     peer = parsed_set(f"set=1\npublic_key={KEY_A.hex()}\n{adds}{drops}{adds}\n").change.peers[0]
