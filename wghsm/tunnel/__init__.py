@@ -2,22 +2,22 @@
 
     egress, one process                                ingress, another process
     -------------------                                ------------------------
-    TUN: one packet a read                             UDP: one datagram a read, with its source and own address
-     |  inner version, lengths          packets         |  length and type; types 1 to 3 go to handshake
-     |  destination -> peer             allowed_ips     |  index -> session; age and counter limits
-     |  no endpoint: dropped                            |  authenticate, then replay window       open
-     |  no session: staged, 128 a peer  staging         |  endpoint := source -> egress, handshake
-     |                                  -> handshake    |  NEXT: rotate -> egress, handshake      slots
-     |  next counter, pad, seal         seal, slots     |  keepalive: ends here
-    UDP: sendmsg from the address that                  |  inner length, cut the padding          packets
-     the peer last spoke to             endpoints       |  source belongs to this very peer?      allowed_ips
-                                                       TUN: one packet a write
+    TUN: a packet or super-packet a read               UDP: datagrams of one source a read
+     |  destination -> peer             allowed_ips     |  length and type; types 1 to 3 go to handshake
+     |  no endpoint: dropped                            |  index -> session; its age
+     |  no session: staged, 128 a peer  staging         |  counter limit, authenticate, window    open
+     |                                  -> handshake    |  inner length, cut the padding
+     |  cut, next counter, pad, seal    seal            |  source belongs to this very peer?      allowed_ips
+     |  a batch for one session                         |  ECN, merge
+    UDP: one send for a batch, from     transmit        |  endpoint := source -> egress, handshake
+     the address that the peer last                     |  NEXT: rotate -> egress, handshake      slots
+     spoke to                           endpoints      TUN: packets and super-packets             deliver
 
     custodian --InstallSend--> egress, --InstallReceive--> ingress       keys come this way only
     ingress, handshake --Activate--> egress                              from then on a session sends
 
-`seal.seal_read` and `open.open_read` are the two functions of the packet path: one TUN read into datagrams, one
-UDP read into TUN writes. `sender.Sender` and `receiver.Receiver` are the machines around them, without sockets or
+`seal` and `open` are the two functions of the packet path, in Python; `compiled` has both in C, and `engine` chooses.
+docs/dataplane.md says what they do to a packet. `sender.Sender` and `receiver.Receiver` are the machines around them, without sockets or
 a clock; `egress` and `ingress` are the programs. Each session's send counter and each replay window have one
 owner, and both processes hold to the age and message limits whatever they are told (PROTOCOL.md sections 5, 9, 10).
 """
