@@ -226,7 +226,7 @@ def _bare_token(made: SoftHsmToken, sessions: int) -> Iterator[_Bare]:
         stdout=subprocess.PIPE,
         text=True,
         # Ctrl-C is for this process, which ends the other one.
-        start_new_session=True,
+        process_group=0,
     )
     try:
         yield _Bare(process)
