@@ -61,6 +61,7 @@ class Shell:
         self._child = child
         self._stats = stats
         self._timer: Timer | None = None
+        self._stale = False
         for sender, kind in _CHANNELS.items():
             for message in ACCEPTS[kind, Role.HANDSHAKE]:
                 if message not in _OWN:
@@ -77,7 +78,10 @@ class Shell:
                 self._child.send(_CHANNELS[effect.to], effect.message)
             else:
                 self._send(effect)
-        self._set_timer()
+        if not self._stale:
+            # Once for all messages of a wake-up: under a flood they are many, and none of them sets a timer.
+            self._stale = True
+            self._child.loop.call_at(0, self._set_timer)
 
     def _handle(self, sender: Role, message: m.Message, _fds: list[int]) -> None:
         self.run(self.core.handle(sender, message, boottime()))
@@ -93,6 +97,7 @@ class Shell:
         self.run(self.core.expire(boottime()))
 
     def _set_timer(self) -> None:
+        self._stale = False
         due = self.core.next_deadline()
         if self._timer is not None:
             # A timer that is early finds nothing to do; most deadlines move away before they come.

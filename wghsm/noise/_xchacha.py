@@ -23,9 +23,11 @@ def hchacha20(key: bytes, nonce: bytes) -> bytes:
     One ChaCha20 block is its last state plus its first; HChaCha20 is words 0-3 and 12-15 of the last state alone.
     """
     block = Cipher(ChaCha20(key, nonce), None).encryptor().update(bytes(64))
-    words = _WORDS.unpack(block)
-    added = zip(words[:4] + words[12:], _SIGMA + _FOUR_WORDS.unpack(nonce), strict=True)
-    return _EIGHT_WORDS.pack(*((word - first) % 2**32 for word, first in added))
+    a, b, c, d, *_, e, f, g, h = _WORDS.unpack(block)
+    n, o, p, q = _FOUR_WORDS.unpack(nonce)
+    s, t, u, v = _SIGMA
+    words = (a - s, b - t, c - u, d - v, e - n, f - o, g - p, h - q)
+    return _EIGHT_WORDS.pack(*[word & 0xFFFFFFFF for word in words])
 
 
 def xchacha_seal(key: bytes, nonce: bytes, plaintext: bytes, associated: bytes) -> bytes:

@@ -20,7 +20,7 @@ from wghsm.noise.constants import (
     MAC_LEN,
     SYMMETRIC_KEY_LEN,
 )
-from wghsm.noise.messages import CookieReply, Initiation, Response, with_macs
+from wghsm.noise.messages import NO_MAC, CookieReply, Initiation, Response, with_macs
 from wghsm.noise.results import Reason, Rejected
 from wghsm.wipe import wipe
 
@@ -88,7 +88,8 @@ class CookieChecker:
 
     def mac2_valid(self, message: Buffer, source: bytes, now: int) -> bool:
         """Whether mac2 of a whole initiation or response holds our present cookie for `source`, in constant time."""
-        if self._secret_expired(now):
+        # Whoever has no cookie says so by zeros, as a flood of strangers does.
+        if self._secret_expired(now) or message[-MAC_LEN:] == NO_MAC:
             return False
         expected = mac(self._cookie(source), message[:-MAC_LEN])
         return hmac.compare_digest(expected, message[-MAC_LEN:])

@@ -10,7 +10,6 @@ elsewhere the route decides, as with the kernel. Called by all who touch the UDP
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, ip_address
 from struct import Struct
 from typing import Literal
 
@@ -81,25 +80,29 @@ def destination_of(endpoint: Endpoint) -> Destination | None:
 
     A cached source of another family is left out.
     """
-    if "%" in endpoint.host + endpoint.local:
-        return None
-    try:
-        host = ip_address(endpoint.host)
-        local = ip_address(endpoint.local) if endpoint.local else None
-    except ValueError:
+    host, local = _packed(endpoint.host), _packed(endpoint.local)
+    if host is None or (local is None and endpoint.local):
         return None
     if not 0 < endpoint.port < 65536 or not 0 <= endpoint.scope < 2**32 or not 0 <= endpoint.interface < 2**31:
         return None
-    if isinstance(host, IPv4Address):
-        control: Control = []
-        if isinstance(local, IPv4Address):
-            control.append((socket.IPPROTO_IP, IP_PKTINFO, _INFO_V4.pack(0, local.packed, bytes(4))))
-        return Destination(endpoint, "4", (str(host), endpoint.port), control)
-    control = []
-    if local is not None and not isinstance(local, IPv4Address):
-        interface = endpoint.interface if local.is_link_local else 0
-        control.append((socket.IPPROTO_IPV6, IPV6_PKTINFO, _INFO_V6.pack(local.packed, interface)))
-    return Destination(endpoint, "6", (str(host), endpoint.port, 0, endpoint.scope), control)
+    control: Control = []
+    if len(host) == 4:
+        if local is not None and len(local) == 4:
+            control.append((_IP, IP_PKTINFO, _INFO_V4.pack(0, local, bytes(4))))
+        return Destination(endpoint, "4", (endpoint.host, endpoint.port), control)
+    if local is not None and len(local) == 16:
+        is_link_local = local[0] == 0xFE and local[1] & 0xC0 == 0x80
+        interface = endpoint.interface if is_link_local else 0
+        control.append((socket.IPPROTO_IPV6, IPV6_PKTINFO, _INFO_V6.pack(local, interface)))
+    return Destination(endpoint, "6", (endpoint.host, endpoint.port, 0, endpoint.scope), control)
+
+
+def _packed(address: str) -> bytes | None:
+    """4 or 16 bytes; None if the text is no address."""
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    except (OSError, ValueError):
+        return None
 
 
 def packet_info(control: Control) -> bytes:
