@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.network.support import Lab, UdpStream, ping, ping_until, unique_interface, until
+from tests.network.support import Lab, UdpStream, make_psk, ping, ping_until, unique_interface, until
 from tests.network.support.gateway import Gateway, Peer
 from tests.network.support.gateway_token import GatewayToken
 from tests.network.support.site import Client, Site
@@ -285,6 +285,31 @@ def test_what_was_changed_at_run_time_is_drift(scene: Scene) -> None:
     assert scene.plan().returncode == ExitCode.OK
     ping_until(other.namespace, scene.site.inner4)
     scene.check()
+
+
+def test_what_the_run_time_decides_stays(lab: Lab, token: GatewayToken) -> None:
+    site = Site(lab, token, interface={"authority": "runtime"})
+    known, extra = site.client("known"), site.client("extra")
+    # The file names one of them; the other comes with its PSK at run time.
+    site.gateway.peers = [peer for peer in site.gateway.peers if peer.name == "known"]
+    site.gateway.write()
+    gateway = site.start()
+    secret = make_psk()
+    (lab.scratch / "psk").write_text(secret)
+    entry = ("peer", extra.public_key, "preshared-key", lab.scratch / "psk", "allowed-ips", f"{extra.ipv4}/32")
+    gateway.namespace.run("wg", "set", gateway.name, *entry)
+    extra.secret = secret
+    for client in (known, extra):
+        client.start()
+        ping_until(client.namespace, site.inner4)
+    assert gateway.command("plan", gateway.file).returncode == ExitCode.OK
+    gateway.peers = [replace(gateway.peers[0], keepalive=9)]
+    gateway.write()
+    before = extra.latest_handshake()
+    assert gateway.command("reload", gateway.name).stdout == f"{gateway.name}: 1 peer changed\n"
+    assert gateway.peer(extra.public_key).preshared_key == "object"
+    assert extra.latest_handshake() == before
+    assert ping(extra.namespace, site.inner4, count=2).lost == 0
 
 
 def test_sighup_and_many_at_once(scene: Scene) -> None:

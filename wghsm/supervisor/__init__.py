@@ -3,7 +3,8 @@
     _run          start and end: lock, TUN, sockets, link, privileges, children
     _supervisor   what each event leads to        _children    spawn, pair, watch, restart
     _requests     the control process's wishes     _endpoints   names to addresses
-    model, changes, restart   the pure parts: settings, the order of a change, what a death means
+    _applying     one change after the other       _reload      the file again: _reading, _relink
+    model, merge, changes, restart   the pure parts: settings, a changed file, the order of a change, what a death means
 
 It opens TUN, UDP and control sockets, sets links, addresses and routes, and gives every process its settings; it
 never sees a key or the PIN. It keeps uid 0 and a few capabilities (`_run.KEPT`): it is root in practice.
