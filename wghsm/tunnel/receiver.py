@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from wghsm.ipc import Counter, PeerField
 from wghsm.ipc import messages as m
-from wghsm.noise.messages import COOKIE_REPLY_SIZE, INITIATION_SIZE, RESPONSE_SIZE
+from wghsm.noise.messages import COOKIE_REPLY_SIZE, INITIATION_SIZE, NO_MAC, RESPONSE_SIZE
 from wghsm.process.endpoints import Source, endpoint_of
 from wghsm.tunnel.allowed_ips import AllowedIPs
 from wghsm.tunnel.engine import PURE
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["ReceivePeer", "Receiver"]
 
 _HANDSHAKE_SIZES: Final = {1: INITIATION_SIZE, 2: RESPONSE_SIZE, 3: COOKIE_REPLY_SIZE}
+_INITIATION: Final = 1
+_PROVEN_FIRST: Final = 10_000_000
+"""For so long (ns) after the queue to the handshake process was full no initiation without a mac2 is put into it."""
 _NEVER: Final = 2**63
 _MINIMUM: Final = 32
 _TRANSPORT: Final = 4
@@ -94,6 +97,7 @@ class Receiver:
         self._peers: dict[int, ReceivePeer] = {}
         self._seen = SeenKeys(self._times.zero_key_material)
         self._expiry: Expiry[ReceiveSession] = Expiry()
+        self._room_for_all_at = 0
 
     # What the supervisor says.
 
@@ -192,14 +196,20 @@ class Receiver:
                 self._stats.count(reason, number)
 
     def _pass_on(self, kind: int, data: bytes, source: Source, now: int) -> None:
-        """A message that is not of type 4: to the handshake process if type and length fit, and it has room."""
+        """A message that is not of type 4: to the handshake process if type and length fit, and it has room.
+
+        When it had none, room is left first to whoever has shown a cookie or answers: a flood of strangers has not.
+        """
         size = _HANDSHAKE_SIZES.get(kind)
         if size is None:
             self._stats.count(Counter.UNKNOWN_TYPE)
         elif size != len(data):
             self._stats.count(Counter.MALFORMED)
+        elif now < self._room_for_all_at and kind == _INITIATION and data.endswith(NO_MAC):
+            self._stats.count(Counter.HANDSHAKE_QUEUE_FULL)
         elif not self._hand_over(m.Datagram(endpoint_of(source), now, data)):
             self._stats.count(Counter.HANDSHAKE_QUEUE_FULL)
+            self._room_for_all_at = now + _PROVEN_FIRST
 
     def _move(self, peer: ReceivePeer, source: Source, now: int) -> None:
         """An authenticated packet came from a new place, or the place is to be told again."""

@@ -228,6 +228,26 @@ def test_handshake_messages_are_passed_on(kind: int, size: int) -> None:
     assert _counters(ingress) == {Counter.HANDSHAKE_QUEUE_FULL: 1, Counter.MALFORMED: 1}
 
 
+def test_a_full_queue_is_left_to_what_is_no_blind_flood() -> None:
+    """Responses, cookie replies and initiations with a mac2 find room that other initiations leave for a while."""
+    ingress = Ingress()
+    bare = b"\1\0\0\0" + bytes([7] * 128) + bytes(16)
+    proven = b"\1\0\0\0" + bytes([7] * 128) + b"\1" + bytes(15)
+    others = [proven, b"\2\0\0\0" + bytes(88), b"\3\0\0\0" + bytes(60)]
+    ingress.room = False
+    ingress.open(bare)
+    ingress.room = True
+    ingress.handed.clear()
+    ingress.open(bare, now=START + SECOND // 200)
+    assert ingress.handed == []
+    for data in others:
+        ingress.open(data, now=START + SECOND // 200)
+    assert [handed.data for handed in ingress.handed] == others
+    ingress.open(bare, now=START + SECOND // 100)
+    assert [handed.data for handed in ingress.handed] == [*others, bare]
+    assert _counters(ingress) == {Counter.HANDSHAKE_QUEUE_FULL: 2}
+
+
 def test_the_same_installation_again_keeps_the_window() -> None:
     ingress = Ingress()
     ingress.install(1)
