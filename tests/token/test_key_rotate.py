@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.unit.status_samples import peer_status
 from wghsm.cli import _key_pending, _key_reseal, _key_retire, _key_rotate
 from wghsm.cli._key_pending import Pending
 from wghsm.cli._output import CommandError
@@ -21,7 +22,7 @@ from wghsm.cli._owner import on_token
 from wghsm.cli._psk_file import replace_file
 from wghsm.config import load, read_wrapped
 from wghsm.exits import ExitCode
-from wghsm.ipc.admin import PeerStatus, Status
+from wghsm.ipc.admin import Status
 from wghsm.softhsm_setup import SoftHsmToken, make_token, softhsm_token
 
 if TYPE_CHECKING:
@@ -395,16 +396,9 @@ def _status(site: Site, *, used: dict[str, str | None], served: bool = True) -> 
     public = site.keys()
     own = gateway.interface
     peers = [
-        PeerStatus(
+        peer_status(
             name=peer.name,
             public_key=base64.b64encode(peer.public_key).decode(),
-            preshared_key="none",
-            endpoint=None,
-            allowed_ips=[],
-            persistent_keepalive=0,
-            latest_handshake=None,
-            rx_bytes=0,
-            tx_bytes=0,
             gateway_key=public.get(used.get(peer.name) or ""),
         )
         for peer in gateway.peers

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.unit.status_samples import peer_status
 from wghsm.cli.status import _describe, _plain
 from wghsm.ipc.admin import PeerStatus, Status
 
@@ -9,16 +10,9 @@ _NEW, _OLD = "N" * 43 + "=", "O" * 43 + "="
 
 
 def _peer(name: str, used: str | None) -> PeerStatus:
-    return PeerStatus(
+    return peer_status(
         name=name,
         public_key=name.rjust(44),
-        preshared_key="none",
-        endpoint=None,
-        allowed_ips=[],
-        persistent_keepalive=0,
-        latest_handshake=None,
-        rx_bytes=0,
-        tx_bytes=0,
         gateway_key=used,
     )
 

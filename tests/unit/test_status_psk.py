@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.unit.status_samples import peer_status
 from wghsm.cli.status import _psk_epoch
-from wghsm.ipc.admin import PeerStatus
 
 
 @pytest.mark.parametrize(
@@ -22,16 +22,8 @@ from wghsm.ipc.admin import PeerStatus
     ],
 )
 def test_status_says_who_has_moved(kind: str, epoch: int | None, confirmed: int | None, words: str) -> None:
-    peer = PeerStatus(
-        name="alice",
-        public_key="",
+    peer = peer_status(
         preshared_key=kind,
-        endpoint=None,
-        allowed_ips=[],
-        persistent_keepalive=0,
-        latest_handshake=None,
-        rx_bytes=0,
-        tx_bytes=0,
         psk_epoch=epoch,
         psk_confirmed=confirmed,
     )
