@@ -6,36 +6,46 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.handshakes import measure_handshakes
+from benchmarks.plot import picture
+from benchmarks.profiling import profile
 from benchmarks.ratios import Ratio
 from benchmarks.report import (
     Conditions,
+    ratios_of,
     results,
     table,
+    titles,
     token_results,
     write_page,
     write_results,
     write_token_page,
 )
-from benchmarks.throughput import measure_throughput
+from benchmarks.throughput import measure_throughput, wghsm_pair
 from benchmarks.token_rate import measure_token
 from tests.network.support import Lab, exit_on_signals
 
 CORES = 2
 ROOT = Path(__file__).parents[1]
 _PAGE = ROOT / "docs/benchmarks.md"
+_PICTURE = ROOT / "docs/benchmarks.svg"
+_RESULTS = ROOT / "benchmarks/results.json"
 
 
 def main() -> None:
     """Read the arguments, measure, write."""
     parser = argparse.ArgumentParser(prog="script/bench", description="wghsm against wireguard-go, as ratios.")
-    parser.add_argument("--only", choices=(*_MEASUREMENTS, "token"), help="run this part alone")
+    parser.add_argument(
+        "--only", choices=(*_MEASUREMENTS, "token"), help="run this part alone, and keep the rest of the results"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="length of a sample")
     parser.add_argument("--peers", type=int, default=500, help="peers of the handshake benchmark")
     parser.add_argument("--quick", action="store_true", help="one round of one second, few peers: does it run?")
     parser.add_argument("--out", type=Path, help="where the JSON goes; then docs/benchmarks.md is left alone")
+    parser.add_argument("--profile", action="store_true", help="measure nothing: say where a TCP stream's time goes")
     chosen = parser.parse_args()
     if min(chosen.rounds, chosen.seconds, chosen.peers) < 1:
         parser.error("--rounds, --seconds and --peers take numbers from 1 on")
@@ -43,6 +53,10 @@ def main() -> None:
     conditions = Conditions(chosen.rounds, chosen.seconds, cores, chosen.peers, quick=False)
     if chosen.quick:
         conditions = Conditions(1, 1, cores, 40, quick=True)
+    if chosen.profile:
+        with exit_on_signals(), Lab() as lab:
+            profile(lab, wghsm_pair(lab, 8, pure=os.environ.get("WGHSM_PURE") == "1"), conditions.seconds, _say)
+        return
     found: dict[str, Ratio] = {}
     bare: dict[str, Ratio] = {}
     # Short and few: there are two dozen of them.
@@ -58,28 +72,35 @@ def main() -> None:
         print(table(found), flush=True)
     if bare:
         print(table(bare, "custodian", "bare token"), flush=True)
-    _keep(chosen.out, conditions, found, token_results(bare, *samples) if bare else None)
-    if chosen.out is None and not conditions.quick:
-        if chosen.only is None:
-            write_page(_PAGE, found, conditions)
+    if chosen.out is None and conditions.quick:
+        _say("a quick run: nothing is written without --out")
+        return
+    document = results(conditions, found)
+    if chosen.out is None and chosen.only is not None:
+        document = _beside(chosen.only, json.loads(_RESULTS.read_text()), document)
+    if bare:
+        document["token"] = token_results(bare, *samples)
+    write_results(chosen.out or _RESULTS, document)
+    if chosen.out is None:
+        if found:
+            everything = ratios_of(document)
+            write_page(_PAGE, everything, conditions)
+            _PICTURE.write_text(picture(everything, titles(everything), "wghsm divided by wireguard-go"))
         if bare:
             write_token_page(_PAGE, bare, samples[0])
 
 
-def _keep(out: Path | None, conditions: Conditions, found: dict[str, Ratio], token: dict[str, object] | None) -> None:
-    """Write the document: all of it, or into the committed one the part about the token, which stands by itself."""
-    path = out or ROOT / "benchmarks/results.json"
-    if out is not None or (len(found) > 0 and token is not None and not conditions.quick):
-        write_results(path, {**results(conditions, found), "token": token})
-    elif token is not None and not conditions.quick:
-        write_results(path, {**json.loads(path.read_text()), "token": token})
-    else:
-        _say("a part or a quick run: nothing is written without --out")
+def _beside(part: str, kept: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+    """The document that is kept, with one part of it measured anew; the token's part is the caller's."""
+    if part == "token":
+        return kept
+    other = {name: ratio for name, ratio in kept["ratios"].items() if not name.startswith(f"{part}.")}
+    ratios = {**measured["ratios"], **other} if part == "throughput" else {**other, **measured["ratios"]}
+    return {**kept, **measured, "ratios": ratios}
 
 
 def _throughput(lab: Lab, conditions: Conditions) -> dict[str, Ratio]:
-    found = measure_throughput(lab, conditions.rounds, conditions.seconds, _say)
-    return {f"{direction}.{name}": ratio for direction, ratios in found.items() for name, ratio in ratios.items()}
+    return measure_throughput(lab, conditions.rounds, conditions.seconds, _say, quick=conditions.quick)
 
 
 def _handshakes(lab: Lab, conditions: Conditions) -> dict[str, Ratio]:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,10 +26,11 @@ MTU = 1420
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer of the contender: public key in base64, and the prefixes of its allowed IPs."""
+    """A peer of the contender: public key in base64, the prefixes of its allowed IPs, its endpoint if it has one."""
 
     public_key: str
     allowed_ips: tuple[str, ...]
+    endpoint: str | None = None
 
 
 class Contender(Protocol):
@@ -71,31 +72,45 @@ class WireguardGo:
 
 
 class Wghsm:
-    """A wghsm gateway with its peers, in the foreground."""
+    """A wghsm gateway with its peers, in the foreground; `environment` is added to its own."""
 
     name = "wghsm"
 
     def __init__(
-        self, lab: Lab, namespace: Namespace, addresses: Sequence[str], port: int, peers: Sequence[Peer]
+        self,
+        lab: Lab,
+        namespace: Namespace,
+        addresses: Sequence[str],
+        port: int,
+        peers: Sequence[Peer] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Make token, key and file, start it, and wait until it serves; the laboratory ends it."""
+        """Make token and key. With `peers` it is started, else by `start`; the laboratory ends it."""
+        self._lab = lab
         self._namespace = namespace
+        self._addresses = addresses
         self._interface = unique_interface("wgb")
         self._command = Path(sys.executable).with_name("wghsm")
         self._folder = lab.scratch / self._interface
         self._folder.mkdir(mode=0o711)
         token = make_token(self._folder / "token", label="bench", uid=CUSTODIAN_UID)
-        self._environment = token.environment
+        self._uri = token.uri
+        self._environment = {**token.environment, **(environment or {})}
         self._wghsm("key", "generate", "gateway", "--token", token.uri)
         self.public_key = self._wghsm("key", "public", "gateway", "--token", token.uri).strip()
         self.port = port
-        file = self._folder / "gateway.yaml"
-        file.write_text(self._gateway_file(token.uri, addresses, peers))
         # The laboratory removes in reverse: the gateway ends before this one looks after what it left.
         lab.add(self)
-        self._process = lab.add(
-            namespace.start(
-                self._command, "run", file, folder=lab.scratch, label=self._interface, env=self._environment
+        if peers is not None:
+            self.start(peers)
+
+    def start(self, peers: Sequence[Peer]) -> None:
+        """Write the file, start it, and wait until it serves."""
+        file = self._folder / "gateway.yaml"
+        file.write_text(self._gateway_file(self._uri, self._addresses, peers))
+        self._process = self._lab.add(
+            self._namespace.start(
+                self._command, "run", file, folder=self._lab.scratch, label=self._interface, env=self._environment
             )
         )
         until(self._serves, f"{self._interface} serves", limit=120)
@@ -109,6 +124,11 @@ class Wghsm:
     def log(self) -> str:
         """What the gateway has said so far."""
         return self._process.stderr() + self._process.stdout()
+
+    def status(self) -> str:
+        """Give what `wghsm status --json` says, nothing while it does not answer."""
+        done = self._namespace.run(self._command, "status", self._interface, "--json", check=False)
+        return done.stdout if done.returncode == 0 else ""
 
     def close(self) -> None:
         """Remove what an end by force would leave."""
@@ -135,6 +155,7 @@ class Wghsm:
                         "public_key": peer.public_key,
                         "preshared_key": "none",
                         "allowed_ips": list(peer.allowed_ips),
+                        **({"endpoint": peer.endpoint} if peer.endpoint else {}),
                     }
                     for number, peer in enumerate(peers)
                 ],
@@ -150,10 +171,10 @@ class Wghsm:
     def _serves(self) -> bool:
         if self._process.returncode is not None:
             raise RuntimeError(f"wghsm ended with {self._process.returncode}: {self.log[-2000:]}")
-        done = self._namespace.run(self._command, "status", self._interface, "--json", check=False)
-        if done.returncode != 0:
+        shown = self.status()
+        if not shown:
             return False
-        status = json.loads(done.stdout)[0]
+        status = json.loads(shown)[0]
         return bool(status["up"] and status["token"] and status["token"]["state"] == "ready")
 
 

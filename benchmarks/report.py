@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.ratios import Ratio
 from wghsm import __version__
@@ -19,8 +20,10 @@ from wghsm import __version__
 __all__ = [
     "Conditions",
     "put_between",
+    "ratios_of",
     "results",
     "table",
+    "titles",
     "token_results",
     "versions",
     "write_page",
@@ -65,7 +68,7 @@ def _version(*command: str) -> str:
     return found[0] if found else "unknown"
 
 
-def results(conditions: Conditions, found: Mapping[str, Ratio]) -> dict[str, object]:
+def results(conditions: Conditions, found: Mapping[str, Ratio]) -> dict[str, Any]:
     """The document of results.json; `found` has a dotted name for each ratio."""
     return {
         "version": 1,
@@ -100,6 +103,13 @@ def _ratios(found: Mapping[str, Ratio]) -> dict[str, object]:
             "rounds": [round(value, 3) for value in ratio.rounds],
         }
         for name, ratio in found.items()
+    }
+
+
+def ratios_of(document: Mapping[str, Any]) -> dict[str, Ratio]:
+    """The ratios that a document holds, without the absolute numbers that they come from."""
+    return {
+        name: Ratio(tuple(values["rounds"]), values["median"], 1.0, "") for name, values in document["ratios"].items()
     }
 
 
@@ -173,15 +183,37 @@ def _page(found: Mapping[str, Ratio], conditions: Conditions) -> Iterator[str]:
     yield ""
     yield "| wghsm divided by wireguard-go | median | least to greatest |"
     yield "|---|---|---|"
+    words = titles(found)
     for name, ratio in found.items():
-        yield f"| {_TITLES.get(name, name)} | {ratio.median:.2f} | {min(ratio.rounds):.2f} to {max(ratio.rounds):.2f} |"
+        yield f"| {words[name]} | {ratio.median:.2f} | {min(ratio.rounds):.2f} to {max(ratio.rounds):.2f} |"
 
 
-_TITLES = {
-    "throughput.to_gateway.rate": "TCP, one stream, client to gateway",
-    "throughput.to_gateway.cpu_per_gbit": "CPU time per Gbit, client to gateway",
-    "throughput.from_gateway.rate": "TCP, one stream, gateway to client",
-    "throughput.from_gateway.cpu_per_gbit": "CPU time per Gbit, gateway to client",
+def titles(names: Iterable[str]) -> dict[str, str]:
+    """Words for the dotted names of ratios; the first part only says which measurement it is of."""
+    return {
+        name: _HANDSHAKES.get(name) or ", ".join(_WORDS.get(part, part) for part in name.split(".")[1:])
+        for name in names
+    }
+
+
+_HANDSHAKES = {
     "handshakes.rate": "handshakes a second as responder",
     "handshakes.cpu_per_handshake": "CPU time per handshake",
+}
+
+_WORDS = {
+    "pure": "pure Python",
+    "tcp4": "TCP over IPv4",
+    "tcp6": "TCP over IPv6",
+    "udp64": "64-byte packets",
+    "1": "1 stream",
+    "4": "4 streams",
+    "out": "initiator sends",
+    "back": "responder sends",
+    "ping": "ping -f",
+    "rate": "rate",
+    "time": "round trip",
+    "cpu_per_gbit": "CPU time per Gbit",
+    "cpu_per_packet": "CPU time per packet",
+    "pss": "PSS",
 }

@@ -13,18 +13,16 @@ import pytest
 from benchmarks import allowed_ips
 from benchmarks.ratios import Ratio, Rounds, interleave, ratio_of
 from benchmarks.report import BEGIN, END, TOKEN_BEGIN, TOKEN_END, Conditions, write_page, write_token_page
+from benchmarks.throughput import cases
 from benchmarks.token_rate import cells
 
 ROOT = Path(__file__).parents[2]
 
-RATIOS = {
-    "throughput.to_gateway.rate",
-    "throughput.to_gateway.cpu_per_gbit",
-    "throughput.from_gateway.rate",
-    "throughput.from_gateway.cpu_per_gbit",
-    "handshakes.rate",
-    "handshakes.cpu_per_handshake",
-}
+
+def ratios(*, quick: bool) -> set[str]:
+    found = {f"throughput.{case.name}.{value}" for case in cases(quick=quick) for value in case.values}
+    memory = {"throughput.memory.pss", "throughput.pure.memory.pss"}
+    return found | memory | {"handshakes.rate", "handshakes.cpu_per_handshake"}
 
 
 def token_ratios(*, quick: bool) -> set[str]:
@@ -41,9 +39,10 @@ def test_a_quick_run_writes_its_document(tmp_path: Path) -> None:
     assert document["version"] == 1
     assert document["conditions"]["quick"] is True
     assert document["versions"].keys() >= {"wghsm", "wireguard_go", "softhsm", "python", "kernel"}
-    assert document["ratios"].keys() == RATIOS
+    assert document["ratios"].keys() == ratios(quick=True)
     for name, ratio in document["ratios"].items():
-        assert len(ratio["rounds"]) == document["conditions"]["rounds"], name
+        expected = 1 if "memory" in name else document["conditions"]["rounds"]
+        assert len(ratio["rounds"]) == expected, name
         assert ratio["least"] <= ratio["median"] <= ratio["greatest"], name
         assert name in done.stdout
     assert document["token"]["ratios"].keys() == token_ratios(quick=True)
@@ -80,7 +79,7 @@ def test_the_committed_document_is_of_a_whole_run() -> None:
     document = json.loads((ROOT / "benchmarks/results.json").read_text())
     assert document["conditions"]["quick"] is False
     assert document["conditions"]["rounds"] >= 5
-    assert document["ratios"].keys() == RATIOS
+    assert document["ratios"].keys() == ratios(quick=False)
     assert document["token"]["conditions"]["rounds"] >= 3
     assert document["token"]["ratios"].keys() == token_ratios(quick=False)
 

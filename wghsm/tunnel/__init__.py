@@ -17,9 +17,10 @@
     ingress, handshake --Activate--> egress                              from then on a session sends
 
 `seal` and `open` are the two functions of the packet path, in Python; `compiled` has both in C, and `engine` chooses.
-docs/dataplane.md says what they do to a packet. `sender.Sender` and `receiver.Receiver` are the machines around them, without sockets or
-a clock; `egress` and `ingress` are the programs. Each session's send counter and each replay window have one
-owner, and both processes hold to the age and message limits whatever they are told (PROTOCOL.md sections 5, 9, 10).
+docs/dataplane.md says what they do to a packet. `sender.Sender` and `receiver.Receiver` are the machines around them,
+without sockets or a clock; `egress` and `ingress` are the programs. Each session's send counter and each replay window
+have one owner, and both processes hold to the age and message limits whatever they are told (PROTOCOL.md sections 5, 9,
+10).
 """
 
 from wghsm.tunnel.times import Times
