@@ -226,6 +226,23 @@ def test_a_wrapped_psk_that_does_not_open_stops_it(site: Site) -> None:
     assert site.files_open()
 
 
+def test_what_an_editor_has_saved_meanwhile_stays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_token_and_edit(*words: Any, **named: Any) -> Any:
+        with site.file.open("a") as file:
+            file.write("# an edit\n")
+        return on_token(*words, **named)
+
+    with monkeypatch.context() as patch:
+        for name, value in site.made.environment.items():
+            patch.setenv(name, value)
+        patch.setattr(_key_rotate, "on_token", on_token_and_edit)
+        with pytest.raises(CommandError, match="has changed meanwhile"):
+            _key_rotate._rotate(site.file, None, compromised=False, yes=True)
+    site.run("key", "rotate", "--yes")
+    assert site.file.read_text().endswith("# an edit\n")
+    assert sorted(site.keys()) == [site.key, f"{site.key}-2"]
+
+
 class _InterruptedError(Exception):
     """Stands for a signal or a loss of power."""
 

@@ -160,6 +160,8 @@ def _rotate(path: Path, to: str | None, *, compromised: bool, yes: bool) -> _Don
     for uri in uris[1:]:
         _expect_twin(uri, token)
     edited = changed(str(token["label"]))
+    if path.read_bytes().decode("utf-8") != text:
+        raise CommandError(f"{path} has changed meanwhile; nothing was written to it: give the command again")
     pending.write(path)
     replace_file(path, edited)
     return _reseal(path, gateway, pending, files, token)
