@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.network.support import Lab, UdpStream, ping_until, until
-from tests.network.support.gateway_token import GatewayToken
+from tests.network.support.gateway_token import FoundToken
 from tests.network.support.site import Site
 from tests.token.odd_token import PINPAD, OddToken, odd_gateway
 
@@ -21,29 +20,17 @@ AFTER_A_RESTART = "after a restart an operator must type its PIN at the token's 
 DEVICE_ERROR = 0x30
 
 
-class PinpadToken(GatewayToken):
-    """The token as gateways know one; who made it ends it."""
-
-    def __init__(self, odd: OddToken, public_key: bytes) -> None:
-        """Take over what there is."""
-        self.odd = odd
-        self.uri = odd.uri.partition("&pin-source")[0] + "&pin-source=protected"
-        self.environment = odd.environment
-        self.pin_file = odd.made.pin_file
-        self.folder = odd.made.directory
-        self.label = odd.made.label
-        self._public_keys = {"gateway": base64.b64encode(public_key).decode()}
-
-
 @pytest.fixture
-def token() -> Iterator[PinpadToken]:
-    with odd_gateway() as (odd, made):
-        yield PinpadToken(odd, made.public_key)
+def made() -> Iterator[tuple[OddToken, bytes]]:
+    with odd_gateway() as (odd, token):
+        yield odd, token.public_key
 
 
-def test_an_operator_is_called_for_at_the_start_and_at_a_repair(lab: Lab, token: PinpadToken) -> None:
-    typed = token.odd.pin.decode()
-    site = Site(lab, token)
+def test_an_operator_is_called_for_at_the_start_and_at_a_repair(lab: Lab, made: tuple[OddToken, bytes]) -> None:
+    odd, public_key = made
+    typed = odd.pin.decode()
+    uri = odd.uri.partition("&pin-source")[0] + "&pin-source=protected"
+    site = Site(lab, FoundToken(uri, odd.environment, odd.made.pin_file, "odd", {"gateway": public_key}))
     client = site.client("client")
     gateway = site.gateway
     gateway.psk_root = None
@@ -56,10 +43,10 @@ def test_an_operator_is_called_for_at_the_start_and_at_a_repair(lab: Lab, token:
             return False
         return status is not None and (status.state, status.detail) == (state, detail)
 
-    token.odd.set(flags=PINPAD, pinpad_wait=1)
+    odd.set(flags=PINPAD, pinpad_wait=1)
     gateway.begin()
     until(lambda: told("away", AT_PINPAD), "status calls for an operator at the start", 60.0)
-    token.odd.set(flags=PINPAD, pinpad=typed)
+    odd.set(flags=PINPAD, pinpad=typed)
     until(gateway.serves, "the gateway serves", 60.0)
     assert told("ready", AFTER_A_RESTART)
     client.start()
@@ -68,7 +55,7 @@ def test_an_operator_is_called_for_at_the_start_and_at_a_repair(lab: Lab, token:
     stream.wait_for(50, limit=60.0)
 
     known = client.wait_for_age()
-    token.odd.set(flags=PINPAD, pinpad_wait=1, C_DeriveKey=DEVICE_ERROR)
+    odd.set(flags=PINPAD, pinpad_wait=1, C_DeriveKey=DEVICE_ERROR)
     gateway.command("rekey", gateway.name, client.name)
     until(lambda: told("away", AT_PINPAD), "status calls for an operator at the repair", 60.0)
     assert AT_PINPAD in gateway.command("status", gateway.name).stdout
@@ -76,7 +63,7 @@ def test_an_operator_is_called_for_at_the_start_and_at_a_repair(lab: Lab, token:
     assert (shown["state"], shown["detail"]) == ("away", AT_PINPAD)
     assert gateway.log().count(AT_PINPAD) >= 2
     stream.wait_for(50, limit=60.0)
-    token.odd.set(flags=PINPAD, pinpad=typed)
+    odd.set(flags=PINPAD, pinpad=typed)
     until(lambda: told("ready", AFTER_A_RESTART), "the token is back", 60.0)
     client.wait_for_handshake(known)
     stream.wait_for(50, limit=60.0)

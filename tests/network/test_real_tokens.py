@@ -5,7 +5,6 @@ Both roles, every kind of PSK that the token can do, traffic over a re-key, and 
 
 from __future__ import annotations
 
-import base64
 import os
 import signal
 from dataclasses import replace
@@ -15,7 +14,7 @@ import pytest
 
 from tests.network.support import FileCopy, Lab, UdpStream, ping, ping_until, until
 from tests.network.support.gateway import CHILDREN
-from tests.network.support.gateway_token import GatewayToken
+from tests.network.support.gateway_token import FoundToken
 from tests.network.support.site import Client, PskKind, Site
 from tests.token.real_token import REAL, RealToken
 from wghsm.exits import ExitCode
@@ -26,25 +25,14 @@ if TYPE_CHECKING:
 FILE = 1 << 19
 
 
-class OtherToken(GatewayToken):
-    """A real token as gateways and sites know one; who made it ends it."""
-
-    def __init__(self, real: RealToken) -> None:
-        """Take over what there is."""
-        self.uri = real.made.uri
-        self.environment = dict(real.made.environment)
-        self.pin_file = real.made.pin_file
-        self.folder = real.made.directory
-        self.label = real.label
-        self._public_keys = {real.key: base64.b64encode(real.public_key).decode()}
-
-
 class RealSite:
     """A gateway with a real token; clients are added, then `start`."""
 
     def __init__(self, lab: Lab, real: RealToken) -> None:
         self.real = real
-        self.site = Site(lab, OtherToken(real), key=real.key)
+        made, keys = real.made, {real.key: real.public_key}
+        token = FoundToken(made.uri, made.environment, made.pin_file, real.label, keys)
+        self.site = Site(lab, token, key=real.key)
         self.gateway = self.site.gateway
         self.gateway.psk_root = real.root
         self.gateway.token_section = {"environment": real.environment_names}
@@ -83,15 +71,6 @@ class RealSite:
         known = client.wait_for_age()
         self.gateway.command("rekey", self.gateway.name, client.name)
         return known
-
-    def streams(self, client: Client) -> list[UdpStream]:
-        """Numbered packets both ways."""
-        lab, space = self.site.lab, self.site.namespace
-        ways = ((client.namespace, space, self.site.inner6), (space, client.namespace, client.ipv4))
-        made = [lab.add(UdpStream(*way, lab.scratch, rate=50)) for way in ways]
-        for stream in made:
-            stream.wait_for(30, limit=60.0)
-        return made
 
 
 def _lost(streams: list[UdpStream]) -> list[int]:
@@ -161,7 +140,7 @@ def test_a_card_goes_and_comes_back_under_traffic(lab: Lab, card: RealToken, way
     here.site.start()
     client.start()
     ping_until(client.namespace, here.site.inner4)
-    streams = here.streams(client)
+    streams = here.site.streams(client)
     with getattr(card, way)():
         known = here.rekey(client)
         until(lambda: here.token_is("away"), "the token is away", 60.0)
@@ -182,7 +161,7 @@ def test_a_custodian_over_nss_waits_for_its_store(lab: Lab, nss: RealToken) -> N
     here.site.start()
     client.start()
     ping_until(client.namespace, here.site.inner4)
-    streams = here.streams(client)
+    streams = here.site.streams(client)
     with nss.away():
         os.kill(here.gateway.pids()["custodian"], signal.SIGKILL)
         until(lambda: here.gateway.restarts("custodian") == 1, "another custodian")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.network.support.gateway import Gateway
-from tests.network.support.gateway_token import GatewayToken
+from tests.network.support.gateway_token import FoundToken
 from tests.token.odd_token import PIN_FINAL_TRY, PIN_LOCKED, OddToken, odd_gateway
 from wghsm.exits import ExitCode
 
@@ -20,18 +19,13 @@ if TYPE_CHECKING:
     from tests.network.support import Lab
 
 
-class OddSiteToken(GatewayToken):
-    """The token with one oddity, as gateways know one; who made it ends it."""
+class OddSiteToken(FoundToken):
+    """The token with one oddity, as gateways know one."""
 
     def __init__(self, odd: OddToken, public_key: bytes) -> None:
         """Take over what there is."""
+        super().__init__(odd.uri, odd.environment, odd.made.pin_file, odd.made.label, {"gateway": public_key})
         self.odd = odd
-        self.uri = odd.uri
-        self.environment = odd.environment
-        self.pin_file = odd.made.pin_file
-        self.folder = odd.made.directory
-        self.label = odd.made.label
-        self._public_keys = {"gateway": base64.b64encode(public_key).decode()}
 
 
 @pytest.fixture(scope="module")

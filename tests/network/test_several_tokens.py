@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.network.support import Lab, UdpStream, ping_until, until
+from tests.network.support import Lab, ping_until, until
 from tests.network.support.gateway import CHILDREN
-from tests.network.support.gateway_token import GatewayToken
+from tests.network.support.gateway_token import FoundToken
 from tests.network.support.site import Site
 from tests.token import short_gateway
 from tests.token.faulty_token import FaultyToken, twins
@@ -19,35 +18,24 @@ from tests.token.faulty_token import FaultyToken, twins
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.token.custodian_process import GatewayToken as MadeToken
+    from tests.token.custodian_process import GatewayToken
 
 DEVICE_ERROR = 0x30
 
 
-class FirstToken(GatewayToken):
-    """The first of several as gateways know one; who made it ends it."""
-
-    def __init__(self, made: FaultyToken) -> None:
-        """Take over what there is."""
-        self.uri = made.made.uri
-        self.environment = dict(made.made.environment)
-        self.pin_file = made.made.pin_file
-        self.folder = made.made.directory
-        self.label = "first"
-        self._public_keys = {"gateway": base64.b64encode(made.public_key).decode()}
-
-
 @pytest.fixture
-def tokens() -> Iterator[tuple[FaultyToken, MadeToken]]:
+def tokens() -> Iterator[tuple[FaultyToken, GatewayToken]]:
     with twins(one_root=True) as made:
         yield made
 
 
 def test_the_other_token_takes_over_under_traffic_and_hands_back(
-    lab: Lab, tokens: tuple[FaultyToken, MadeToken]
+    lab: Lab, tokens: tuple[FaultyToken, GatewayToken]
 ) -> None:
     first, second = tokens
-    site = Site(lab, FirstToken(first))
+    made = first.made
+    keys = {"gateway": first.public_key}
+    site = Site(lab, FoundToken(made.uri, made.environment, made.pin_file, "first", keys))
     client = site.client("client", psk="derived")
     gateway = site.gateway
     gateway.psk_root = "root"
@@ -57,10 +45,7 @@ def test_the_other_token_takes_over_under_traffic_and_hands_back(
     site.start()
     client.start()
     ping_until(client.namespace, site.inner4)
-    ways = ((client.namespace, site.namespace, site.inner6), (site.namespace, client.namespace, client.ipv4))
-    streams = [lab.add(UdpStream(*way, lab.scratch, rate=50)) for way in ways]
-    for stream in streams:
-        stream.wait_for(50, limit=60.0)
+    streams = site.streams(client)
 
     def in_use(label: str) -> bool:
         status = gateway.status().token

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.network.support import Lab, UdpStream, ping_until, until
+from tests.network.support import Lab, ping_until, until
 from tests.network.support.gateway_token import GatewayToken
 from tests.network.support.site import Site
 
@@ -24,10 +24,7 @@ def test_a_stopped_child_is_replaced(lab: Lab, token: GatewayToken, roles: Seque
     gateway = site.start()
     client.start()
     ping_until(client.namespace, site.inner4)
-    ways = ((client.namespace, site.namespace, site.inner6), (site.namespace, client.namespace, client.ipv4))
-    streams = [lab.add(UdpStream(*way, lab.scratch, rate=50)) for way in ways]
-    for stream in streams:
-        stream.wait_for(50, limit=60.0)
+    streams = site.streams(client)
     pids = gateway.pids()
     for role in roles:
         os.kill(pids[role], signal.SIGSTOP)

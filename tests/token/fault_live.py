@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tests.network.support import Lab, UdpStream, ping_until, until
+from tests.network.support import Lab, ping_until, until
 from tests.network.support.gateway import CHILDREN, Peer
 from tests.network.support.gateway_token import GatewayToken
 from tests.network.support.site import PSK_ROOT, Site
@@ -91,10 +91,7 @@ class LiveBench:
             )
         )
         self.inner = site.inner4
-        ways = ((client.namespace, site.namespace, site.inner6), (site.namespace, client.namespace, client.ipv4))
-        self.streams = [lab.add(UdpStream(*way, lab.scratch, rate=50)) for way in ways]
-        for stream in self.streams:
-            stream.wait_for(50, limit=_PATIENCE)
+        self.streams = site.streams(client)
         self.handshake()
 
     def handshake(self) -> None:

@@ -8,18 +8,20 @@
 Provisioning goes through the `wghsm` command; what that does not offer, on purpose, through _token_process.py.
 """
 
+import base64
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from wghsm.softhsm_setup import make_token
 
-__all__ = ["CUSTODIAN", "GatewayToken", "wghsm"]
+__all__ = ["CUSTODIAN", "FoundToken", "GatewayToken", "wghsm"]
 
 CUSTODIAN = 61100
 """The default uid of a gateway's custodian, to whom the store must belong."""
@@ -139,3 +141,21 @@ class GatewayToken:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class FoundToken(GatewayToken):
+    """A token of any module, in the shape that gateways and sites know; who made it ends it."""
+
+    def __init__(
+        self, uri: str, environment: Mapping[str, str], pin_file: Path, label: str, public_keys: Mapping[str, bytes]
+    ) -> None:
+        """`public_keys` by the label of the key, 32 bytes each."""
+        self.uri = uri
+        self.environment = dict(environment)
+        self.pin_file = pin_file
+        self.folder = pin_file.parent
+        self.label = label
+        self._public_keys = {key: base64.b64encode(public).decode() for key, public in public_keys.items()}
+
+    def close(self) -> None:
+        """Leave it to its maker."""

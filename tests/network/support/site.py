@@ -19,6 +19,7 @@ from tests.network.support.gateway_token import GatewayToken
 from tests.network.support.lab import Lab
 from tests.network.support.netns import Link, Namespace
 from tests.network.support.process import until
+from tests.network.support.stream import UdpStream
 from tests.network.support.wireguard_go import KeyPair, StockPeer, make_psk
 
 __all__ = ["CLIENT_PORT", "PSK_ROOT", "Client", "PskKind", "Site"]
@@ -173,6 +174,14 @@ class Site:
             words = ("psk", "export", client.name, "-c", self.gateway.file, "--out", "-")
             client.secret = self.gateway.command(*words).stdout.strip()
         return client.secret
+
+    def streams(self, client: Client) -> list[UdpStream]:
+        """Send numbered packets both ways between the gateway and a client; give the streams once they run."""
+        ways = ((client.namespace, self.namespace, self.inner6), (self.namespace, client.namespace, client.ipv4))
+        made = [self.lab.add(UdpStream(*way, self.lab.scratch, rate=50)) for way in ways]
+        for stream in made:
+            stream.wait_for(30, limit=60.0)
+        return made
 
     def start(self) -> Gateway:
         """Start the gateway."""
