@@ -52,7 +52,9 @@ class _World:
         self.delivered: list[bytes] = []
 
     def new_session(self, initiator: bool) -> None:
-        if any(len(self.channels[name]) > 2 for name in _CHANNELS):
+        # Handshakes of a peer are 20 ms apart: a channel may be behind by two of them, and an activation by none, which
+        # is what egress has room for. If it once had not, it would ask for a new session.
+        if any(len(self.channels[name]) > (1 if name.startswith("custodian") else 0) for name in _CHANNELS):
             return
         number = len(self.initiator) + 1
         self.initiator[number] = initiator
