@@ -31,8 +31,8 @@ from wghsm.softhsm_setup import SoftHsmToken
 
 __all__ = ["Cell", "cells", "measure_token"]
 
-PEERS = 256
-"""More than a window, and so many that no peer comes faster than the flood guard lets it."""
+PEERS = 1024
+"""So many that no peer comes again while a thread of a busy machine still holds its last handshake, or too soon."""
 GRAIN = 1 << 24
 """Nanoseconds between two timestamps of a peer."""
 PATIENCE = 60.0
