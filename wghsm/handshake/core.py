@@ -217,6 +217,8 @@ class HandshakeCore:
         for peer in self._state.peers.values():
             if self._state.up:
                 self._start(peer, now)
+                if peer.keepalive:
+                    self._state.tell(Role.EGRESS, m.SendKeepalive(peer.number))
                 continue
             peer.timers.stop()
             self._state.watch(peer)

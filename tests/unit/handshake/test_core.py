@@ -154,6 +154,18 @@ def test_turning_persistent_keepalive_on_sends_one_at_once() -> None:
     assert not bench.told(Role.EGRESS, m.SendKeepalive)
 
 
+def test_a_link_that_comes_up_sends_persistent_keepalives_at_once() -> None:
+    """The sessions went with the link: a peer behind could not speak to us until the interval is over."""
+    bench = Bench(peers=2)
+    bench.configure(range(1), change=2, keepalive=25)
+    bench.table.set(0, PeerField.LAST_RECEIVED, bench.now)
+    bench.says(Role.SUPERVISOR, m.LinkState(False))
+    bench.effects.clear()
+    bench.wait(SECOND)
+    bench.says(Role.SUPERVISOR, m.LinkState(True))
+    assert bench.told(Role.EGRESS, m.SendKeepalive) == [m.SendKeepalive(0)]
+
+
 def test_persistent_keepalives_begin_when_egress_is_there() -> None:
     bench = Bench(peers=0, ready=False)
     bench.configure(range(1), keepalive=25)
