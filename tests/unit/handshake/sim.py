@@ -75,6 +75,8 @@ class Watch:
     nonces: set[tuple[bytes, bytes]] = field(default_factory=set)
     activations: dict[int, set[Role]] = field(default_factory=dict)
     current: dict[tuple[int, int], int] = field(default_factory=dict)
+    senders: dict[int, SendPeer] = field(default_factory=dict)
+    """What egress knows of each peer that it has sent to."""
     sent: Tally[int] = field(default_factory=Tally)
     last_sent: dict[int, int] = field(default_factory=dict)
     made_with: dict[int, bytes] = field(default_factory=dict)
@@ -110,6 +112,7 @@ class Watch:
         # The responder sends only after its ingress has received on the session; the initiator after its order.
         by = Role.HANDSHAKE if session.initiator else Role.INGRESS
         assert by in self.activations[session.number], "data on an unconfirmed session"
+        self.senders[peer.number] = peer
         key = (id(egress), peer.number)
         assert session.number >= self.current.get(key, 0), "an older session took over again"
         self.current[key] = session.number
