@@ -62,10 +62,12 @@ def test_the_key_is_found_again_after_a_recovery(pool: TokenPool, label: str) ->
 
 
 def test_what_protects_nothing_is_no_wrapping_key(pool: TokenPool, label: str) -> None:
+    if CKM_AES_GCM not in pool.mechanisms:
+        with pytest.raises(KeyUnfit, match="offers no CKM_AES_GCM"):
+            find_wrap_key(pool, "absent")
+        return
     with pytest.raises(KeyNotFound, match="wghsm psk wrap --make-key"):
         find_wrap_key(pool, "absent")
-    if CKM_AES_GCM not in pool.mechanisms:
-        return
     make_wrap_key(pool, label)
     with pytest.raises(LabelTaken):
         make_wrap_key(pool, label)
