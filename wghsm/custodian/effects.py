@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wghsm.ipc import identity_number
+from wghsm.ipc import messages as m
+
 if TYPE_CHECKING:
-    from wghsm.ipc import messages as m
     from wghsm.noise import SessionKeys
     from wghsm.pkcs11_backend import TokenError
 
@@ -66,6 +68,22 @@ class Install:
     identity: bytes
     keys: SessionKeys
     answer: m.Message
+
+    def messages(self) -> tuple[m.InstallReceive, m.InstallSend]:
+        """What ingress and egress are told; the keys in them are copies, for the sender to wipe."""
+        receive = m.InstallReceive(
+            self.session,
+            self.peer,
+            self.local_index,
+            self.initiator,
+            self.created,
+            bytes(self.keys.receive),
+            identity_number(self.identity),
+        )
+        send = m.InstallSend(
+            self.session, self.peer, self.remote_index, self.initiator, self.created, bytes(self.keys.send)
+        )
+        return receive, send
 
 
 @dataclass(frozen=True, slots=True)

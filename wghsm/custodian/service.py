@@ -227,24 +227,8 @@ class Service:
                     self._tell_status()
 
     def _install(self, install: Install) -> None:
-        with install.keys as keys:
-            receive = m.InstallReceive(
-                install.session,
-                install.peer,
-                install.local_index,
-                install.initiator,
-                install.created,
-                bytes(keys.receive),
-                identity_number(install.identity),
-            )
-            send = m.InstallSend(
-                install.session,
-                install.peer,
-                install.remote_index,
-                install.initiator,
-                install.created,
-                bytes(keys.send),
-            )
+        with install.keys:
+            receive, send = install.messages()
         child = self._child
         taken = child.has(ChannelKind.CUSTODIAN_INGRESS) and child.has(ChannelKind.CUSTODIAN_EGRESS)
         taken = taken and child.send(ChannelKind.CUSTODIAN_INGRESS, receive)

@@ -24,7 +24,7 @@ from wghsm.custodian.effects import (
 from wghsm.custodian.rules import Rules
 from wghsm.handshake import Effect as HandshakeEffect
 from wghsm.handshake import HandshakeCore, SendDatagram, Tell
-from wghsm.ipc import Role, identity_number
+from wghsm.ipc import Role
 from wghsm.ipc import messages as m
 from wghsm.noise import SoftwareCustody
 from wghsm.tunnel.receiver import Receiver
@@ -134,25 +134,9 @@ class CustodianProcess(Process):
         self.gateway.watch.made_with[install.session] = install.identity
         again = self.world.random.random() < self.world.conditions.repeated_installs
         ready = Role.INGRESS in self.pipes and Role.EGRESS in self.pipes
-        with install.keys as keys:
+        with install.keys:
             for repeat in range(2 if again else 1):
-                receive = m.InstallReceive(
-                    install.session,
-                    install.peer,
-                    install.local_index,
-                    install.initiator,
-                    install.created,
-                    bytes(keys.receive),
-                    identity_number(install.identity),
-                )
-                send = m.InstallSend(
-                    install.session,
-                    install.peer,
-                    install.remote_index,
-                    install.initiator,
-                    install.created,
-                    bytes(keys.send),
-                )
+                receive, send = install.messages()
                 if ready:
                     self._deliver(receive, send, repeat * self.world.upto(200 * MILLISECOND))
         self.send(Role.HANDSHAKE, install.answer if ready else self._core.refuse(install.request).message)
