@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from wghsm.ipc import Channel, ChannelClosed, ChannelKind, Counter, Role, StatsFile, create_stats, socket_pair
 from wghsm.ipc import messages as m
+from wghsm.noise.constants import INITIATION_FLOOD_GUARD
+from wghsm.process import boottime
 from wghsm.softhsm_setup import softhsm_token
 
 if TYPE_CHECKING:
@@ -163,6 +165,12 @@ def state_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="wghsm-", dir="/tmp") as name:
         Path(name).chmod(0o711)
         yield Path(name) / "gw"
+
+
+def rest(peer: SoftwarePeer) -> None:
+    """Wait until the custodian takes another initiation of the peer: its flood guard looks at the clock."""
+    while (wait := peer.last_initiation + INITIATION_FLOOD_GUARD - boottime()) > 0:
+        time.sleep(wait / 1e9)
 
 
 class Custodian:

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Self
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from tests.token.custodian_process import LABEL_PSK, PATIENCE, UID, Custodian, GatewayToken, provision
+from tests.token.custodian_process import LABEL_PSK, PATIENCE, UID, Custodian, GatewayToken, provision, rest
 from tests.token.rig import Rig, rig_token
 from wghsm.ipc import ChannelKind
 from wghsm.ipc import messages as m
 from wghsm.noise import Rejected
-from wghsm.noise.constants import INITIATION_FLOOD_GUARD
 from wghsm.process import boottime
 from wghsm.softhsm_setup import make_token
 
@@ -100,8 +99,7 @@ class Watched(Custodian):
     def begin(self, peer: SoftwarePeer) -> None:
         """Send a fresh initiation of the peer; its answer is left to come."""
         self.number += 1
-        while (wait := peer.last_initiation + INITIATION_FLOOD_GUARD - boottime()) > 0:
-            time.sleep(wait / 1e9)
+        rest(peer)
         self.send(ChannelKind.HANDSHAKE_CUSTODIAN, peer.initiation(self.number, time.time_ns()))
         peer.last_initiation = boottime()
 

@@ -17,6 +17,7 @@ from tests.token.custodian_process import (
     Custodian,
     GatewayToken,
     gateway_token,
+    rest,
     state_folder,
 )
 from tests.unit.custodian.support import SoftwarePeer
@@ -24,7 +25,6 @@ from wghsm.exits import ExitCode
 from wghsm.ipc import ChannelKind, Counter
 from wghsm.ipc import messages as m
 from wghsm.noise import Rejected
-from wghsm.noise.constants import INITIATION_FLOOD_GUARD
 from wghsm.noise.curve import exchange
 from wghsm.process import boottime
 
@@ -58,9 +58,7 @@ def peers(token: GatewayToken) -> list[SoftwarePeer]:
 
 def _initiation(custodian: Custodian, peer: SoftwarePeer, request: int) -> m.Message:
     """The answer to a fresh initiation of the peer."""
-    # The flood guard looks at the clock, and timestamps have a grain of 16.8 ms.
-    while (wait := peer.last_initiation + INITIATION_FLOOD_GUARD - boottime()) > 0:
-        time.sleep(wait / 1e9)
+    rest(peer)
     answer = custodian.ask(peer.initiation(request, time.time_ns()))
     peer.last_initiation = boottime()
     return answer

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.network.support.memory import scan_memory
-from tests.token.custodian_process import Custodian, GatewayToken, gateway_token, state_folder
+from tests.token.custodian_process import Custodian, GatewayToken, gateway_token, rest, state_folder
 from tests.token.real_token import REAL, RealToken
 from tests.unit.custodian.support import SoftwarePeer
 from wghsm.ipc import ChannelKind, Counter
 from wghsm.ipc import messages as m
 from wghsm.noise import Rejected
-from wghsm.noise.constants import INITIATION_FLOOD_GUARD
 from wghsm.noise.curve import exchange
 from wghsm.process import boottime
 
@@ -78,8 +77,7 @@ def _peers(token: GatewayToken) -> list[SoftwarePeer]:
 
 
 def _handshake(custodian: Custodian, peer: SoftwarePeer, number: int) -> tuple[bytes, bytes]:
-    while (wait := peer.last_initiation + INITIATION_FLOOD_GUARD - boottime()) > 0:
-        time.sleep(wait / 1e9)
+    rest(peer)
     custodian.send(ChannelKind.HANDSHAKE_CUSTODIAN, peer.initiation(number, time.time_ns()))
     answer = custodian.receive(ChannelKind.HANDSHAKE_CUSTODIAN, m.Message)
     peer.last_initiation = boottime()

@@ -114,6 +114,7 @@ class SoftwarePeer:
         self.initiator: Initiator | None = None
         self.ephemeral = b""
         self.last_initiation = 0
+        """When its last initiation was answered, CLOCK_BOOTTIME ns."""
 
     @property
     def told(self) -> m.CustodianPeer:
