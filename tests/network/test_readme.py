@@ -110,6 +110,8 @@ def test_the_quick_start(ends: tuple[_End, _End, str]) -> None:
     until(lambda: gateway.interface not in gateway.namespace.interfaces(), "the gateway's interface goes")
 
 
-def test_the_pages_that_readme_names_are_there() -> None:
-    for name in re.findall(r"\]\(([^)]+)\)", README.read_text()):
+def test_readme_names_the_pages_that_are_there() -> None:
+    named = set(re.findall(r"\]\(([^)]+)\)", README.read_text()))
+    for name in named:
         assert (README.parent / name).exists(), name
+    assert {f"docs/{page.name}" for page in README.parent.glob("docs/*.md")} <= named
