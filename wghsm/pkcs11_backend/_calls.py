@@ -110,6 +110,14 @@ class Calls:
         finally:
             ctypes.memset(self._secret, 0, 32)
 
+    def sign(self, mechanism: int, key: int, data: bytes) -> bytes:
+        """C_Sign of `data` with a private key: return the signature, up to 512 bytes. Raises TokenFault."""
+        asked = Mechanism(mechanism=mechanism, parameter=None, length=0)
+        self._check(self._functions.sign_init(self.session, byref(asked), key), "C_SignInit")
+        buffer, length = (c_ubyte * 512)(), c_ulong(512)
+        self._check(self._functions.sign(self.session, data, len(data), buffer, byref(length)), "C_Sign")
+        return bytes(buffer[: length.value])
+
     def read_secret(self, handle: int) -> bytearray:
         """Return the 32 bytes of CKA_VALUE; raises KeyUnfit when there are not 32, TokenFault when it is refused."""
         return self._read32(handle, "the secret")

@@ -71,6 +71,11 @@ class WorkerSession:
         self._begins = True
         return self._ready().hmac_sha256(root.handle, psk_message(gateway_public, peer_public, epoch))
 
+    def sign(self, mechanism: int, key: int, data: bytes) -> bytes:
+        """Sign `data` with the private key of handle `key` (this room only). Raises TokenFault."""
+        self._begins = True
+        return self._ready().sign(mechanism, key, data)
+
     def read_psk(self, psk: StoredPsk) -> bytearray:
         """Return the 32 bytes of a PSK object, which the caller wipes. Raises KeyUnfit, TokenFault."""
         return self._ready().read_secret(psk.handle)

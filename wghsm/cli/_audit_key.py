@@ -1,0 +1,75 @@
+"""`wghsm audit key generate|public`: the key of the token that signs the audit log's checkpoints."""
+
+from typing import Any
+
+import click
+
+from wghsm.cli._every import in_every_token
+from wghsm.cli._output import CommandError, json_option, print_json
+from wghsm.cli._owner import Answer
+from wghsm.cli._target import target_of, token_options
+from wghsm.exits import ExitCode
+from wghsm.pkcs11_backend.audit_key import AuditKey, find_audit_key, generate_audit_key
+
+__all__ = ["key"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def key() -> None:
+    """Make and show the key that signs checkpoints of the audit log."""
+
+
+@key.command()
+@click.argument("label", required=False)
+@token_options
+@json_option
+def generate(label: str | None, token: str | None, config: str | None, as_json: bool) -> None:
+    """Generate the audit key in the token (with -c in each that the file names): it may only sign and cannot leave.
+
+    Ed25519 where the token has it, else ECDSA P-256. Prints the public key, which is all that a verifier needs.
+
+    Example: wghsm audit key generate audit -c /etc/wghsm/wg0.yaml > audit.pem
+    """
+    target = target_of(token, config)
+    name = _label(label)
+    answers = in_every_token(target, lambda pool: Answer(_report(generate_audit_key(pool, name))), read_write=True)
+    _show(answers, as_json=as_json)
+
+
+@key.command()
+@click.argument("label", required=False)
+@token_options
+@json_option
+def public(label: str | None, token: str | None, config: str | None, as_json: bool) -> None:
+    """Print the audit key's public key as PEM, and nothing else; with -c that of each token the file names.
+
+    Example: wghsm audit key public audit -c /etc/wghsm/wg0.yaml > audit.pem
+    """
+    target = target_of(token, config)
+    name = _label(label)
+    _show(in_every_token(target, lambda pool: Answer(_report(find_audit_key(pool, name)))), as_json=as_json)
+
+
+def _label(label: str | None) -> str:
+    if label is not None:
+        return label
+    raise CommandError("name the audit key: give its LABEL", ExitCode.BAD_CONFIG)
+
+
+def _report(found: AuditKey) -> dict[str, Any]:
+    return {
+        "token": found.pool.token_name,
+        "label": found.label,
+        "algorithm": found.algorithm,
+        "public_key": found.pem,
+        "fingerprint": found.fingerprint,
+    }
+
+
+def _show(answers: list[Answer], *, as_json: bool) -> None:
+    reports = [answer.data for answer in answers if isinstance(answer.data, dict)]
+    if as_json:
+        print_json(reports)
+        return
+    for report in reports:
+        click.echo(report["public_key"], nl=False)
