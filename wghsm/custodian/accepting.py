@@ -19,7 +19,7 @@ from wghsm.noise.constants import AUTHTAG_LEN, PUBLIC_KEY_LEN, SYMMETRIC_KEY_LEN
 
 from .attempts import Accepting, blame, cause_of, respond, suspect
 from .custody import TokenCustody
-from .effects import Effect, Install, Remember
+from .effects import Effect, Install, Remember, Used
 from .epochs import Offer, next_offer
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ResponderSide:
         self._common = common
         self._rules = common.rules
 
-    def accept_initiation(self, message: m.AcceptInitiation, _now: int) -> list[Effect]:
+    def accept_initiation(self, message: m.AcceptInitiation, now: int) -> list[Effect]:
         """Message 1 of a stranger."""
         lengths = (len(message.ephemeral), len(message.static), len(message.timestamp))
         if lengths != (PUBLIC_KEY_LEN, PUBLIC_KEY_LEN + AUTHTAG_LEN, TIMESTAMP_LEN + AUTHTAG_LEN):
@@ -50,7 +50,7 @@ class ResponderSide:
         if message.identity not in self._common.vault.identities:
             return self._common.refuse(message.request, Counter.UNKNOWN_IDENTITY)
         custody = TokenCustody(self._common.vault, message.identity)
-        attempt = Accepting(message, self._common.generation, custody, Responder(custody))
+        attempt = Accepting(message, self._common.generation, custody, Responder(custody), now)
         work = partial(attempt.responder.read_static, message.ephemeral, message.static)
         return self._common.submit(work, partial(self._identified, attempt), partial(self._accept_failed, attempt))
 
@@ -128,7 +128,8 @@ class ResponderSide:
                 identity=message.identity,
                 keys=keys,
                 answer=answer,
-            )
+            ),
+            Used("accept", peer.public_key, message.identity, now - attempt.began, session, peer.offer.source),
         ]
 
     def _accept_failed(self, attempt: Accepting, error: TokenError, _now: int) -> list[Effect]:

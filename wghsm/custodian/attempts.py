@@ -35,6 +35,7 @@ class Accepting:
     generation: int
     custody: TokenCustody
     responder: Responder
+    began: int
     peer: KnownPeer | None = None
     holds_place: bool = False
 
@@ -50,6 +51,7 @@ class Creating:
     choices: tuple[m.PskSource, ...]
     custody: TokenCustody
     initiator: Initiator
+    began: int
 
 
 def respond(responder: Responder, ephemeral: bytearray) -> tuple[ResponseFields, SessionKeys] | Rejected:

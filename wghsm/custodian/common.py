@@ -45,6 +45,8 @@ class Common:
         cache_static_static: bool,
     ) -> None:
         self.available = True
+        self.stopped = False
+        """Whether handshakes must wait for the audit log."""
         self.accepted = 0
         self.created = 0
         self.refused = 0
@@ -89,6 +91,8 @@ class Common:
         """Why the token cannot be asked now."""
         if not self.available:
             return Counter.TOKEN_FAULT
+        if self.stopped:
+            return Counter.AUDIT_STOPPED
         return Counter.CUSTODIAN_BUSY if self._pending >= MAX_PENDING else None
 
     def submit(

@@ -76,6 +76,10 @@ class Core:
     def available(self, value: bool) -> None:
         self._common.available = value
 
+    def stop_handshakes(self, stopped: bool) -> None:
+        """Refuse all handshakes while the audit log, which is required, cannot be kept."""
+        self._common.stopped = stopped
+
     @property
     def accepted(self) -> int:
         """Sessions derived so far, in both roles."""

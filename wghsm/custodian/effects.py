@@ -33,6 +33,7 @@ __all__ = [
     "ShowPsk",
     "Submit",
     "Suspect",
+    "Used",
 ]
 
 
@@ -142,6 +143,22 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """A handshake with a peer has used one of the gateway's keys, for the audit log.
+
+    `operation` is accept, create or response; `peer` and `identity` are public keys of 32 bytes, `latency` the
+    nanoseconds from the request to its end, `session` 0 where none was made.
+    """
+
+    operation: str
+    peer: bytes
+    identity: bytes
+    latency: int
+    session: int = 0
+    psk: m.PskSource = m.PskNone()  # noqa: RUF009
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One line that the operator should read."""
 
@@ -160,6 +177,7 @@ Effect = (
     | ShowPsk
     | Suspect
     | Report
+    | Used
 )
 
 Landing = Callable[[int], list[Effect]]

@@ -18,7 +18,7 @@ from wghsm.noise.constants import AUTHTAG_LEN, PUBLIC_KEY_LEN, SYMMETRIC_KEY_LEN
 
 from .attempts import Creating, blame, cause_of, read_response, suspect
 from .custody import TokenCustody
-from .effects import Answer, Effect, Install, RememberOwn
+from .effects import Answer, Effect, Install, RememberOwn, Used
 from .identities import choose
 from .rules import Handle
 
@@ -56,7 +56,7 @@ class InitiatorSide:
         custody.bind(peer)
         initiator = Initiator(custody, peer.public_key)
         own_ns = tai64n.to_unix_ns(timestamp)
-        attempt = Creating(message, self._common.generation, peer, own_ns, choices, custody, initiator)
+        attempt = Creating(message, self._common.generation, peer, own_ns, choices, custody, initiator, now)
         work = partial(initiator.write_initiation, self._common.entropy(SYMMETRIC_KEY_LEN), timestamp)
         if custody.has_static_static:
             return effects + self._created(attempt, work(), now)
@@ -83,7 +83,7 @@ class InitiatorSide:
         handle.in_use = True
         work = partial(read_response, handle, choices, message.ephemeral, message.empty)
         return self._common.submit(
-            work, partial(self._responded, handle, message), partial(self._response_failed, handle, message)
+            work, partial(self._responded, handle, message, now), partial(self._response_failed, handle, message)
         )
 
     # The steps of CreateInitiation.
@@ -122,7 +122,8 @@ class InitiatorSide:
             fields.timestamp,
             attempt.custody.public_key,
         )
-        return [RememberOwn(attempt.own_ns), Answer(answer)]
+        used = Used("create", peer.public_key, attempt.custody.public_key, now - attempt.began)
+        return [RememberOwn(attempt.own_ns), Answer(answer), used]
 
     def _create_failed(self, attempt: Creating, error: TokenError, _now: int) -> list[Effect]:
         self._rules.end(attempt.peer)
@@ -133,7 +134,7 @@ class InitiatorSide:
     # The step of AcceptResponse.
 
     def _responded(
-        self, handle: Handle, message: m.AcceptResponse, keys: SessionKeys | Rejected, now: int
+        self, handle: Handle, message: m.AcceptResponse, began: int, keys: SessionKeys | Rejected, now: int
     ) -> list[Effect]:
         self._give_back(handle)
         if not self._rules.is_open(handle):
@@ -166,6 +167,7 @@ class InitiatorSide:
                 keys=keys,
                 answer=m.ResponseAccepted(message.request, peer.slot, session),
             ),
+            Used("response", peer.public_key, handle.custody.public_key, now - began, session, psk),
         ]
 
     def _response_failed(self, handle: Handle, message: m.AcceptResponse, error: TokenError, _now: int) -> list[Effect]:

@@ -18,15 +18,17 @@ from wghsm.pkcs11_backend import (
     KeyUnfit,
     TokenFault,
     essential_checks,
+    find_audit_key,
     find_wrap_key,
     root_check_value,
+    sign,
     unwrap_psk,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wghsm.pkcs11_backend import PrivateKey, StoredPsk, TokenPool, WorkerSession
+    from wghsm.pkcs11_backend import AuditKey, PrivateKey, StoredPsk, TokenPool, WorkerSession
 
 __all__ = ["Expected", "OpenToken", "TokenDiffers"]
 
@@ -55,6 +57,7 @@ class OpenToken:
         self._wrap_key = None if settings.psk_wrap_key is None else find_wrap_key(pool, settings.psk_wrap_key)
         self._psks: dict[str, StoredPsk] = {}
         self._sealed_for: dict[tuple[bytes, int], bytes] = {}
+        self._audit_key: AuditKey | None = None
         self._lock = threading.Lock()
 
     @property
@@ -98,6 +101,13 @@ class OpenToken:
         with self._lock:
             self._psks.pop(label, None)
         return self.pool.delete_psk(label)
+
+    def sign(self, label: str, data: bytes) -> tuple[bytes, str, str]:
+        """Sign `data` with the audit key `label`: 64 bytes, the key's fingerprint and algorithm. One call at a time."""
+        if self._audit_key is None or self._audit_key.label != label:
+            self._audit_key = find_audit_key(self.pool, label)
+        key = self._audit_key
+        return sign(self.pool, key, data), key.fingerprint, key.algorithm
 
     def _unwrap(self, source: m.PskWrapped, peer_public: bytes) -> bytearray:
         """Open a file that was sealed for one of the identities: the PSK is the peer's, whichever it uses."""

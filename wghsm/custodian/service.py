@@ -19,6 +19,7 @@ import dataclasses
 import logging
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wghsm.exits import ExitCode
@@ -29,6 +30,7 @@ from wghsm.process import ChildFault, boottime
 from wghsm.wipe import wipe
 
 from . import psks
+from .auditing import Auditing
 from .core import MAX_PENDING, Core
 from .effects import (
     Answer,
@@ -43,6 +45,7 @@ from .effects import (
     ShowPsk,
     Submit,
     Suspect,
+    Used,
 )
 from .keeper import Keeper
 from .rules import Rules, Times
@@ -110,6 +113,9 @@ class Service:
         self._keeper = Keeper(
             vault, self._workers, child.loop, token_times, child.stats.count, self._token_changed, note
         )
+        self._auditing = Auditing(
+            child, settings, vault, self._workers, lambda: self._keeper.available, self._audit_changed
+        )
 
     def run(self) -> None:
         """Serve until the supervisor ends it. Raises ChildFault and ProtocolError."""
@@ -128,6 +134,8 @@ class Service:
         self._perform(self._core.watch_clock(time.time_ns(), boottime()))
         self._keeper.start(self._away)
         self._token_changed()
+        self._audit_changed()
+        self._auditing.logins(self._vault.take_logins())
         child.report(m.Ready())
         try:
             child.serve()
@@ -164,21 +172,26 @@ class Service:
         self._perform(self._core.confirm_session(message))
 
     def _on_put_psk(self, message: m.PutPsk, _fds: list[int]) -> None:
+        tell = partial(self._tell_control, "psk.put", message.label)
         refused = psks.refusal(message, allowed=self._settings.runtime_psks)
-        self._answer_control(refused, lambda: psks.put_job(self._vault, message, self._tell_control))
+        self._answer_control(refused, tell, lambda: psks.put_job(self._vault, message, tell))
 
     def _on_delete_psk(self, message: m.DeletePsk, _fds: list[int]) -> None:
+        tell = partial(self._tell_control, "psk.delete", message.label)
         refused = psks.refusal(message, allowed=self._settings.runtime_psks)
-        self._answer_control(refused, lambda: psks.delete_job(self._vault, message, self._tell_control))
+        self._answer_control(refused, tell, lambda: psks.delete_job(self._vault, message, tell))
 
-    def _answer_control(self, refused: m.PskResult | None, make_job: Callable[[], Job]) -> None:
+    def _answer_control(
+        self, refused: m.PskResult | None, tell: Callable[[m.PskResult], None], make_job: Callable[[], Job]
+    ) -> None:
         if refused is not None:
-            self._tell_control(refused)
+            tell(refused)
         else:
             self._workers.submit(make_job())
 
-    def _tell_control(self, result: m.PskResult) -> None:
+    def _tell_control(self, operation: str, label: str, result: m.PskResult) -> None:
         _log.info("a PSK was to be changed at run time: %s", result.text or "done")
+        self._auditing.psk_changed(operation, label, result)
         self._child.send(_CONTROL, result)
 
     def _on_landings(self) -> None:
@@ -187,6 +200,7 @@ class Service:
         for use, number in self._vault.take_uses().items():
             if number:
                 self._child.stats.count(use, number)
+        self._auditing.logins(self._vault.take_logins())
 
     # What goes out.
 
@@ -221,6 +235,8 @@ class Service:
                     self._child.stats.set(peer, PeerField.PSK_CONFIRMED, value)
                 case Suspect(error):
                     self._keeper.suspect(error)
+                case Used():
+                    self._auditing.used(effect)
                 case Report(text):
                     _log.warning("%s", text)
                     self._keeper.detail = text
@@ -240,6 +256,9 @@ class Service:
     def _count(self, counter: Counter) -> None:
         self._child.stats.count(counter)
         self._refusals[counter] += 1
+
+    def _audit_changed(self) -> None:
+        self._core.stop_handshakes(self._auditing.stopped)
 
     # The token's health.
 

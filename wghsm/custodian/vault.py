@@ -14,6 +14,8 @@ from __future__ import annotations
 import base64
 import logging
 import threading
+import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -38,12 +40,13 @@ if TYPE_CHECKING:
 
     from wghsm.pkcs11_backend import TokenUri
 
-__all__ = ["Candidate", "TokenVault", "TokensAway", "is_away"]
+__all__ = ["Candidate", "Login", "TokenVault", "TokensAway", "is_away"]
 
 _log = logging.getLogger(__name__)
 
 _RECOVERY_STEPS = (1, 2)
 _TOKEN_NOT_PRESENT = 0x0E0
+_LOGINS = 64
 
 _T = TypeVar("_T")
 
@@ -81,6 +84,16 @@ class Candidate:
     tried: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A login, for the audit log: ok, or refused with the reason, at Unix nanoseconds."""
+
+    at_unix: int
+    token: str
+    result: str
+    text: str = ""
+
+
 class TokenVault:
     """The gateway's keys, in one token or in several.
 
@@ -97,6 +110,7 @@ class TokenVault:
         """Whether a login is waiting for a person at the token's pinpad."""
         self._lock = threading.Lock()
         self._uses = {Counter.DERIVE: 0, Counter.PSK_USE: 0}
+        self._logins: deque[Login] = deque(maxlen=_LOGINS)
 
     @property
     def identities(self) -> tuple[bytes, ...]:
@@ -108,6 +122,12 @@ class TokenVault:
         """The token in use, as messages name it; empty while none is open."""
         opened = self._opened
         return "" if opened is None else opened.pool.token_name
+
+    @property
+    def token_identity(self) -> str:
+        """The label and serial number of the token in use; empty while none is open."""
+        opened = self._opened
+        return "" if opened is None else opened.pool.token_identity
 
     @property
     def several(self) -> bool:
@@ -148,6 +168,14 @@ class TokenVault:
         with self._lock:
             taken, self._uses = self._uses, dict.fromkeys(self._uses, 0)
         return taken
+
+    def take_logins(self) -> list[Login]:
+        """The logins since the last call, the last 64 of them; for the main thread."""
+        return [self._logins.popleft() for _ in range(len(self._logins))]
+
+    def sign_checkpoint(self, label: str, statement: bytes) -> tuple[bytes, str, str]:
+        """Sign with the audit key: 64 bytes, the key's fingerprint (SHA-256 of its SPKI in hex) and its algorithm."""
+        return self._ask(lambda opened: opened.sign(label, statement))
 
     # The token's health.
 
@@ -264,8 +292,10 @@ class TokenVault:
                 asking=self._operator_is_asked,
             )
         except PinRefused as error:
+            self._note_login(_name(candidate), error)
             _latch(candidate, error)
             raise
+        self._note_login(pool.token_identity)
         try:
             if candidate.pin is not None:
                 candidate.latch.open()
@@ -284,8 +314,10 @@ class TokenVault:
         for step in steps:
             try:
                 opened.pool.recover(step)
+                self._note_login(opened.pool.token_identity)
                 self.check()
             except PinRefused as error:
+                self._note_login(opened.pool.token_identity, error)
                 candidate = self._candidates[opened.place]
                 candidate.out = error.with_traceback(None)
                 _latch(candidate, error)
@@ -313,6 +345,13 @@ class TokenVault:
                 raise
         # It was exchanged for another one meanwhile.
         return work(self._now())
+
+    def _note_login(self, token: str, refused: PinRefused | None = None) -> None:
+        self._logins.append(
+            Login(time.time_ns(), token, "ok")
+            if refused is None
+            else Login(time.time_ns(), token, "refused", str(refused))
+        )
 
     def _operator_is_asked(self, now: bool) -> None:
         self.at_pinpad = now

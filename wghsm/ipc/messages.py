@@ -23,8 +23,14 @@ __all__ = [
     "AcceptResponse",
     "Activate",
     "Applied",
+    "Asker",
     "Attach",
+    "AuditEvent",
+    "AuditHealth",
+    "AuditSettings",
+    "AuditStatus",
     "AwaitSessions",
+    "CheckpointSigned",
     "ConfigGet",
     "ConfigPart",
     "ConfirmSession",
@@ -90,11 +96,13 @@ __all__ = [
     "SessionInfo",
     "SessionSnapshot",
     "Shutdown",
+    "SignCheckpoint",
     "Start",
     "StatsTable",
     "StatusGet",
     "StatusPart",
     "StopRequest",
+    "SyslogServer",
     "TokenSettings",
     "TokenStatus",
     "TunDevice",
@@ -119,6 +127,14 @@ class Endpoint(Message, frozen=True, array_like=True):
     scope: int = 0
     local: str = ""
     interface: int = 0
+
+
+class Asker(Message, frozen=True, array_like=True):
+    """Who is at the other end of a UNIX socket, as the kernel says."""
+
+    uid: int
+    gid: int
+    pid: int
 
 
 # Every channel.
@@ -212,6 +228,12 @@ class TokenSettings(Message, frozen=True, array_like=True, tag=10):
     """Seconds for which the PSK before a new epoch stays usable."""
     previous_key: str | None = None
     """Label of the key before `key`, whose identity is answered as well until the operator retires it."""
+    audited: bool = False
+    """Whether there is an auditor to tell of each use of a key."""
+    audit_key: str | None = None
+    """Label of the key that signs checkpoints of the audit log."""
+    audit_required: bool = False
+    """Whether handshakes are refused while the audit log cannot be written."""
 
 
 class PskNone(Message, frozen=True, array_like=True, tag=11):
@@ -724,6 +746,7 @@ class DeviceSet(Message, frozen=True, array_like=True, tag=83):
     change: DeviceChange
     last: bool = True
     check_only: bool = False
+    who: Asker | None = None
 
 
 class RequestResult(Message, frozen=True, array_like=True, tag=84):
@@ -766,6 +789,7 @@ class StatusPart(Message, frozen=True, array_like=True, tag=86):
     counters: dict[str, dict[str, int]]
     loaded_unix: int = 0
     reload_refused: str = ""
+    audit: AuditStatus | None = None
 
 
 class RekeyRequest(Message, frozen=True, array_like=True, tag=87):
@@ -779,6 +803,7 @@ class StopRequest(Message, frozen=True, array_like=True, tag=88):
     """End the gateway; answered with RequestResult before it goes."""
 
     request: int
+    who: Asker | None = None
 
 
 class ReloadRequest(Message, frozen=True, array_like=True, tag=93):
@@ -789,6 +814,7 @@ class ReloadRequest(Message, frozen=True, array_like=True, tag=93):
 
     request: int
     file: str = ""
+    who: Asker | None = None
 
 
 class Problem(Message, frozen=True, array_like=True):
@@ -851,3 +877,102 @@ class PskResult(Message, frozen=True, array_like=True, tag=92):
     request: int
     errno: int
     text: str = ""
+
+
+# The audit log: what the auditor is told, and what it asks of the custodian.
+
+
+class SyslogServer(Message, frozen=True, array_like=True):
+    """A syslog server that is spoken to over TLS; `ca`, `certificate` and `key_file` are paths, empty if not set."""
+
+    server: str
+    port: int
+    ca: str = ""
+    certificate: str = ""
+    key_file: str = ""
+
+
+class AuditSettings(Message, frozen=True, array_like=True, tag=100):
+    """How the log is kept: supervisor to auditor. Times in seconds, `rotate_size` in bytes.
+
+    `journald` is the path of its socket, empty if the log does not go there; `signed`: whether checkpoints can be had.
+    """
+
+    directory: str
+    retention: int
+    rotate_size: int
+    rotate_age: int
+    journald: str = ""
+    syslog: SyslogServer | None = None
+    signed: bool = False
+    required: bool = False
+
+
+class AuditEvent(Message, frozen=True, array_like=True, tag=101):
+    """Something that belongs into the audit log (docs/audit.md has the words): from whoever it happened to.
+
+    `peer` and `key` are public keys of 32 bytes or empty; `token` is its label and serial number. `lost`: how many
+    events before this one could not be sent.
+    """
+
+    kind: str
+    operation: str
+    result: str
+    at_unix: int
+    peer: bytes = b""
+    key: bytes = b""
+    token: str = ""
+    latency_us: int = 0
+    who: Asker | None = None
+    detail: dict[str, str | int] = {}
+    lost: int = 0
+
+
+class SignCheckpoint(Message, frozen=True, array_like=True, tag=102):
+    """Sign that record number `sequence` of the stream `stream` (hex) had the SHA-256 `hash` (hex) at `time`.
+
+    The custodian makes the bytes that are signed from these, so that the key signs nothing but checkpoints. Answered
+    with CheckpointSigned.
+    """
+
+    request: int
+    stream: str
+    sequence: int
+    hash: str
+    time: str
+
+
+class CheckpointSigned(Message, frozen=True, array_like=True, tag=103):
+    """The signature, 64 bytes, with the key's fingerprint and algorithm; empty and `text` why there is none."""
+
+    request: int
+    signature: bytes = b""
+    key: str = ""
+    algorithm: str = ""
+    token: str = ""
+    text: str = ""
+
+
+class AuditHealth(Message, frozen=True, array_like=True, tag=104):
+    """Whether the log is kept whole now: auditor to custodian, which may have to refuse handshakes."""
+
+    whole: bool
+
+
+class AuditStatus(Message, frozen=True, array_like=True, tag=105):
+    """The state of the audit log, for status: auditor to supervisor.
+
+    `unsealed`: records after the last signed checkpoint, which was at `sealed_unix` (0: none yet). `unwritten`: events
+    that could not be written, so far. `sinks`: a word for each, by name.
+    """
+
+    state: Literal["ok", "failing"]
+    since_unix: int
+    detail: str
+    directory: str
+    records: int
+    unsealed: int
+    sealed_unix: int
+    unwritten: int
+    seal_detail: str = ""
+    sinks: dict[str, str] = {}

@@ -18,6 +18,7 @@ class Role(StrEnum):
     EGRESS = "egress"
     INGRESS = "ingress"
     CONTROL = "control"
+    AUDITOR = "auditor"
 
 
 @unique
@@ -29,6 +30,7 @@ class ChannelKind(StrEnum):
     SUPERVISOR_EGRESS = "supervisor-egress"
     SUPERVISOR_INGRESS = "supervisor-ingress"
     SUPERVISOR_CONTROL = "supervisor-control"
+    SUPERVISOR_AUDITOR = "supervisor-auditor"
     HANDSHAKE_CUSTODIAN = "handshake-custodian"
     HANDSHAKE_EGRESS = "handshake-egress"
     HANDSHAKE_INGRESS = "handshake-ingress"
@@ -36,6 +38,8 @@ class ChannelKind(StrEnum):
     CUSTODIAN_EGRESS = "custodian-egress"
     CUSTODIAN_INGRESS = "custodian-ingress"
     CONTROL_CUSTODIAN = "control-custodian"
+    CUSTODIAN_AUDITOR = "custodian-auditor"
+    CONTROL_AUDITOR = "control-auditor"
 
 
 def _ends(kind: ChannelKind) -> tuple[Role, Role]:

@@ -106,12 +106,18 @@ class Counter(StrEnum):
     TOKEN_SWITCHED = "token-switched"  # noqa: S105
     PSK_OUTDATED = "psk-outdated"
     UNKNOWN_IDENTITY = "unknown-identity"
+    AUDIT_STOPPED = "audit-stopped"
+    # The audit log (auditor).
+    AUDIT_RECORDED = "audit-recorded"
+    AUDIT_UNWRITTEN = "audit-unwritten"
+    AUDIT_JOURNALD_LOST = "audit-journald-lost"
+    AUDIT_SYSLOG_LOST = "audit-syslog-lost"
 
 
 _WORD = 8
 _HEADER_WORDS = 512
-_MAGIC = 0x7767_6873_6D02
-_ROLES = (Role.SUPERVISOR, Role.CUSTODIAN, Role.HANDSHAKE, Role.EGRESS, Role.INGRESS, Role.CONTROL)
+_MAGIC = 0x7767_6873_6D03
+_ROLES = (Role.SUPERVISOR, Role.CUSTODIAN, Role.HANDSHAKE, Role.EGRESS, Role.INGRESS, Role.CONTROL, Role.AUDITOR)
 _BLOCK_WORDS = 128
 _ROW_WORDS = 24
 _PEERS_AT = _HEADER_WORDS + _BLOCK_WORDS * len(_ROLES)

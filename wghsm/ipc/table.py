@@ -99,6 +99,12 @@ ACCEPTS: dict[tuple[ChannelKind, Role], tuple[type[m.Message], ...]] = {
     (ChannelKind.INGRESS_EGRESS, Role.INGRESS): (),
     (ChannelKind.CONTROL_CUSTODIAN, Role.CUSTODIAN): (m.PutPsk, m.DeletePsk),
     (ChannelKind.CONTROL_CUSTODIAN, Role.CONTROL): (m.PskResult,),
+    (ChannelKind.SUPERVISOR_AUDITOR, Role.AUDITOR): (*_TO_CHILD, m.AuditSettings, m.AuditEvent),
+    (ChannelKind.SUPERVISOR_AUDITOR, Role.SUPERVISOR): (*_FROM_CHILD, m.AuditStatus),
+    (ChannelKind.CUSTODIAN_AUDITOR, Role.AUDITOR): (m.AuditEvent, m.CheckpointSigned),
+    (ChannelKind.CUSTODIAN_AUDITOR, Role.CUSTODIAN): (m.SignCheckpoint, m.AuditHealth),
+    (ChannelKind.CONTROL_AUDITOR, Role.AUDITOR): (m.AuditEvent,),
+    (ChannelKind.CONTROL_AUDITOR, Role.CONTROL): (),
 }
 """For each channel, what the named end accepts, besides the Hello that comes first."""
 

@@ -32,12 +32,14 @@ from wghsm.pkcs11_backend.uri import TokenUri
 if TYPE_CHECKING:
     from wghsm.pkcs11_backend._doctor_essential import essential_checks, root_check_value
     from wghsm.pkcs11_backend._objects import PrivateKey, RootSecret, StoredPsk
+    from wghsm.pkcs11_backend.audit_key import AuditKey, find_audit_key, sign
     from wghsm.pkcs11_backend.pool import TokenPool, WorkerSession
     from wghsm.pkcs11_backend.wrapping import WrapKey, find_wrap_key, unwrap_psk
 
 __all__ = [
     "AmbiguousKey",
     "AmbiguousToken",
+    "AuditKey",
     "CurveUnsupported",
     "KeyNotFound",
     "KeyUnfit",
@@ -61,13 +63,18 @@ __all__ = [
     "WorkerSession",
     "WrapKey",
     "essential_checks",
+    "find_audit_key",
     "find_wrap_key",
     "open_pin",
     "root_check_value",
+    "sign",
     "unwrap_psk",
 ]
 
 _LATER = {
+    "AuditKey": "audit_key",
+    "find_audit_key": "audit_key",
+    "sign": "audit_key",
     "root_check_value": "_doctor_essential",
     "WrapKey": "wrapping",
     "unwrap_psk": "wrapping",

@@ -169,6 +169,12 @@ class TokenPool:
         return f"token {self._token.label!r}" if self._token is not None else self.uri.describe_token()
 
     @property
+    def token_identity(self) -> str:
+        """The token's label and serial number, empty while none is open."""
+        token = self._token
+        return "" if token is None else f"{token.label} {token.serial.decode('utf-8', 'replace')}".strip()
+
+    @property
     def mechanisms(self) -> frozenset[int]:
         """The CKM_ values that the token lists."""
         return self._mechanisms

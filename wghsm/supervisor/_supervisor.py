@@ -42,7 +42,7 @@ __all__ = ["Supervisor"]
 _log = logging.getLogger(__name__)
 
 # Control first: wg(8) removes a socket that refuses it, and waits for one that does not answer.
-_ORDER = (Role.CONTROL, Role.CUSTODIAN, Role.EGRESS, Role.INGRESS, Role.HANDSHAKE)
+_ORDER = (Role.CONTROL, Role.AUDITOR, Role.CUSTODIAN, Role.EGRESS, Role.INGRESS, Role.HANDSHAKE)
 
 
 class Supervisor:
@@ -59,6 +59,7 @@ class Supervisor:
         """`served` runs once, when all children serve for the first time."""
         self.outcome = (ExitCode.OK, "")
         self.children = Children(loop, settings, self)
+        self._roles = settings.entries.keys()
         self._loop = loop
         self._state = state
         self._served = served
@@ -84,7 +85,7 @@ class Supervisor:
                 self._resolving.want(peer.public_key, peer.host)
             else:
                 self._state.endpoints[peer.slot] = address
-        self.children.start(_ORDER)
+        self.children.start([role for role in _ORDER if role in self._roles])
 
     def stop(self, exit_code: ExitCode = ExitCode.OK, text: str = "") -> None:
         """End the gateway; the first reason counts."""
@@ -189,10 +190,11 @@ class Supervisor:
             self._news.look(were_down)
 
 
-def pairs(*, runtime_psks: bool) -> frozenset[ChannelKind]:
+def pairs(*, runtime_psks: bool, audited: bool = False) -> frozenset[ChannelKind]:
     """The kinds of pairs between children; the custodian hears of PSKs from control only where that is allowed."""
+    without = {Role.SUPERVISOR} if audited else {Role.SUPERVISOR, Role.AUDITOR}
     return frozenset(
         kind
         for kind in ChannelKind
-        if Role.SUPERVISOR not in kind.split("-") and (runtime_psks or kind is not ChannelKind.CONTROL_CUSTODIAN)
+        if without.isdisjoint(kind.split("-")) and (runtime_psks or kind is not ChannelKind.CONTROL_CUSTODIAN)
     )

@@ -24,6 +24,7 @@ from wghsm.custodian.effects import (
     ShowPsk,
     Submit,
     Suspect,
+    Used,
 )
 from wghsm.custodian.rules import Rules, Times
 from wghsm.ipc import Counter
@@ -178,6 +179,7 @@ class Driver:
         self.jobs: list[Job] = []
         self.landings: list[Landing] = []
         self.order: list[str] = []
+        self.used: list[Used] = []
         rules = Rules(incarnation, self.disk.greatest, self.disk.own, times)
         self.shown: dict[int, int] = {}
         self.identities: dict[int, bytes] = {}
@@ -261,6 +263,8 @@ class Driver:
                     self.suspects.append(error)
                 case Report(text):
                     self.reports.append(text)
+                case Used():
+                    self.used.append(effect)
 
     def ask(self, message: m.AcceptInitiation | m.CreateInitiation | m.AcceptResponse) -> m.Message:
         """Make one request, run everything, and give its one answer."""

@@ -388,7 +388,7 @@ def test_a_jump_of_the_wall_clock_is_told_before_it_is_used(vault: SoftwareVault
     driver.unix += 3 * 86_400 * SECOND
     driver.order.clear()
     _created(driver, 2)
-    assert driver.order == ["Report", "RememberOwn", "Answer"]
+    assert driver.order == ["Report", "RememberOwn", "Answer", "Used"]
     assert "forwards by 3.0 days" in driver.reports[0]
     driver.advance(REKEY_TIMEOUT)
     driver.unix = START_UNIX
@@ -407,3 +407,35 @@ def test_a_wall_clock_far_behind_the_last_own_timestamp_is_told(vault: SoftwareV
     driver.advance(REKEY_TIMEOUT)
     _created(driver, 2)
     assert len(driver.reports) == 1
+
+
+def test_each_authenticated_use_of_a_key_is_told_for_the_audit_log(vault: SoftwareVault) -> None:
+    driver, peer = Driver(vault), _peer(vault)
+    driver.add(peer)
+    accepted = driver.ask(peer.initiation(1, driver.unix))
+    assert isinstance(accepted, m.InitiationAccepted)
+    driver.advance(REKEY_TIMEOUT)
+    _created(driver, 2)
+    (accept, create) = driver.used
+    assert (accept.operation, accept.peer, accept.identity) == ("accept", peer.public, vault.public_key)
+    assert (accept.session, accept.psk) == (accepted.session, peer.source)
+    assert (create.operation, create.peer, create.session) == ("create", peer.public, 0)
+    # A stranger, a replay and a peer that is not known any more leave no record: they are counted.
+    driver.ask(peer.initiation(3, driver.unix - 100 * SECOND))
+    driver.tell(m.CustodianPeers(0, [], [7]))
+    driver.advance(REKEY_TIMEOUT)
+    driver.ask(peer.initiation(4, driver.unix))
+    assert len(driver.used) == 2
+
+
+def test_no_handshake_is_made_while_the_log_that_is_required_cannot_be_kept(vault: SoftwareVault) -> None:
+    driver, peer = Driver(vault), _peer(vault)
+    driver.add(peer)
+    driver.core.stop_handshakes(True)
+    asked = len(vault.points)
+    assert isinstance(driver.ask(peer.initiation(1, driver.unix)), m.Refused)
+    assert isinstance(driver.ask(m.CreateInitiation(2, 7, 1, 0)), m.Refused)
+    assert driver.counts[Counter.AUDIT_STOPPED] == 2
+    assert len(vault.points) == asked
+    driver.core.stop_handshakes(False)
+    assert isinstance(driver.ask(peer.initiation(3, driver.unix)), m.InitiationAccepted)
