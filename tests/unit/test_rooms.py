@@ -12,6 +12,7 @@ import wghsm
 HOUSE = Path(wghsm.__file__).parent
 COMMON = {"exits", "wipe"}
 KNOWS = {
+    "audit": set(),
     "noise": set(),
     "pkcs11_backend": set(),
     "softhsm_setup": {"pkcs11_backend"},
@@ -24,7 +25,7 @@ KNOWS = {
     "control": {"ipc", "process"},
     "resolver": {"process"},
     "supervisor": {"config", "ipc", "process", "resolver"},
-    "cli": {"config", "ipc", "pkcs11_backend", "softhsm_setup", "supervisor"},
+    "cli": {"audit", "config", "ipc", "pkcs11_backend", "softhsm_setup", "supervisor"},
 }
 
 
