@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +57,11 @@ def plan(file: str, as_json: bool) -> int:
         Path(path): [(epoch, base64.b64decode(sealed)) for epoch, sealed in entries]
         for path, entries in running.wrapped.items()
     }
-    in_file = config.plan(loaded, after, wrapped, wrapped_after)
+    in_file = config.plan(loaded, after, wrapped, wrapped_after, time.time())
     if loaded.interface.authority == "runtime":
         made, drift = in_file, frozenset[tuple[str, bytes]]()
     else:
-        made = config.plan(config.from_document(running.running), after, wrapped, wrapped_after)
+        made = config.plan(config.from_document(running.running), after, wrapped, wrapped_after, time.time())
         said = {(change.field, change.peer) for change in in_file.changes}
         drift = frozenset(pair for each in made.changes if (pair := (each.field, each.peer)) not in said)
     if as_json:
@@ -162,7 +163,7 @@ def _field(change: config.Change, drift: frozenset[tuple[str, bytes]], indent: s
 def _whole(peer: config.Peer) -> Iterator[str]:
     for field in type(peer).model_fields:
         value = getattr(peer, field)
-        if field not in ("name", "public_key") and value not in (None, 0, False, ()):
+        if field not in ("name", "public_key") and value not in (None, 0, False, (), ""):
             yield "    " + click.style(f"{field}: {_text(config.written(value))}", fg="green")
 
 

@@ -15,7 +15,7 @@ resolved, users not looked up.
 from wghsm.config._document import from_document, to_document, written
 from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._load import load, load_peers, load_text, peer_place
-from wghsm.config._model import Gateway, Interface, Peer, Token, Users
+from wghsm.config._model import Clients, Gateway, Interface, Peer, Token, Users
 from wghsm.config._plan import Change, Effect, KernelRoute, Plan, kernel_routes, plan
 from wghsm.config._psk import PskDerived, PskNone, PskObject, PskWrapped
 from wghsm.config._schema import json_schema, peers_schema
@@ -24,6 +24,7 @@ from wghsm.config._wrapped import WrappedPsk, format_wrapped, read_wrapped, read
 
 __all__ = [
     "Change",
+    "Clients",
     "ConfigError",
     "Effect",
     "Endpoint",

@@ -7,6 +7,7 @@ Called by the supervisor, which shows what it has loaded, and by `wghsm plan`. N
 
 import base64
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def written(value: object) -> Any:
             return value
         case bytes():
             return base64.b64encode(value).decode()
+        case datetime():
+            return f"{value:%Y-%m-%dT%H:%M:%SZ}"
         case tuple():
             return [written(each) for each in value]
         case BaseModel():

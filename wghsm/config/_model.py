@@ -7,6 +7,7 @@ root) are `_conflicts`'s and hold for every gateway that came from `load`.
 docs/configuration.md has an entry for each field here; a test compares the two.
 """
 
+from datetime import datetime
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -17,7 +18,7 @@ from wghsm.config import _psk as p
 from wghsm.config import _values as v
 from wghsm.config._yaml import Scalar
 
-__all__ = ["STATE_ROOT", "Gateway", "Interface", "Peer", "Token", "Users"]
+__all__ = ["STATE_ROOT", "Clients", "Gateway", "Interface", "Peer", "Token", "Users"]
 
 STATE_ROOT = Path("/var/lib/wghsm")
 _UNSET = Path()
@@ -119,6 +120,42 @@ class Peer(_Section):
     persistent_keepalive: Annotated[
         int, _whole(0, 65535, "persistent_keepalive", "write seconds from 1 to 65535, such as 25; 0 turns it off")
     ] = 0
+    disabled: Annotated[bool, PlainValidator(lambda x: v.flag(x, "disabled"))] = False
+    expires: Annotated[datetime | None, PlainValidator(lambda x: None if x is None else v.moment(x, "expires"))] = None
+    note: Annotated[str, PlainValidator(v.note)] = ""
+    tags: Annotated[
+        tuple[Annotated[str, PlainValidator(v.tag)], ...], BeforeValidator(_list), AfterValidator(_once)
+    ] = ()
+
+    def active_at(self, unix: float | None) -> bool:
+        """Whether the gateway serves the peer at this Unix time; None leaves its expiry out of account."""
+        return not self.disabled and (self.expires is None or unix is None or unix < self.expires.timestamp())
+
+
+class Clients(_Section):
+    """What the files of clients say that `wghsm peer` writes; the gateway itself uses none of it.
+
+    `allowed_ips` empty: the interface's networks. `preshared_key` None: the best kind that the token section has.
+    """
+
+    endpoint: Annotated[v.Endpoint | None, PlainValidator(lambda x: None if x is None else v.endpoint(x))] = None
+    allowed_ips: Annotated[
+        tuple[Annotated[IPv4Network | IPv6Network, PlainValidator(v.allowed_ip)], ...],
+        BeforeValidator(_list),
+        AfterValidator(_once),
+    ] = ()
+    dns: Annotated[
+        tuple[Annotated[str, PlainValidator(v.resolver)], ...], BeforeValidator(_list), AfterValidator(_once)
+    ] = ()
+    persistent_keepalive: Annotated[
+        int, _whole(0, 65535, "persistent_keepalive", "write seconds from 1 to 65535, such as 25; 0 turns it off")
+    ] = 0
+    preshared_key: Annotated[
+        Literal["derived", "wrapped", "object", "none"] | None,
+        PlainValidator(
+            lambda x: None if x is None else v.choice(x, ("derived", "wrapped", "object", "none"), "preshared_key")
+        ),
+    ] = None
 
 
 class Users(_Section):
@@ -147,6 +184,7 @@ class Gateway(_Section):
     ] = ()
     psk: Annotated[Literal["optional", "required"], _choice("psk", "optional", "required")] = "optional"
     state_directory: Annotated[Path, PlainValidator(v.directory)] = _UNSET
+    clients: Clients = Clients()
     users: Users = Users()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _choice("log_level", "debug", "info", "warning", "error")

@@ -15,7 +15,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
-from wghsm.config._model import Gateway, Interface, Peer, Token, Users
+from wghsm.config._model import Clients, Gateway, Interface, Peer, Token, Users
 from wghsm.config._psk import PskWrapped
 from wghsm.config._wrapped import WrappedPsk
 
@@ -50,6 +50,8 @@ LIVE = frozenset(
         # Used when a gateway starts, and not before.
         "token.at_start",
     }
+    # For the files of clients; nothing of the gateway changes.
+    | {f"clients.{field}" for field in Clients.model_fields}
 )
 CUSTODIAN = frozenset(
     {
@@ -73,7 +75,7 @@ PEER = frozenset(Peer.model_fields)
 """Fields of a peer, all of them live."""
 
 _UNORDERED = frozenset({"addresses", "allowed_ips"})
-_SECTIONS = {"token": Token, "interface": Interface, "users": Users}
+_SECTIONS = {"token": Token, "interface": Interface, "clients": Clients, "users": Users}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +144,23 @@ class Plan:
 
 
 def plan(
-    before: Gateway, after: Gateway, wrapped_before: Wrapped | None = None, wrapped_after: Wrapped | None = None
+    before: Gateway,
+    after: Gateway,
+    wrapped_before: Wrapped | None = None,
+    wrapped_after: Wrapped | None = None,
+    now: float | None = None,
 ) -> Plan:
-    """What differs. `wrapped_...`: what stood in the files of wrapped PSKs, as far as it is known."""
-    routes_before, routes_after = _routes(before), _routes(after)
+    """What differs. `wrapped_...`: what stood in the files of wrapped PSKs, as far as it is known.
+
+    `now`: Unix time; peers that have expired by then, and disabled ones, have no routes.
+    """
+    routes_before, routes_after = _routes(before, now), _routes(after, now)
     return Plan(
         (
             *_fields("interface.", before.interface, after.interface, frozenset()),
             *_token(before.token, after.token),
             *_fields("", before, after, frozenset({*_SECTIONS, "peers", "include"})),
+            *_fields("clients.", before.clients, after.clients, frozenset()),
             *_fields("users.", before.users, after.users, frozenset()),
             *_peers(before, after, wrapped_before or {}, wrapped_after or {}),
         ),
@@ -188,8 +198,8 @@ def _covers(network: IPv4Network | IPv6Network, prefix: IPv4Network | IPv6Networ
     )
 
 
-def _routes(gateway: Gateway) -> set[KernelRoute]:
-    prefixes = [prefix for peer in gateway.peers for prefix in peer.allowed_ips]
+def _routes(gateway: Gateway, now: float | None) -> set[KernelRoute]:
+    prefixes = [prefix for peer in gateway.peers if peer.active_at(now) for prefix in peer.allowed_ips]
     return kernel_routes(prefixes, gateway.interface.addresses, gateway.interface.table)
 
 

@@ -5,7 +5,7 @@ import re
 
 from pydantic import BaseModel
 
-from wghsm.config._model import Gateway, Interface, Peer, Token, Users
+from wghsm.config._model import Clients, Gateway, Interface, Peer, Token, Users
 
 __all__ = ["section", "unknown_key"]
 
@@ -14,6 +14,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "token": Token,
     "interface": Interface,
     "peers": Peer,
+    "clients": Clients,
     "users": Users,
 }
 
@@ -27,7 +28,7 @@ _KNOWN_MISTAKES = {
     "psk": "write preshared_key: derived, wrapped:FILE, object:LABEL or none under the peer",
     "peer": "write peers: and a list of peers",
     "module": "write module-path= in token.uri",
-    "dns": "leave it out: resolvers are the client's matter",
+    "dns": "write dns: under clients: for the files of clients; the gateway's own resolver is not wghsm's matter",
     "postup": "leave it out: wghsm runs no commands; use a systemd unit",
     "postdown": "leave it out: wghsm runs no commands; use a systemd unit",
     "saveconfig": "leave it out: this file is the truth and is never written",

@@ -10,6 +10,7 @@ import binascii
 import ipaddress
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NoReturn
 from urllib.parse import unquote_to_bytes
@@ -191,6 +192,52 @@ def duration(value: object, what: str) -> int:
     if seconds > 3650 * 86_400:
         fault(f"{what} {text} is too long", "write at most 3650d")
     return seconds
+
+
+def moment(value: object, what: str) -> datetime:
+    """A moment in UTC: `2027-03-31`, which is 00:00 on that day, or `2027-03-31T18:00Z`, with or without seconds."""
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    remedy = "write a day such as 2027-03-31, which begins at 00:00 UTC, or a moment such as 2027-03-31T18:00Z"
+    text = text_of(value, remedy)
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?Z)?", text, re.ASCII):
+        fault(f"{what} cannot be {shown(text)}", remedy)
+    try:
+        return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=UTC)
+    except ValueError:
+        fault(f"there is no such moment: {shown(text)}", remedy)
+
+
+def note(value: object) -> str:
+    """Words for people: up to 200 printable characters on one line, no key."""
+    text = text_of(value, "write a few words")
+    if keylike(text):
+        fault("a key stands where a note belongs", "write a few words")
+    if not text.isprintable() or len(text) > 200:
+        fault("the note is too long or not printable", "write up to 200 printable characters on one line")
+    return text
+
+
+def tag(value: object) -> str:
+    """A word to find peers by: 1 to 32 letters, digits or `_ . -`."""
+    remedy = "write a word of up to 32 letters, digits or _ . -, such as phone"
+    text = text_of(value, remedy)
+    if not re.fullmatch(r"[\w.-]{1,32}", text):
+        fault(f"{shown(text)} is no tag", remedy)
+    return text
+
+
+def resolver(value: object) -> str:
+    """A DNS server's address, or a search domain, for clients' files."""
+    remedy = "write a DNS server's address such as 10.8.0.1, or a search domain"
+    text = text_of(value, remedy)
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    if not re.fullmatch(r"(?!-)[a-zA-Z0-9_-]+(\.[a-zA-Z0-9_-]+)*\.?", text) or len(text) > 253 or text[-1].isdigit():
+        fault(f"{shown(text)} is neither an address nor a domain", remedy)
+    return text.lower()
 
 
 def endpoint(value: object) -> Endpoint:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ class Reading:
         try:
             gateway = config.load(self._file)
             wrapped = config.read_wrapped_files(gateway)
-            self._found = Wanted(gateway, wrapped, initial(gateway, wrapped))
+            self._found = Wanted(gateway, wrapped, initial(gateway, wrapped, time.time()))
         except config.ConfigError as error:
             self._found = error.problems
         except Exception as error:

@@ -158,7 +158,7 @@ class _Attempt:
     def _weigh(self) -> None:
         """Whether a reload can do it, and what the next model is. Raises _RefusedError."""
         state, gateway = self._state, self._wanted.gateway
-        self._plan = config.plan(state.gateway, gateway, state.wrapped, self._wanted.wrapped)
+        self._plan = config.plan(state.gateway, gateway, state.wrapped, self._wanted.wrapped, time.time())
         if fields := ", ".join(change.field for change in self._plan.needing(config.Effect.RESTART)):
             raise _RefusedError(errno.ENOTSUP, f"what has changed needs a restart of the gateway: {fields}")
         typed = any(wants_prompt(each.token.uri) for each in (state.gateway, gateway))
@@ -167,7 +167,7 @@ class _Attempt:
                 errno.ENOTSUP,
                 "the token settings have changed; its PIN is typed at a terminal, which needs a restart of the gateway",
             )
-        loaded = initial(state.gateway, state.wrapped)
+        loaded = initial(state.gateway, state.wrapped, state.loaded_unix / 1e9)
         found = merged(
             state.model,
             loaded,

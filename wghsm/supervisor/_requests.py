@@ -12,6 +12,7 @@ import base64
 import errno
 import logging
 import socket
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -265,8 +266,8 @@ class Requests:
     def _config(self, request: int) -> Iterator[m.ConfigPart]:
         """What was loaded of the file, and what runs, as JSON in pieces."""
         state = self._state
-        loaded = initial(state.gateway, state.wrapped)
-        running = as_gateway(state.gateway, loaded, state.model, state.link.mtu, _interface_name)
+        loaded = initial(state.gateway, state.wrapped, state.loaded_unix / 1e9)
+        running = as_gateway(state.gateway, loaded, state.model, state.link.mtu, _interface_name, time.time())
         data = msgspec.json.encode(
             admin.Config(
                 file=state.file,

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from wghsm.config import ConfigError, read_wrapped_files
@@ -195,7 +196,7 @@ class _Start:
         stack.callback(tun.close)
         links = Links(interface.name, interface.addresses, interface.table)
         stack.callback(links.close)
-        model = initial(self._gateway, wrapped)
+        model = initial(self._gateway, wrapped, time.time())
         links.configure(interface.mtu)
         links.add_routes(model.owners)
         stats_fd = create_stats()

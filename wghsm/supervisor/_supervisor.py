@@ -24,6 +24,7 @@ from wghsm.ipc import messages as m
 from ._applying import Applying
 from ._children import Children, Settings
 from ._endpoints import Resolving, is_address, literal
+from ._expiry import Expiry
 from ._link_news import LinkNews, deleted
 from ._reload import Reloads
 from ._requests import Requests
@@ -67,6 +68,7 @@ class Supervisor:
         self._news = LinkNews(state, self.children.send, self.stop)
         families = [int(family) for family in state.udp.families]
         self._applying = Applying(state, self.children, loop, self._settled)
+        self._expiry = Expiry(state, loop, self._applying)
         self._requests = Requests(state, self.children, self._applying, self.stop)
         self._resolving = Resolving(loop, resolver_user, families, self._requests.set_endpoints)
         self._reloads = Reloads(state, self.children, loop, self._applying, self._resolving.want)
@@ -85,6 +87,7 @@ class Supervisor:
                 self._resolving.want(peer.public_key, peer.host)
             else:
                 self._state.endpoints[peer.slot] = address
+        self._expiry.look()
         self.children.start([role for role in _ORDER if role in self._roles])
 
     def stop(self, exit_code: ExitCode = ExitCode.OK, text: str = "") -> None:
@@ -183,6 +186,7 @@ class Supervisor:
             return peer is not None and state.needs_endpoint(peer)
 
         self._resolving.retain(needed)
+        self._expiry.look()
 
     def _link_news(self, watch: LinkWatch) -> None:
         were_down = watch.drain()

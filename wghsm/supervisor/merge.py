@@ -101,35 +101,41 @@ def as_gateway(
     running: Model,
     mtu: int,
     interface_name: Callable[[int], str],
+    now: float | None = None,
 ) -> config.Gateway:
     """The running gateway as a gateway file would have it: `gateway`, which was loaded, and what has changed since.
 
-    `interface_name` gives the name of an interface by its index, for link-local endpoints.
+    `interface_name` gives the name of an interface by its index, for link-local endpoints. Peers that are disabled, or
+    have expired by the Unix time `now`, are as the file has them.
     """
     written = {peer.public_key: peer for peer in gateway.peers}
     allowed = running.allowed_ips()
     peers = []
-    for key, now in running.peers.items():
+    for key, peer in running.peers.items():
         was, file = loaded.peers.get(key), written.get(key)
-        if file is not None and was is not None and now.psk == was.psk:
+        if file is not None and was is not None and peer.psk == was.psk:
             psk = file.preshared_key
         else:
-            psk = config.PskObject(now.psk.label) if isinstance(now.psk, m.PskObject) else config.PskNone()
-        endpoint = now.host
-        if endpoint is None and now.endpoint is not None:
-            scope = f"%{interface_name(now.endpoint.scope)}" if now.endpoint.scope else ""
-            endpoint = config.Endpoint(now.endpoint.host + scope, now.endpoint.port)
+            psk = config.PskObject(peer.psk.label) if isinstance(peer.psk, m.PskObject) else config.PskNone()
+        endpoint = peer.host
+        if endpoint is None and peer.endpoint is not None:
+            scope = f"%{interface_name(peer.endpoint.scope)}" if peer.endpoint.scope else ""
+            endpoint = config.Endpoint(peer.endpoint.host + scope, peer.endpoint.port)
         peers.append(
             config.Peer(
-                name=now.name or NAMELESS,
+                name=peer.name or NAMELESS,
                 public_key=key,
                 preshared_key=psk,
-                migrate_from_none=now.migrate_from_none,
+                migrate_from_none=peer.migrate_from_none,
                 endpoint=endpoint,
                 allowed_ips=tuple(allowed.get(key, ())),
-                persistent_keepalive=now.persistent_keepalive,
+                persistent_keepalive=peer.persistent_keepalive,
+                expires=None if file is None else file.expires,
+                note="" if file is None else file.note,
+                tags=() if file is None else file.tags,
             )
         )
+    peers += [each for each in gateway.peers if each.public_key not in running.peers and not each.active_at(now)]
     interface = gateway.interface.model_copy(
         update={"listen_port": running.listen_port, "fwmark": running.fwmark, "mtu": mtu}
     )

@@ -22,7 +22,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Set
     from pathlib import Path
 
-__all__ = ["Difference", "Model", "Peer", "Prefix", "Refusal", "Slots", "applied", "between", "difference", "initial"]
+__all__ = [
+    "Difference",
+    "Model",
+    "Peer",
+    "Prefix",
+    "Refusal",
+    "Slots",
+    "applied",
+    "between",
+    "difference",
+    "initial",
+    "without",
+]
 
 Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -91,14 +103,17 @@ class Difference:
     prefixes_removed: tuple[Prefix, ...]
 
 
-def initial(gateway: config.Gateway, wrapped: Mapping[Path, list[config.WrappedPsk]] | None = None) -> Model:
-    """The model of a gateway file and its files of wrapped PSKs.
+def initial(
+    gateway: config.Gateway, wrapped: Mapping[Path, list[config.WrappedPsk]] | None = None, now: float | None = None
+) -> Model:
+    """The model of a gateway file and its files of wrapped PSKs, without peers that are disabled.
 
+    `now`: Unix time; peers that have expired by then are left out as well.
     Endpoints are not filled in: the caller knows scopes and names.
     """
     peers: dict[bytes, Peer] = {}
     owners: dict[Prefix, bytes] = {}
-    for slot, peer in enumerate(gateway.peers):
+    for slot, peer in enumerate(peer for peer in gateway.peers if peer.active_at(now)):
         peers[peer.public_key] = Peer(
             slot=slot,
             name=peer.name,
@@ -191,6 +206,15 @@ def between(old: Model, new: Model, given: Set[bytes]) -> Difference:
         routes=tuple(routes),
         prefixes_added=tuple(gained),
         prefixes_removed=tuple(lost),
+    )
+
+
+def without(model: Model, keys: Set[bytes]) -> Model:
+    """The model without the peers of these public keys."""
+    return replace(
+        model,
+        peers={key: peer for key, peer in model.peers.items() if key not in keys},
+        owners={prefix: key for prefix, key in model.owners.items() if key not in keys},
     )
 
 

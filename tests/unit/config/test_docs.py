@@ -5,10 +5,16 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from wghsm.config import Gateway, Interface, Peer, Token, Users, load_text
+from wghsm.config import Clients, Gateway, Interface, Peer, Token, Users, load_text
 
 TEXT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
-SECTIONS: dict[str, type[BaseModel]] = {"token": Token, "interface": Interface, "peers": Peer, "users": Users}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "token": Token,
+    "interface": Interface,
+    "peers": Peer,
+    "clients": Clients,
+    "users": Users,
+}
 ENTRIES = dict(re.findall(r"^### `([^`]+)`\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL))
 
 
@@ -56,7 +62,7 @@ def test_the_defaults_are_the_models() -> None:
 
 
 def test_the_examples_of_the_page_load() -> None:
-    sections: dict[str, list[str]] = {"": [], "token": [], "interface": [], "peers[]": [], "users": []}
+    sections: dict[str, list[str]] = {"": [], "token": [], "interface": [], "peers[]": [], "clients": [], "users": []}
     for key, entry in ENTRIES.items():
         example = re.search(r"Example: `([^`]+)`", entry)
         assert example

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
@@ -27,6 +28,7 @@ ADDRESSES = st.one_of(
 UIDS = st.lists(st.integers(1, 2**32 - 3), min_size=6, max_size=6, unique=True)
 
 
+MOMENTS = st.integers(0, 10**10).map(lambda unix: f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%dT%H:%M:%SZ}")
 TOKENS = st.one_of(
     st.just({"uri": "pkcs11:token=gw?module-path=/m.so"}),
     st.lists(st.from_regex(r"[a-z]{1,5}", fullmatch=True), min_size=1, max_size=3, unique=True).map(
@@ -53,6 +55,13 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             peer["persistent_keepalive"] = draw(st.integers(0, 65535))
         if psk != "none" and draw(st.booleans()):
             peer["migrate_from_none"] = True
+        if draw(st.booleans()):
+            peer["disabled"] = draw(st.booleans())
+        if draw(st.booleans()):
+            peer["expires"] = draw(MOMENTS)
+        if draw(st.booleans()):
+            peer["note"] = draw(LABELS)
+        peer["tags"] = draw(st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True), max_size=3, unique=True))
         peers.append(peer)
     default_route = any(prefix.endswith("/0") for peer in peers for prefix in peer["allowed_ips"])
     tables = ["off"] if default_route else ["auto", "off"]
@@ -90,6 +99,19 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
         },
         "peers": peers,
         "psk": "optional",
+        "clients": draw(
+            st.fixed_dictionaries(
+                {
+                    "allowed_ips": st.lists(PREFIXES, max_size=3, unique=True),
+                    "dns": st.lists(st.one_of(V4.map(str), V6.map(str)), max_size=3, unique=True),
+                    "persistent_keepalive": st.integers(0, 65535),
+                },
+                optional={
+                    "endpoint": ENDPOINTS,
+                    "preshared_key": st.sampled_from(["derived", "wrapped", "object", "none"]),
+                },
+            )
+        ),
         "users": dict(zip(rooms, draw(UIDS), strict=True)),
         "state_directory": "/srv/" + draw(st.from_regex(r"[a-z]{1,9}", fullmatch=True)),
         "log_level": draw(st.sampled_from(["debug", "info", "warning", "error"])),
@@ -110,7 +132,7 @@ def _written_psk(psk: PskNone | PskDerived | PskObject | PskWrapped) -> str:
 
 def written(gateway: Gateway) -> dict[str, Any]:
     """The gateway as the file would write it: the other direction, for tests only."""
-    raw: dict[str, Any] = gateway.model_dump(exclude={"peers", "state_directory", "include"})
+    raw: dict[str, Any] = gateway.model_dump(exclude={"peers", "state_directory", "include", "clients"})
     written_as = "uris" if gateway.token.uris else "uri"
     raw["token"].pop("uri" if gateway.token.uris else "uris")
     raw["token"][written_as] = list(gateway.token.uris) or gateway.token.uri
@@ -120,6 +142,16 @@ def written(gateway: Gateway) -> dict[str, Any]:
     if gateway.interface.previous_key is None:
         del raw["interface"]["previous_key"]
     raw["state_directory"] = str(gateway.state_directory)
+    clients = gateway.clients
+    raw["clients"] = {
+        "allowed_ips": [str(prefix) for prefix in clients.allowed_ips],
+        "dns": list(clients.dns),
+        "persistent_keepalive": clients.persistent_keepalive,
+    }
+    if clients.endpoint is not None:
+        raw["clients"]["endpoint"] = str(clients.endpoint)
+    if clients.preshared_key is not None:
+        raw["clients"]["preshared_key"] = clients.preshared_key
     raw["peers"] = []
     for peer in gateway.peers:
         psk = peer.preshared_key
@@ -134,6 +166,9 @@ def written(gateway: Gateway) -> dict[str, Any]:
             entry["endpoint"] = str(peer.endpoint)
         if peer.migrate_from_none:
             entry["migrate_from_none"] = True
+        entry |= {"disabled": peer.disabled, "note": peer.note, "tags": list(peer.tags)}
+        if peer.expires is not None:
+            entry["expires"] = f"{peer.expires:%Y-%m-%dT%H:%M:%SZ}"
         raw["peers"].append(entry)
     return raw
 
@@ -145,6 +180,8 @@ def test_a_valid_file_round_trips(raw: dict[str, Any]) -> None:
     gateway = load_text(json.dumps(raw, ensure_ascii=False))
     for peer in raw["peers"]:
         peer.setdefault("persistent_keepalive", 0)
+        peer.setdefault("disabled", False)
+        peer.setdefault("note", "")
     assert written(gateway) == raw
     again = load_text(json.dumps(written(gateway), ensure_ascii=False))
     assert again == gateway
