@@ -7,13 +7,13 @@ nothing is left to do. Called by the `wghsm key` commands, who hold the gateway 
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from wghsm.cli._output import CommandError
 from wghsm.cli._psk_file import replace_file
 from wghsm.exits import ExitCode
+from wghsm.pkcs11_backend.provision import new_identity
 
 __all__ = ["Pending"]
 
@@ -31,7 +31,7 @@ class Pending:
     @staticmethod
     def begin(old: str, *, compromised: bool) -> "Pending":
         """A rotation that begins now, with a fresh CKA_ID."""
-        return Pending(old, os.urandom(8), compromised)
+        return Pending(old, new_identity(), compromised)
 
     @staticmethod
     def path(file: Path) -> Path:

@@ -16,6 +16,7 @@ __all__ = [
     "FunctionList",
     "InitializeArgs",
     "Mechanism",
+    "TokenInfo",
     "load_functions",
 ]
 
@@ -61,6 +62,25 @@ class InitializeArgs(Structure):
     ]
 
 
+class TokenInfo(Structure):
+    """CK_TOKEN_INFO; versions are major and minor."""
+
+    _fields_ = [
+        ("label", c_ubyte * 32),
+        ("manufacturer", c_ubyte * 32),
+        ("model", c_ubyte * 16),
+        ("serial", c_ubyte * 16),
+        ("flags", c_ulong),
+        ("session_counts", c_ulong * 4),
+        ("max_pin_length", c_ulong),
+        ("min_pin_length", c_ulong),
+        ("memory", c_ulong * 4),
+        ("hardware", c_ubyte * 2),
+        ("firmware", c_ubyte * 2),
+        ("utc_time", c_ubyte * 16),
+    ]
+
+
 # The order of CK_FUNCTION_LIST.
 _NAMES = (
     "C_Initialize C_Finalize C_GetInfo C_GetFunctionList C_GetSlotList C_GetSlotInfo C_GetTokenInfo "
@@ -99,6 +119,7 @@ class FunctionList:
 
         self.initialize = function("C_Initialize", _V)
         self.finalize = function("C_Finalize", _V)
+        self.get_token_info = function("C_GetTokenInfo", _H, _V)
         self.init_token = function("C_InitToken", _H, _V, _H, _V)
         self.init_pin = function("C_InitPIN", _H, _V, _H)
         self.open_session = function("C_OpenSession", _H, _H, _V, _V, _HP)

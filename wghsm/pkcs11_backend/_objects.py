@@ -53,6 +53,7 @@ CKA = {
     "SIGN": 0x108,
     "VERIFY": 0x10A,
     "DERIVE": 0x10C,
+    "START_DATE": 0x110,
     "VALUE_LEN": 0x161,
     "EXTRACTABLE": 0x162,
     "LOCAL": 0x163,

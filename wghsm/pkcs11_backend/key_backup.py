@@ -8,12 +8,12 @@ The private key is never outside the token in clear. What is wrapped is the toke
 best), so a backup is sure to come back only into tokens of the same make that hold the same wrapping key.
 """
 
-import os
 from dataclasses import dataclass
 
 from wghsm.pkcs11_backend import _objects
 from wghsm.pkcs11_backend._calls import Calls, Template
 from wghsm.pkcs11_backend._labels import refuse_taken
+from wghsm.pkcs11_backend._made import new_identity
 from wghsm.pkcs11_backend._objects import BASE_POINT, CKA, CKO_PRIVATE_KEY, CKO_SECRET_KEY, PrivateKey
 from wghsm.pkcs11_backend.dialect import Dialect, dialects_to_try
 from wghsm.pkcs11_backend.errors import AmbiguousKey, KeyNotFound, KeyUnfit, PointRefused, TokenError, TokenFault
@@ -139,7 +139,7 @@ def _wrapping_key(pool: TokenPool, calls: Calls, label: str, use: str) -> int:
 
 def _template(dialect: Dialect, label: str | None, *, wrappable: bool) -> Template:
     """The unwrapped key: a token object `label`, or without one an object of this session only."""
-    named: Template = () if label is None else ((CKA["LABEL"], label.encode()), (CKA["ID"], os.urandom(8)))
+    named: Template = () if label is None else ((CKA["LABEL"], label.encode()), (CKA["ID"], new_identity()))
     return (
         (CKA["CLASS"], CKO_PRIVATE_KEY),
         (CKA["KEY_TYPE"], dialect.key_type),

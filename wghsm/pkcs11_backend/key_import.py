@@ -6,11 +6,10 @@
 The token then says LOCAL, ALWAYS_SENSITIVE and NEVER_EXTRACTABLE false (PKCS11.md section 4), and says so for good.
 """
 
-import os
-
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from wghsm.pkcs11_backend._labels import refuse_taken
+from wghsm.pkcs11_backend._made import new_identity
 from wghsm.pkcs11_backend._objects import CKA, CKO_PRIVATE_KEY, PrivateKey
 from wghsm.pkcs11_backend.dialect import CKR_SPELLING, dialects_to_try
 from wghsm.pkcs11_backend.errors import CurveUnsupported, KeyUnfit, TokenFault
@@ -46,7 +45,7 @@ def import_key(pool: TokenPool, label: str, private: bytearray, *, wrappable: bo
                         (CKA["EXTRACTABLE"], wrappable),
                         *((CKA[name], False) for name in ("SIGN", "DECRYPT", "UNWRAP")),
                         (CKA["LABEL"], label.encode()),
-                        (CKA["ID"], os.urandom(8)),
+                        (CKA["ID"], new_identity()),
                     )
                 )
             except TokenFault as fault:

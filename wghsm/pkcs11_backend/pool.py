@@ -13,7 +13,6 @@ PKCS11.md section 3 and renews the handles inside the PrivateKey, RootSecret and
 """
 
 import contextlib
-import os
 import queue
 import threading
 import time
@@ -27,6 +26,7 @@ from wghsm.pkcs11_backend import _objects
 from wghsm.pkcs11_backend._calls import Calls, Template
 from wghsm.pkcs11_backend._ckr import CKR_READ_ONLY, ckr_from_exception
 from wghsm.pkcs11_backend._login import log_in, open_session
+from wghsm.pkcs11_backend._made import new_identity
 from wghsm.pkcs11_backend._objects import CKA, CKK_GENERIC_SECRET, CKO_SECRET_KEY, PrivateKey, RootSecret, StoredPsk
 from wghsm.pkcs11_backend.errors import KeyNotFound, KeyUnfit, LabelTaken, PinRefused, TokenFault, TokenNotFound
 from wghsm.pkcs11_backend.module import Module, load
@@ -290,7 +290,7 @@ class TokenPool:
                 *((CKA[use], False) for use in _objects.SECRET_USES),
                 (CKA["MODIFIABLE"], False),
                 (CKA["LABEL"], label.encode()),
-                (CKA["ID"], os.urandom(8)),
+                (CKA["ID"], new_identity()),
                 (CKA["VALUE"], psk),
             )
             try:

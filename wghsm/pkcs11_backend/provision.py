@@ -6,14 +6,15 @@ read_write=True.
 """
 
 import ctypes
-import os
 from dataclasses import dataclass
 
 from wghsm.pkcs11_backend import _objects
 from wghsm.pkcs11_backend._calls import Calls
 from wghsm.pkcs11_backend._ckr import CKR_OK, CKR_READ_ONLY
+from wghsm.pkcs11_backend._cryptoki import UNAVAILABLE, TokenInfo
 from wghsm.pkcs11_backend._labels import refuse_taken
 from wghsm.pkcs11_backend._login import CKU_SO, log_in, open_session
+from wghsm.pkcs11_backend._made import Made, made, new_identity
 from wghsm.pkcs11_backend._objects import (
     CKA,
     CKK_GENERIC_SECRET,
@@ -42,7 +43,7 @@ from wghsm.pkcs11_backend.errors import (
     TokenNotFound,
     UriError,
 )
-from wghsm.pkcs11_backend.module import load
+from wghsm.pkcs11_backend.module import Module, load
 from wghsm.pkcs11_backend.pool import TokenPool
 from wghsm.pkcs11_backend.uri import TokenUri
 
@@ -58,6 +59,7 @@ __all__ = [
     "list_keys",
     "list_secrets",
     "list_tokens",
+    "new_identity",
     "put_psk",
     "show_key",
 ]
@@ -83,7 +85,10 @@ _SECRET_PROOF = ("SENSITIVE", "ALWAYS_SENSITIVE", "EXTRACTABLE", "NEVER_EXTRACTA
 
 @dataclass(frozen=True)
 class TokenReport:
-    """One token as the module describes it; `flags` are the CKF_ names that matter to an operator."""
+    """One token as the module describes it; `flags` are the CKF_ names that matter to an operator.
+
+    `pin_lengths` are the least and the greatest length of a PIN in bytes, None where the token does not say.
+    """
 
     slot_id: int
     label: str
@@ -94,6 +99,9 @@ class TokenReport:
     flags: tuple[str, ...]
     x25519: str | None
     uri: str
+    hardware: str = ""
+    firmware: str = ""
+    pin_lengths: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,7 @@ class KeyReport:
     public_key_checked: bool
     attributes: dict[str, bool | None]
     value_readable: bool
+    made: Made | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,7 @@ class SecretReport:
     kind: str
     length: int | None
     attributes: dict[str, bool | None]
+    made: Made | None = None
 
 
 def list_tokens(uri: TokenUri, module_arguments: str | None = None) -> list[TokenReport]:
@@ -140,6 +150,7 @@ def list_tokens(uri: TokenUri, module_arguments: str | None = None) -> list[Toke
                 pin_source=uri.pin_source,
                 init_args=uri.init_args,
             )
+            info = _info(module, int(token.slot.slot_id))
             reports.append(
                 TokenReport(
                     slot_id=int(token.slot.slot_id),
@@ -151,11 +162,27 @@ def list_tokens(uri: TokenUri, module_arguments: str | None = None) -> list[Toke
                     flags=tuple(sorted(str(flag.name) for flag in type(token.flags) if flag in token.flags)),
                     x25519=_offered(mechanisms),
                     uri=str(named),
+                    hardware="{}.{:02}".format(*info.hardware),
+                    firmware="{}.{:02}".format(*info.firmware),
+                    pin_lengths=_pin_lengths(info),
                 )
             )
         return reports
     finally:
         module.release()
+
+
+def _info(module: Module, slot: int) -> TokenInfo:
+    info = TokenInfo()
+    ckr = module.functions.get_token_info(slot, ctypes.byref(info))
+    if ckr != CKR_OK:
+        raise TokenFault(ckr, "C_GetTokenInfo")
+    return info
+
+
+def _pin_lengths(info: TokenInfo) -> tuple[int, int] | None:
+    least, most = int(info.min_pin_length), int(info.max_pin_length)
+    return (least, most) if least <= most and 0 < most < UNAVAILABLE else None
 
 
 def _offered(mechanisms: frozenset[int]) -> str | None:
@@ -211,7 +238,7 @@ def generate_key(pool: TokenPool, label: str, *, wrappable: bool = False, identi
     """Generate an X25519 key pair in the token: non-extractable, derive-only; proved by a derive.
 
     With `wrappable` it may leave under a wrapping key (CKA_EXTRACTABLE), which a backup needs; it stays sensitive.
-    `identity` is its CKA_ID, 8 random bytes if left out.
+    `identity` is its CKA_ID, a `new_identity` if left out.
     Raises LabelTaken, CurveUnsupported, TokenFault.
     """
     candidates = dialects_to_try(pool.mechanisms)
@@ -226,7 +253,7 @@ def generate_key(pool: TokenPool, label: str, *, wrappable: bool = False, identi
         for dialect, ec_params in [(one, params) for one in candidates for params in one.ec_params]:
             try:
                 handles = _generate_pair(
-                    calls, dialect, ec_params, label, identity or os.urandom(8), wrappable=wrappable
+                    calls, dialect, ec_params, label, identity or new_identity(), wrappable=wrappable
                 )
             except TokenFault as fault:
                 if fault.ckr not in CKR_SPELLING:
@@ -341,7 +368,7 @@ def derive_root(pool: TokenPool, label: str) -> SecretReport:
                 *((CKA[use], use == "SIGN") for use in SECRET_USES),
                 (CKA["MODIFIABLE"], False),
                 (CKA["LABEL"], label.encode()),
-                (CKA["ID"], os.urandom(8)),
+                (CKA["ID"], new_identity()),
             ),
         )
         pool.find_root(label)
@@ -398,6 +425,7 @@ def _describe_key(calls: Calls, handle: int, proved: bytes | None = None) -> Key
         public_key_checked=proved is not None,
         attributes={name: _objects.flag(calls, handle, name) for name in _PROOF},
         value_readable=calls.gives_value(handle),
+        made=made(calls, handle),
     )
 
 
@@ -413,4 +441,5 @@ def _describe_secret(calls: Calls, handle: int) -> SecretReport:
         kind=kind,
         length=_objects.number(calls, handle, "VALUE_LEN"),
         attributes=attributes,
+        made=made(calls, handle),
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from wghsm.pkcs11_backend import _objects
 from wghsm.pkcs11_backend._gcm import CKM_AES_GCM, IV_LENGTH, gcm_open, gcm_seal
+from wghsm.pkcs11_backend._made import new_identity
 from wghsm.pkcs11_backend._objects import CKA, CKO_SECRET_KEY
 from wghsm.pkcs11_backend.errors import AmbiguousKey, KeyNotFound, KeyUnfit, LabelTaken, TokenFault
 from wghsm.pkcs11_backend.pool import TokenPool, WorkerSession
@@ -68,7 +69,7 @@ def make_wrap_key(pool: TokenPool, label: str) -> WrapKey:
                 *((CKA[use], use in ("ENCRYPT", "DECRYPT")) for use in _objects.SECRET_USES),
                 (CKA["MODIFIABLE"], False),
                 (CKA["LABEL"], label.encode()),
-                (CKA["ID"], os.urandom(8)),
+                (CKA["ID"], new_identity()),
             ),
         )
         return find_wrap_key(pool, label)
