@@ -4,6 +4,7 @@
                                   |                            |                       |
                                   +------------ problems, all of them, sorted by line -+
 
+_quick: the tree of a file in order, in less time.
 _include: peers in other files.   _plan: what lies between two gateways.   _document: a gateway as JSON and back.
 _schema: the file for editors.
 

@@ -1,17 +1,19 @@
 """Rules between the values of a gateway file. They look at whatever values are good, so that a bad one
 elsewhere in the file hides nothing.
 
-Called by `_load`. In: the tree and its lines. Out: (line, message, remedy) of each fault.
+Called by `_load`. In: the tree and its lines, and the gateway where every value is good: then none is read again.
+Out: (line, message, remedy) of each fault.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic_core import PydanticCustomError
 
 from wghsm.config import _psk as p
 from wghsm.config import _values as v
-from wghsm.config._model import Users
+from wghsm.config._model import Gateway, Users
 from wghsm.config._yaml import Document, Path, Raw, Scalar
 
 __all__ = ["conflicts"]
@@ -20,16 +22,35 @@ _T = TypeVar("_T")
 _Fault = tuple[int, str, str]
 
 
-def conflicts(document: Document) -> Iterator[_Fault]:
-    """Every fault between two values of the file."""
+@dataclass(slots=True)
+class _Peer:
+    """The good values of a peer. `prefixes` with their places in the list."""
+
+    name: str | None
+    public_key: bytes | None
+    psk: p.Psk | None
+    migrates: bool | None
+    prefixes: Sequence[tuple[int, v.IPNetwork]]
+
+
+def conflicts(document: Document, gateway: Gateway | None = None) -> Iterator[_Fault]:
+    """Every fault between two values of the file. `gateway`: what its tree comes to, if no value of it is bad."""
     root = document.root
-    peers = [_entries(peer) for peer in _items(_entries(root).get("peers"))]
-    yield from _twice(document, peers, "name", v.peer_name, "two peers with one name", "give each peer its own name")
+    if gateway is None:
+        peers = [_read(_entries(peer)) for peer in _items(_entries(root).get("peers"))]
+    else:
+        peers = [
+            _Peer(
+                each.name, each.public_key, each.preshared_key, each.migrate_from_none, [*enumerate(each.allowed_ips)]
+            )
+            for each in gateway.peers
+        ]
+    names, keys = ([each.name for each in peers], [each.public_key for each in peers])
+    yield from _twice(document, names, "name", "two peers with one name", "give each peer its own name")
     yield from _twice(
         document,
-        peers,
+        keys,
         "public_key",
-        v.public_key,
         "two peers with one public key",
         "make a key pair for each peer, or keep one entry",
     )
@@ -45,53 +66,60 @@ def conflicts(document: Document) -> Iterator[_Fault]:
     yield from _shared_users(document)
 
 
+def _read(peer: dict[str, Raw]) -> _Peer:
+    found = ((place, _good(v.allowed_ip, raw)) for place, raw in enumerate(_items(peer.get("allowed_ips"))))
+    return _Peer(
+        _good(v.peer_name, peer.get("name")),
+        _good(v.public_key, peer.get("public_key")),
+        _good(p.psk, peer.get("preshared_key")),
+        _good(lambda x: v.flag(x, "migrate_from_none"), peer.get("migrate_from_none")),
+        [(place, prefix) for place, prefix in found if prefix is not None],
+    )
+
+
 def _twice(
-    document: Document,
-    peers: list[dict[str, Raw]],
-    key: str,
-    reader: Callable[[object], Hashable],
-    message: str,
-    remedy: str,
+    document: Document, values: Sequence[Hashable | None], key: str, message: str, remedy: str
 ) -> Iterator[_Fault]:
-    seen: dict[Hashable, Path] = {}
-    for index, peer in enumerate(peers):
-        value = _good(reader, peer.get(key))
+    seen: dict[Hashable, int] = {}
+    for index, value in enumerate(values):
         if value is None:
             continue
-        path: Path = ("peers", index, key)
-        first = seen.setdefault(value, path)
-        if first != path:
-            yield document.line(path), f"{message}; the other is on line {document.line(first)}", remedy
+        first = seen.setdefault(value, index)
+        if first != index:
+            other = document.line(("peers", first, key))
+            yield document.line(("peers", index, key)), f"{message}; the other is on line {other}", remedy
 
 
-def _prefixes(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
-    owners: dict[v.IPNetwork, Path] = {}
+def _prefixes(document: Document, peers: list[_Peer]) -> Iterator[_Fault]:
+    owners: dict[v.IPNetwork, tuple[int, int]] = {}
     for index, peer in enumerate(peers):
-        for place, raw in enumerate(_items(peer.get("allowed_ips"))):
-            prefix = _good(v.allowed_ip, raw)
-            if prefix is None:
+        for place, prefix in peer.prefixes:
+            first = owners.setdefault(prefix, (index, place))
+            if first == (index, place):
                 continue
-            path: Path = ("peers", index, "allowed_ips", place)
-            first = owners.setdefault(prefix, path)
-            if first == path:
-                continue
-            masked = "" if isinstance(raw, Scalar) and raw.text == str(prefix) else " (host bits cleared)"
-            under = "listed twice for one peer" if first[1] == index else "under two peers"
+            masked = "" if _written_as(document, index, place, str(prefix)) else " (host bits cleared)"
+            under = "listed twice for one peer" if first[0] == index else "under two peers"
+            other = document.line(("peers", first[0], "allowed_ips", first[1]))
             yield (
-                document.line(path),
-                f"the prefix {prefix}{masked} is {under}; the other is on line {document.line(first)}",
+                document.line(("peers", index, "allowed_ips", place)),
+                f"the prefix {prefix}{masked} is {under}; the other is on line {other}",
                 "keep it once; a longer prefix inside it may go to another peer",
             )
 
 
-def _default_routes(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
+def _written_as(document: Document, peer: int, place: int, text: str) -> bool:
+    entries = _entries(_items(_entries(document.root).get("peers"))[peer])
+    raw = _items(entries.get("allowed_ips"))[place]
+    return isinstance(raw, Scalar) and raw.text == text
+
+
+def _default_routes(document: Document, peers: list[_Peer]) -> Iterator[_Fault]:
     table = _entries(_entries(document.root).get("interface")).get("table")
     if table is not None and _good(v.table, table) != "auto":
         return
     for index, peer in enumerate(peers):
-        for place, raw in enumerate(_items(peer.get("allowed_ips"))):
-            prefix = _good(v.allowed_ip, raw)
-            if prefix is not None and prefix.prefixlen == 0:
+        for place, prefix in peer.prefixes:
+            if prefix.prefixlen == 0:
                 yield (
                     document.line(("peers", index, "allowed_ips", place)),
                     f"table: auto makes no default route, which {prefix} would need",
@@ -152,51 +180,50 @@ def _one_key_twice(document: Document) -> Iterator[_Fault]:
         )
 
 
-def _token_needs(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
+def _token_needs(document: Document, peers: list[_Peer]) -> Iterator[_Fault]:
     token = _entries(_entries(document.root).get("token"))
     for index, peer in enumerate(peers):
-        psk = _good(p.psk, peer.get("preshared_key"))
-        line = document.line(("peers", index, "preshared_key"))
-        if isinstance(psk, p.PskDerived) and "psk_root" not in token:
+        if isinstance(peer.psk, p.PskDerived) and "psk_root" not in token:
             yield (
-                line,
+                document.line(("peers", index, "preshared_key")),
                 "preshared_key: derived needs token.psk_root, which is not set",
                 "make a root with `wghsm psk derive-root LABEL` and write psk_root: LABEL under token:",
             )
-        if isinstance(psk, p.PskWrapped) and "psk_wrap_key" not in token:
+        if isinstance(peer.psk, p.PskWrapped) and "psk_wrap_key" not in token:
             yield (
-                line,
+                document.line(("peers", index, "preshared_key")),
                 "preshared_key: wrapped:FILE needs token.psk_wrap_key, which is not set",
                 "write psk_wrap_key: LABEL under token:, then make the key with `wghsm psk wrap --make-key`",
             )
 
 
-def _shared_psks(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
-    seen: dict[Hashable, Path] = {}
+def _shared_psks(document: Document, peers: list[_Peer]) -> Iterator[_Fault]:
+    seen: dict[Hashable, int] = {}
     for index, peer in enumerate(peers):
-        psk = _good(p.psk, peer.get("preshared_key"))
-        if not isinstance(psk, p.PskObject | p.PskWrapped):
+        if not isinstance(peer.psk, p.PskObject | p.PskWrapped):
             continue
-        path: Path = ("peers", index, "preshared_key")
-        first = seen.setdefault(psk, path)
-        if first != path:
-            what = "one label" if isinstance(psk, p.PskObject) else "one file"
-            message = f"two peers with {what} for their pre-shared keys; the other is on line {document.line(first)}"
-            yield document.line(path), message, "give each peer a pre-shared key of its own"
+        first = seen.setdefault(peer.psk, index)
+        if first != index:
+            what = "one label" if isinstance(peer.psk, p.PskObject) else "one file"
+            other = document.line(("peers", first, "preshared_key"))
+            message = f"two peers with {what} for their pre-shared keys; the other is on line {other}"
+            yield (
+                document.line(("peers", index, "preshared_key")),
+                message,
+                "give each peer a pre-shared key of its own",
+            )
 
 
-def _without_psk(document: Document, peers: list[dict[str, Raw]]) -> Iterator[_Fault]:
+def _without_psk(document: Document, peers: list[_Peer]) -> Iterator[_Fault]:
     required = _good(lambda x: v.choice(x, ("optional", "required"), "psk"), _entries(document.root).get("psk"))
     for index, peer in enumerate(peers):
-        psk = _good(p.psk, peer.get("preshared_key"))
-        path: Path = ("peers", index, "preshared_key")
-        migrates = _good(lambda x: v.flag(x, "migrate_from_none"), peer.get("migrate_from_none"))
-        if isinstance(psk, p.PskNone) and required == "required":
-            yield document.line(path), "psk: required, and this peer has none", "give it one, such as derived"
-        if migrates and required == "required":
+        if isinstance(peer.psk, p.PskNone) and required == "required":
+            line = document.line(("peers", index, "preshared_key"))
+            yield line, "psk: required, and this peer has none", "give it one, such as derived"
+        if peer.migrates and required == "required":
             message = "psk: required, and migrate_from_none lets this peer in without one"
             yield document.line(("peers", index, "migrate_from_none")), message, "remove one of the two"
-        if migrates and isinstance(psk, p.PskNone):
+        if peer.migrates and isinstance(peer.psk, p.PskNone):
             message = "migrate_from_none leads from none to a pre-shared key, and preshared_key is none"
             yield document.line(("peers", index, "migrate_from_none")), message, "write derived, or remove the line"
 

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from wghsm.config import _values as v
 from wghsm.config._errors import ConfigError, Problem
+from wghsm.config._quick import tree
 from wghsm.config._yaml import Document, Raw, Scalar, parse
 
 __all__ = ["Place", "include", "included_files", "peers_in", "problem"]
@@ -39,10 +40,12 @@ def problem(name: str, line: int, message: str, remedy: str) -> Problem:
     return Problem(line.file if isinstance(line, Place) else name, int(line), message, remedy)
 
 
-def include(document: Document, folder: Path, read: Callable[[str], str]) -> None:
+def include(
+    document: Document, folder: Path, read: Callable[[str], str], parser: Callable[[str], Document] = parse
+) -> None:
     """Put the peers of the included files at the end of the gateway file's peers; faults go to the document.
 
-    `folder` is the gateway file's; `read` gives a file's text or raises ConfigError.
+    `folder` is the gateway file's; `read` gives a file's text or raises ConfigError, `parser` its tree.
     """
     root = document.root
     if not isinstance(root, dict) or "include" not in root:
@@ -55,7 +58,7 @@ def include(document: Document, folder: Path, read: Callable[[str], str]) -> Non
     document.lines.setdefault(("peers",), document.line(("include",)))
     for file in _files(document, folder):
         try:
-            other = parse(read(str(file)))
+            other = parser(read(str(file)))
         except ConfigError as error:
             document.faults += [(Place(each.line, each.file), each.message, each.remedy) for each in error.problems]
             continue
@@ -64,7 +67,7 @@ def include(document: Document, folder: Path, read: Callable[[str], str]) -> Non
 
 def included_files(text: str, folder: Path) -> list[Path]:
     """The files that the gateway file with this text includes, in order; `folder` is where it stands."""
-    return list(_files(parse(text), folder))
+    return list(_files(tree(text), folder))
 
 
 def peers_in(document: Document) -> list[Raw]:

@@ -1,8 +1,15 @@
 """Read a gateway file: bytes -> text -> tree -> model, with every fault on the way told by line.
 
+    text --_quick--> tree -> model -> no fault: done
+         --_yaml---> tree with lines -> model -> the faults, each with its line
+
+Most files are in order, and may have ten thousand peers; so lines are looked for only where there is something to tell.
+
 Called through `wghsm.config` by the commands and the supervisor.
 """
 
+import contextlib
+import gc
 import logging
 import os
 import stat
@@ -17,6 +24,7 @@ from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._include import include, included_files, peers_in, problem
 from wghsm.config._model import Gateway, Peer
 from wghsm.config._psk import PskWrapped
+from wghsm.config._quick import quick, tree
 from wghsm.config._unknown import unknown_key
 from wghsm.config._yaml import Document, parse
 
@@ -40,11 +48,36 @@ def load(path: str | os.PathLike[str], warn: Callable[[Problem], object] = _log_
     default it is logged. Raises ConfigError with every problem; nothing else for whatever the file holds.
     """
     name = os.fspath(path)
-    text = _read(name, warn)
     folder = Path(name).absolute().parent
-    document = parse(text)
-    include(document, folder, lambda file: _read(file, warn))
-    return _beside(_gateway(document, name), folder)
+    texts = _Texts(warn)
+    text = texts.read(name)
+
+    def whole(parser: Callable[[str], Document]) -> Document:
+        document = parser(text)
+        include(document, folder, texts.read, parser)
+        return document
+
+    return _beside(_gateway(whole, name), folder)
+
+
+class _Texts:
+    """Files that are read once, though they may be parsed twice."""
+
+    def __init__(self, warn: Callable[[Problem], object]) -> None:
+        self._warn = warn
+        self._texts: dict[str, str] = {}
+        self._told: set[Problem] = set()
+
+    def read(self, name: str) -> str:
+        """The text of a file. Raises ConfigError."""
+        if name not in self._texts:
+            self._texts[name] = _read(name, self._once)
+        return self._texts[name]
+
+    def _once(self, problem: Problem) -> None:
+        if problem not in self._told:
+            self._told.add(problem)
+            self._warn(problem)
 
 
 def _read(name: str, warn: Callable[[Problem], object]) -> str:
@@ -80,6 +113,8 @@ def _read(name: str, warn: Callable[[Problem], object]) -> str:
 
 def _beside(gateway: Gateway, folder: Path) -> Gateway:
     """The gateway with the files of wrapped PSKs as paths from its own folder."""
+    if not any(isinstance(peer.preshared_key, PskWrapped) for peer in gateway.peers):
+        return gateway
     return gateway.model_copy(
         update={
             "peers": tuple(
@@ -106,12 +141,12 @@ def load_text(text: str, name: str = "<text>") -> Gateway:
 
     Raises ConfigError, nothing else.
     """
-    return _gateway(parse(text), name)
+    return _gateway(lambda parser: parser(text), name)
 
 
 def load_peers(text: str, name: str = "<text>") -> tuple[Peer, ...]:
     """The peers in the text of a file that gateway files include, checked one by one. Raises ConfigError."""
-    document = parse(text)
+    document = tree(text)
     if document.faults:
         raise ConfigError(problem(name, *fault) for fault in document.faults)
     try:
@@ -128,18 +163,35 @@ def peer_place(path: Path, position: int) -> tuple[Path, int]:
     """
     text = _read(str(path), _log_warning)
     for file in (path, *included_files(text, path.absolute().parent)):
-        here = len(peers_in(parse(_read(str(file), _log_warning))))
+        here = len(peers_in(tree(_read(str(file), _log_warning))))
         if position < here:
             return file, position
         position -= here
     raise IndexError("there is no such peer")
 
 
-def _gateway(document: Document, name: str) -> Gateway:
-    gateway, faults = _validate(document)
+def _gateway(whole: Callable[[Callable[[str], Document]], Document], name: str) -> Gateway:
+    """The gateway of the tree that `whole` makes with a parser. Raises ConfigError."""
+    with _no_collections():
+        gateway, faults = _validate(whole(quick))
+        if gateway is not None and not faults:
+            return gateway
+        gateway, faults = _validate(whole(parse))
     if gateway is None or faults:
         raise ConfigError(problem(name, *fault) for fault in faults)
     return gateway
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """A tree of many peers is objects that all stay: looking for cycles among them takes as long as making them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _validate(document: Document) -> tuple[Gateway | None, list[_Fault]]:
@@ -153,7 +205,7 @@ def _validate(document: Document) -> tuple[Gateway | None, list[_Fault]]:
         gateway = Gateway.model_validate(document.root)
     except ValidationError as error:
         faults += _field_faults(document, error)
-    faults += conflicts(document)
+    faults += conflicts(document, gateway)
     return gateway, faults
 
 
