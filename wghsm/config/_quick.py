@@ -11,24 +11,23 @@ import re
 import sys
 from typing import Any
 
-from yaml import YAMLError
-from yaml.events import (
-    DocumentEndEvent,
-    DocumentStartEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-    StreamEndEvent,
-    StreamStartEvent,
-)
-
 from wghsm.config._yaml import MAX_DEPTH, Document, Raw, Scalar, parse
 
 try:
+    from yaml import YAMLError
     from yaml.cyaml import CParser
-except ImportError:  # PyYAML was built without libyaml
+    from yaml.events import (
+        DocumentEndEvent,
+        DocumentStartEvent,
+        MappingEndEvent,
+        MappingStartEvent,
+        ScalarEvent,
+        SequenceEndEvent,
+        SequenceStartEvent,
+        StreamEndEvent,
+        StreamStartEvent,
+    )
+except ImportError:  # no PyYAML, or one that was built without libyaml
     CParser = None
 
 __all__ = ["quick", "tree"]
