@@ -7,14 +7,20 @@ Knows nobody. Called by the auditor process, by the commands that touch keys, an
 """
 
 from .chain import Chain, Head, stream_name
+from .files import Limits, LogBusy, LogError
+from .log import AuditLog
 from .record import Event, Kind, Record, Who, decode, json_schema
 from .statement import PublicKey, Statement
 
 __all__ = [
+    "AuditLog",
     "Chain",
     "Event",
     "Head",
     "Kind",
+    "Limits",
+    "LogBusy",
+    "LogError",
     "PublicKey",
     "Record",
     "Statement",

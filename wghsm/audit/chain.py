@@ -49,6 +49,15 @@ class Chain:
         """The last record that a checkpoint of this chain is about; -1 where none has been made since it was opened."""
         self._sealed_at: int | None = None
 
+    @property
+    def state(self) -> tuple[Head, int, int | None]:
+        """All that changes; to be set again where a line could not be written."""
+        return self.head, self.sealed, self._sealed_at
+
+    @state.setter
+    def state(self, state: tuple[Head, int, int | None]) -> None:
+        self.head, self.sealed, self._sealed_at = state
+
     def append(self, event: Event, now: int) -> bytes:
         """The line of `event`, without a line feed. Raises ValueError where the first one is no `start`."""
         if self.head.seq < 0 and event.kind != "start":

@@ -17,7 +17,7 @@ NOW = 1_767_261_600_000_000
 SECOND = 1_000_000
 START = Event(kind="start", operation="begin")
 USE = Event(kind="key.use", operation="create_initiation")
-TOKEN = "hsm (serial 1)"
+HSM = "hsm (serial 1)"
 STREAM = stream_name("wg0", "gateway", bytes(16))
 
 
@@ -66,8 +66,8 @@ def test_records_may_come_while_a_checkpoint_is_signed() -> None:
     chain.append(START, NOW)
     statement = chain.statement(NOW)
     chain.append(USE, NOW)
-    record = decode(chain.checkpoint(statement, b"s" * 64, "f" * 64, "ed25519", NOW + 5, token=TOKEN))
-    assert (record.seq, record.kind, record.key, record.token) == (2, "checkpoint", "f" * 64, TOKEN)
+    record = decode(chain.checkpoint(statement, b"s" * 64, "f" * 64, "ed25519", NOW + 5, token=HSM))
+    assert (record.seq, record.kind, record.key, record.token) == (2, "checkpoint", "f" * 64, HSM)
     assert record.detail == {
         "seq": 0,
         "hash": statement.hash,
@@ -133,7 +133,8 @@ def test_both_kinds_of_signatures_are_checked() -> None:
     edwards, p256 = ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1())
     r, s = decode_dss_signature(p256.sign(statement.to_bytes(), ec.ECDSA(SHA256())))
     signatures = (edwards.sign(statement.to_bytes()), r.to_bytes(32, "big") + s.to_bytes(32, "big"))
-    for key, signature in zip((edwards.public_key(), p256.public_key()), signatures, strict=True):
+    keys: tuple[ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey, ...] = (edwards.public_key(), p256.public_key())
+    for key, signature in zip(keys, signatures, strict=True):
         spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         public = PublicKey(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
         assert public.fingerprint == hashlib.sha256(spki).hexdigest()
