@@ -6,7 +6,7 @@
 
 _quick: the tree of a file in order, in less time.
 _include: peers in other files.   _plan: what lies between two gateways.   _document: a gateway as JSON and back.
-_schema: the file for editors.
+_schema: the file for editors.   _edit: changes to its text, which leave the rest of it as it is.
 
 Callers: the commands (`wghsm check`, `wghsm run`) and the supervisor. This room knows no other one but
 `wghsm.exits`; it opens the gateway file, what that includes, and where asked the files of wrapped PSKs: names are not
@@ -14,6 +14,7 @@ resolved, users not looked up.
 """
 
 from wghsm.config._document import from_document, to_document, written
+from wghsm.config._edit import with_fields, with_peer, without_peer
 from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._load import load, load_peers, load_text, peer_place
 from wghsm.config._model import Clients, Gateway, Interface, Peer, Token, Users
@@ -55,5 +56,8 @@ __all__ = [
     "read_wrapped",
     "read_wrapped_files",
     "to_document",
+    "with_fields",
+    "with_peer",
+    "without_peer",
     "written",
 ]

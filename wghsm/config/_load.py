@@ -13,7 +13,7 @@ import gc
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -41,15 +41,19 @@ def _log_warning(problem: Problem) -> None:
     _log.warning("%s", problem)
 
 
-def load(path: str | os.PathLike[str], warn: Callable[[Problem], object] = _log_warning) -> Gateway:
+def load(
+    path: str | os.PathLike[str],
+    warn: Callable[[Problem], object] = _log_warning,
+    instead: Mapping[str, str] | None = None,
+) -> Gateway:
     """Read and check a gateway file, with the files of peers that it includes.
 
     `warn` gets each `Problem` that does not make the file unusable (a file that anybody may write); by
-    default it is logged. Raises ConfigError with every problem; nothing else for whatever the file holds.
+    default it is logged. `instead`: text in place of what a file holds, to look at a change before it is made. Raises ConfigError with every problem; nothing else for whatever the file holds.
     """
     name = os.fspath(path)
     folder = Path(name).absolute().parent
-    texts = _Texts(warn)
+    texts = _Texts(warn, instead or {})
     text = texts.read(name)
 
     def whole(parser: Callable[[str], Document]) -> Document:
@@ -63,9 +67,9 @@ def load(path: str | os.PathLike[str], warn: Callable[[Problem], object] = _log_
 class _Texts:
     """Files that are read once, though they may be parsed twice."""
 
-    def __init__(self, warn: Callable[[Problem], object]) -> None:
+    def __init__(self, warn: Callable[[Problem], object], instead: Mapping[str, str]) -> None:
         self._warn = warn
-        self._texts: dict[str, str] = {}
+        self._texts: dict[str, str] = {name: text.removeprefix("\ufeff") for name, text in instead.items()}
         self._told: set[Problem] = set()
 
     def read(self, name: str) -> str:
