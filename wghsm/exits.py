@@ -26,6 +26,10 @@ class ExitCode(IntEnum):
     """A plan: a reload would change something."""
     NEEDS_RESTART = 10
     """A plan or a reload: something has changed that only a restart brings into force."""
+    ROTATION_DUE = 11
+    """An inventory: a key or a pre-shared key is older than the policy allows."""
+    DIFFERS = 12
+    """A ceremony's transcript and the token of today do not agree."""
     PROTOCOL = 70
     INTERRUPTED = 130
 

@@ -18,7 +18,7 @@ from wghsm.config import _psk as p
 from wghsm.config import _values as v
 from wghsm.config._yaml import Scalar
 
-__all__ = ["STATE_ROOT", "Clients", "Gateway", "Interface", "Peer", "Token", "Users"]
+__all__ = ["STATE_ROOT", "Clients", "Gateway", "Interface", "Peer", "Policy", "Token", "Users"]
 
 STATE_ROOT = Path("/var/lib/wghsm")
 _UNSET = Path()
@@ -169,6 +169,17 @@ class Users(_Section):
     resolver: _Uid = 61105
 
 
+class Policy(_Section):
+    """How old keys may become, in seconds; None for no limit. `wghsm inventory` looks at it, the gateway does not."""
+
+    key_max_age: Annotated[
+        int | None, PlainValidator(lambda x: None if x is None else v.duration(x, "key_max_age"))
+    ] = None
+    psk_max_age: Annotated[
+        int | None, PlainValidator(lambda x: None if x is None else v.duration(x, "psk_max_age"))
+    ] = None
+
+
 class Gateway(_Section):
     """A whole gateway file, with the peers of the files that it includes.
 
@@ -185,6 +196,7 @@ class Gateway(_Section):
     psk: Annotated[Literal["optional", "required"], _choice("psk", "optional", "required")] = "optional"
     state_directory: Annotated[Path, PlainValidator(v.directory)] = _UNSET
     clients: Clients = Clients()
+    policy: Policy = Policy()
     users: Users = Users()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _choice("log_level", "debug", "info", "warning", "error")

@@ -15,7 +15,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
-from wghsm.config._model import Clients, Gateway, Interface, Peer, Token, Users
+from wghsm.config._model import Clients, Gateway, Interface, Peer, Policy, Token, Users
 from wghsm.config._psk import PskWrapped
 from wghsm.config._wrapped import WrappedPsk
 
@@ -52,6 +52,8 @@ LIVE = frozenset(
     }
     # For the files of clients; nothing of the gateway changes.
     | {f"clients.{field}" for field in Clients.model_fields}
+    # For the inventory.
+    | {f"policy.{field}" for field in Policy.model_fields}
 )
 CUSTODIAN = frozenset(
     {
@@ -75,7 +77,7 @@ PEER = frozenset(Peer.model_fields)
 """Fields of a peer, all of them live."""
 
 _UNORDERED = frozenset({"addresses", "allowed_ips"})
-_SECTIONS = {"token": Token, "interface": Interface, "clients": Clients, "users": Users}
+_SECTIONS = {"token": Token, "interface": Interface, "clients": Clients, "policy": Policy, "users": Users}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ def plan(
             *_token(before.token, after.token),
             *_fields("", before, after, frozenset({*_SECTIONS, "peers", "include"})),
             *_fields("clients.", before.clients, after.clients, frozenset()),
+            *_fields("policy.", before.policy, after.policy, frozenset()),
             *_fields("users.", before.users, after.users, frozenset()),
             *_peers(before, after, wrapped_before or {}, wrapped_after or {}),
         ),

@@ -24,6 +24,7 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 # Words without quotes may look like numbers to an editor; a gateway file takes them as they are written.
 _WORD = {"type": ["string", "number"]}
 _PORT = {"type": "integer", "minimum": 0, "maximum": 65535}
+_SPAN = {"type": "string", "pattern": "^[0-9]{1,7}[dhm]$"}
 _U32 = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
 
 _WRITTEN: dict[str, dict[str, Any]] = {
@@ -31,7 +32,7 @@ _WRITTEN: dict[str, dict[str, Any]] = {
     "token.uris": {"type": "string", "pattern": "^pkcs11:"},
     "token.psk_root": _WORD,
     "token.psk_wrap_key": _WORD,
-    "token.psk_overlap": {"type": "string", "pattern": "^[0-9]{1,7}[dhm]$"},
+    "token.psk_overlap": _SPAN,
     "token.environment": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,127}$"},
     "token.sessions": {"type": "integer", "minimum": 1, "maximum": 64},
     "interface.name": {"type": ["string", "number"], "pattern": "^[a-zA-Z0-9_=+.-]{1,15}$"},
@@ -52,6 +53,8 @@ _WRITTEN: dict[str, dict[str, Any]] = {
     "peers.note": _WORD | {"maxLength": 200},
     "peers.tags": _WORD,
     "clients.endpoint": {"type": "string", "pattern": "^.+:[0-9]{1,5}$"},
+    "policy.key_max_age": _SPAN,
+    "policy.psk_max_age": _SPAN,
     "clients.allowed_ips": {"type": "string"},
     "clients.dns": {"type": "string"},
     "clients.persistent_keepalive": _PORT,
@@ -105,6 +108,9 @@ _ABOUT = {
     "include": "Folders with files of peers.",
     "psk": "Whether a peer may be without a pre-shared key.",
     "state_directory": "Where the custodian keeps what must outlive a restart.",
+    "policy": "How old keys may become; wghsm inventory looks at it.",
+    "policy.key_max_age": "Greatest age of the keys in the token, such as 730d.",
+    "policy.psk_max_age": "Greatest age of a peer's pre-shared key, such as 365d.",
     "users": "Who each process runs as: a uid or a user's name, each its own.",
     "log_level": "How much is written to the log.",
 }

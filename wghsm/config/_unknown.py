@@ -5,7 +5,7 @@ import re
 
 from pydantic import BaseModel
 
-from wghsm.config._model import Clients, Gateway, Interface, Peer, Token, Users
+from wghsm.config._model import Clients, Gateway, Interface, Peer, Policy, Token, Users
 
 __all__ = ["section", "unknown_key"]
 
@@ -15,6 +15,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "interface": Interface,
     "peers": Peer,
     "clients": Clients,
+    "policy": Policy,
     "users": Users,
 }
 

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from wghsm.pkcs11_backend import _objects
 from wghsm.pkcs11_backend._calls import Calls
 from wghsm.pkcs11_backend._labels import refuse_taken
+from wghsm.pkcs11_backend._made import new_identity
 from wghsm.pkcs11_backend._objects import CKA, CKO_PRIVATE_KEY, CKO_PUBLIC_KEY
 from wghsm.pkcs11_backend.dialect import CKR_SPELLING, parse_point
 from wghsm.pkcs11_backend.errors import AmbiguousKey, KeyNotFound, KeyUnfit, TokenFault
@@ -185,7 +186,7 @@ def _generate(calls: Calls, scheme: Scheme, ec_params: bytes, label: str) -> tup
         (CKA["KEY_TYPE"], scheme.key_type),
         (CKA["TOKEN"], True),
         (CKA["LABEL"], label.encode()),
-        (CKA["ID"], os.urandom(8)),
+        (CKA["ID"], new_identity()),
     )
     return calls.generate_pair(
         scheme.generate,

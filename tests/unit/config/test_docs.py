@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from wghsm.config import Clients, Gateway, Interface, Peer, Token, Users, load_text
+from wghsm.config import Clients, Gateway, Interface, Peer, Policy, Token, Users, load_text
 
 TEXT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -13,6 +13,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "interface": Interface,
     "peers": Peer,
     "clients": Clients,
+    "policy": Policy,
     "users": Users,
 }
 ENTRIES = dict(re.findall(r"^### `([^`]+)`\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL))
@@ -62,7 +63,15 @@ def test_the_defaults_are_the_models() -> None:
 
 
 def test_the_examples_of_the_page_load() -> None:
-    sections: dict[str, list[str]] = {"": [], "token": [], "interface": [], "peers[]": [], "clients": [], "users": []}
+    sections: dict[str, list[str]] = {
+        "": [],
+        "token": [],
+        "interface": [],
+        "peers[]": [],
+        "clients": [],
+        "policy": [],
+        "users": [],
+    }
     for key, entry in ENTRIES.items():
         example = re.search(r"Example: `([^`]+)`", entry)
         assert example

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.config.samples import GOOD, key
-from wghsm.config import ConfigError, Gateway, PskDerived, PskNone, PskObject, PskWrapped, load_text
+from wghsm.config import ConfigError, Gateway, Policy, PskDerived, PskNone, PskObject, PskWrapped, load_text
 
 SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LABELS = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=30)
@@ -99,6 +99,11 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
         },
         "peers": peers,
         "psk": "optional",
+        "policy": draw(
+            st.fixed_dictionaries(
+                {}, optional={name: st.integers(0, 3650).map(lambda n: f"{n}d") for name in Policy.model_fields}
+            )
+        ),
         "clients": draw(
             st.fixed_dictionaries(
                 {
@@ -132,7 +137,7 @@ def _written_psk(psk: PskNone | PskDerived | PskObject | PskWrapped) -> str:
 
 def written(gateway: Gateway) -> dict[str, Any]:
     """The gateway as the file would write it: the other direction, for tests only."""
-    raw: dict[str, Any] = gateway.model_dump(exclude={"peers", "state_directory", "include", "clients"})
+    raw: dict[str, Any] = gateway.model_dump(exclude={"peers", "state_directory", "include", "clients", "policy"})
     written_as = "uris" if gateway.token.uris else "uri"
     raw["token"].pop("uri" if gateway.token.uris else "uris")
     raw["token"][written_as] = list(gateway.token.uris) or gateway.token.uri
@@ -142,6 +147,9 @@ def written(gateway: Gateway) -> dict[str, Any]:
     if gateway.interface.previous_key is None:
         del raw["interface"]["previous_key"]
     raw["state_directory"] = str(gateway.state_directory)
+    raw["policy"] = {
+        name: f"{days // 86_400}d" for name, days in gateway.policy.model_dump().items() if days is not None
+    }
     clients = gateway.clients
     raw["clients"] = {
         "allowed_ips": [str(prefix) for prefix in clients.allowed_ips],
