@@ -64,6 +64,7 @@ def conflicts(document: Document, gateway: Gateway | None = None) -> Iterator[_F
     yield from _addresses(document)
     yield from _small_mtu(document)
     yield from _shared_users(document)
+    yield from _syslog(document)
 
 
 def _read(peer: dict[str, Raw]) -> _Peer:
@@ -265,6 +266,21 @@ def _shared_users(document: Document) -> Iterator[_Fault]:
                 f"{room} would run as the same user as {owners[user]}, and each could signal the other",
                 "give each room its own user",
             )
+
+
+def _syslog(document: Document) -> Iterator[_Fault]:
+    audit = _entries(_entries(document.root).get("audit"))
+    for name in ("syslog_ca", "syslog_certificate", "syslog_key"):
+        if name in audit and "syslog" not in audit:
+            yield (
+                document.line(("audit", name)),
+                f"{name} without syslog",
+                "write syslog: NAME:PORT, or remove the line",
+            )
+    pair = [name for name in ("syslog_certificate", "syslog_key") if name in audit]
+    if len(pair) == 1:
+        missing = {"syslog_certificate": "syslog_key", "syslog_key": "syslog_certificate"}[pair[0]]
+        yield document.line(("audit", pair[0])), f"{pair[0]} without {missing}", f"write {missing}: too, or neither"
 
 
 def _good(reader: Callable[[object], _T], raw: Raw | None) -> _T | None:

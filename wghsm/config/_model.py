@@ -18,9 +18,10 @@ from wghsm.config import _psk as p
 from wghsm.config import _values as v
 from wghsm.config._yaml import Scalar
 
-__all__ = ["STATE_ROOT", "Clients", "Gateway", "Interface", "Peer", "Policy", "Token", "Users"]
+__all__ = ["AUDIT_ROOT", "STATE_ROOT", "Audit", "Clients", "Gateway", "Interface", "Peer", "Policy", "Token", "Users"]
 
 STATE_ROOT = Path("/var/lib/wghsm")
+AUDIT_ROOT = Path("/var/log/wghsm")
 _UNSET = Path()
 _T = TypeVar("_T")
 
@@ -167,6 +168,34 @@ class Users(_Section):
     ingress: _Uid = 61103
     control: _Uid = 61104
     resolver: _Uid = 61105
+    auditor: _Uid = 61106
+
+
+_Seconds = Annotated[int, PlainValidator(lambda x: v.duration(x, "the time"))]
+_File = Annotated[Path | None, PlainValidator(lambda x: None if x is None else v.directory(x))]
+
+
+class Audit(_Section):
+    """The audit log (docs/audit.md): where it is, who signs it, how long it is kept and where else it goes.
+
+    Without the section there is none. `directory` is filled in from the interface's name when left out; `journald` may
+    be the path of a socket; `syslog` is a server that speaks TLS.
+    """
+
+    enabled: Annotated[bool, PlainValidator(lambda x: v.flag(x, "enabled"))] = True
+    directory: Annotated[Path, PlainValidator(v.directory)] = _UNSET
+    key: Annotated[str | None, PlainValidator(lambda x: None if x is None else v.label(x, "the audit key"))] = None
+    retention: _Seconds = 400 * 86_400
+    rotate_size: Annotated[int, PlainValidator(lambda x: v.size(x, "rotate_size"))] = 64 * 2**20
+    rotate_age: _Seconds = 7 * 86_400
+    journald: Annotated[bool | str, PlainValidator(v.journald)] = True
+    syslog: Annotated[v.Endpoint | None, PlainValidator(lambda x: None if x is None else v.endpoint(x))] = None
+    syslog_ca: _File = None
+    syslog_certificate: _File = None
+    syslog_key: _File = None
+    on_failure: Annotated[
+        Literal["continue", "stop-new-handshakes"], _choice("on_failure", "continue", "stop-new-handshakes")
+    ] = "continue"
 
 
 class Policy(_Section):
@@ -183,7 +212,7 @@ class Policy(_Section):
 class Gateway(_Section):
     """A whole gateway file, with the peers of the files that it includes.
 
-    `state_directory` is filled in from the interface's name when left out.
+    `state_directory` and `audit.directory` are filled in from the interface's name when left out.
     """
 
     version: Annotated[Literal[1], PlainValidator(v.version)]
@@ -197,13 +226,17 @@ class Gateway(_Section):
     state_directory: Annotated[Path, PlainValidator(v.directory)] = _UNSET
     clients: Clients = Clients()
     policy: Policy = Policy()
+    audit: Audit = Audit(enabled=False)
     users: Users = Users()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _choice("log_level", "debug", "info", "warning", "error")
     ] = "info"
 
     @model_validator(mode="after")
-    def _fill_state_directory(self) -> "Gateway":
+    def _fill_directories(self) -> "Gateway":
         if self.state_directory == _UNSET:
             self.__dict__["state_directory"] = STATE_ROOT / self.interface.name
+        if self.audit.directory == _UNSET:
+            directory = AUDIT_ROOT / self.interface.name
+            self.__dict__["audit"] = self.audit.model_copy(update={"directory": directory})
         return self

@@ -15,7 +15,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
-from wghsm.config._model import Clients, Gateway, Interface, Peer, Policy, Token, Users
+from wghsm.config._model import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Users
 from wghsm.config._psk import PskWrapped
 from wghsm.config._wrapped import WrappedPsk
 
@@ -54,6 +54,8 @@ LIVE = frozenset(
     | {f"clients.{field}" for field in Clients.model_fields}
     # For the inventory.
     | {f"policy.{field}" for field in Policy.model_fields}
+    # The auditor is started again with them, which nobody else notices.
+    | {f"audit.{field}" for field in Audit.model_fields} - {"audit.enabled", "audit.key", "audit.on_failure"}
 )
 CUSTODIAN = frozenset(
     {
@@ -67,17 +69,26 @@ CUSTODIAN = frozenset(
         "token.environment",
         "token.sessions",
         "token.cache_static_static",
+        "audit.key",
+        "audit.on_failure",
     }
 )
 RESTART = frozenset(
-    {"version", "interface.name", "interface.authority", "state_directory", "log_level"}
+    {"version", "interface.name", "interface.authority", "state_directory", "log_level", "audit.enabled"}
     | {f"users.{room}" for room in Users.model_fields}
 )
 PEER = frozenset(Peer.model_fields)
 """Fields of a peer, all of them live."""
 
 _UNORDERED = frozenset({"addresses", "allowed_ips"})
-_SECTIONS = {"token": Token, "interface": Interface, "clients": Clients, "policy": Policy, "users": Users}
+_SECTIONS = {
+    "token": Token,
+    "interface": Interface,
+    "audit": Audit,
+    "clients": Clients,
+    "policy": Policy,
+    "users": Users,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +175,7 @@ def plan(
             *_fields("", before, after, frozenset({*_SECTIONS, "peers", "include"})),
             *_fields("clients.", before.clients, after.clients, frozenset()),
             *_fields("policy.", before.policy, after.policy, frozenset()),
+            *_fields("audit.", before.audit, after.audit, frozenset()),
             *_fields("users.", before.users, after.users, frozenset()),
             *_peers(before, after, wrapped_before or {}, wrapped_after or {}),
         ),

@@ -25,6 +25,7 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _WORD = {"type": ["string", "number"]}
 _PORT = {"type": "integer", "minimum": 0, "maximum": 65535}
 _SPAN = {"type": "string", "pattern": "^[0-9]{1,7}[dhm]$"}
+_PATH = {"type": "string", "pattern": "^/"}
 _U32 = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
 
 _WRITTEN: dict[str, dict[str, Any]] = {
@@ -58,12 +59,32 @@ _WRITTEN: dict[str, dict[str, Any]] = {
     "clients.allowed_ips": {"type": "string"},
     "clients.dns": {"type": "string"},
     "clients.persistent_keepalive": _PORT,
-    "state_directory": {"type": "string", "pattern": "^/"},
+    "state_directory": _PATH,
+    "audit.directory": _PATH,
+    "audit.key": _WORD,
+    "audit.retention": _SPAN,
+    "audit.rotate_size": {"type": "string", "pattern": "^[0-9]{1,6}[KMG]$"},
+    "audit.rotate_age": _SPAN,
+    "audit.journald": {"anyOf": [{"type": "boolean"}, _PATH]},
+    "audit.syslog": {"type": "string", "pattern": "^.+:[0-9]{1,5}$"},
+    "audit.syslog_ca": _PATH,
+    "audit.syslog_certificate": _PATH,
+    "audit.syslog_key": _PATH,
     "include": {"type": "string"},
 }
 
 # Written in another way than it is kept, or made from other values.
-_NO_DEFAULT = frozenset({"token.uri", "token.psk_overlap", "state_directory"})
+_NO_DEFAULT = frozenset(
+    {
+        "token.uri",
+        "token.psk_overlap",
+        "state_directory",
+        "audit.directory",
+        "audit.retention",
+        "audit.rotate_size",
+        "audit.rotate_age",
+    }
+)
 
 _ABOUT = {
     "version": "The version of this schema.",
@@ -111,6 +132,19 @@ _ABOUT = {
     "policy": "How old keys may become; wghsm inventory looks at it.",
     "policy.key_max_age": "Greatest age of the keys in the token, such as 730d.",
     "policy.psk_max_age": "Greatest age of a peer's pre-shared key, such as 365d.",
+    "audit": "The audit log; without this section there is none.",
+    "audit.enabled": "Whether there is one.",
+    "audit.directory": "The folder of its files.",
+    "audit.key": "Label of the key in the token that signs its checkpoints.",
+    "audit.retention": "How long its files are kept, such as 400d.",
+    "audit.rotate_size": "The size at which a new file is begun, such as 64M.",
+    "audit.rotate_age": "The age at which a new file is begun, such as 7d.",
+    "audit.journald": "Whether it goes to journald as well, or the path of the socket of one.",
+    "audit.syslog": "A syslog server that it goes to over TLS: NAME:PORT.",
+    "audit.syslog_ca": "The authorities that the server's certificate may come from, in PEM.",
+    "audit.syslog_certificate": "The certificate to show to the server, in PEM.",
+    "audit.syslog_key": "Its private key, in PEM.",
+    "audit.on_failure": "What to do while the log cannot be kept.",
     "users": "Who each process runs as: a uid or a user's name, each its own.",
     "log_level": "How much is written to the log.",
 }

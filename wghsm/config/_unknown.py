@@ -5,7 +5,7 @@ import re
 
 from pydantic import BaseModel
 
-from wghsm.config._model import Clients, Gateway, Interface, Peer, Policy, Token, Users
+from wghsm.config._model import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Users
 
 __all__ = ["section", "unknown_key"]
 
@@ -16,6 +16,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "peers": Peer,
     "clients": Clients,
     "policy": Policy,
+    "audit": Audit,
     "users": Users,
 }
 

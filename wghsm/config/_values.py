@@ -245,6 +245,33 @@ def resolver(value: object) -> str:
     return text.lower()
 
 
+def size(value: object, what: str) -> int:
+    """Bytes, from a number of kibi-, mebi- or gibibytes: `512K`, `64M`, `2G`; 64K to 64G."""
+    remedy = "write a number and K, M or G, such as 64M"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    text = text_of(value, remedy)
+    if not re.fullmatch(r"[0-9]{1,6}[KMG]", text, re.ASCII):
+        fault(f"{what} cannot be {shown(text)}", remedy)
+    found = int(text[:-1]) * {"K": 2**10, "M": 2**20, "G": 2**30}[text[-1]]
+    if not 2**16 <= found <= 2**36:
+        fault(f"{what} {text} is out of range", "write 64K to 64G")
+    return found
+
+
+def journald(value: object) -> bool | str:
+    """`true`, `false`, or the absolute path of the socket of a journald."""
+    if isinstance(value, bool):
+        return value
+    remedy = "write true, false or the path of its socket"
+    text = text_of(value, remedy)
+    if text in ("true", "false"):
+        return text == "true"
+    if not text.startswith("/") or not text.isprintable() or len(text) > 100:
+        fault(f"journald cannot be {shown(text)}", remedy)
+    return text
+
+
 def endpoint(value: object) -> Endpoint:
     """HOST:PORT or [IPV6]:PORT. Addresses come out in their shortest form, host names in small letters."""
     if isinstance(value, Endpoint):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from wghsm.config import Clients, Gateway, Interface, Peer, Policy, Token, Users, load_text
+from wghsm.config import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Users, load_text
 
 TEXT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -14,8 +14,10 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "peers": Peer,
     "clients": Clients,
     "policy": Policy,
+    "audit": Audit,
     "users": Users,
 }
+DURATIONS: dict[object, str | None] = {14 * 86_400: "14d", 400 * 86_400: "400d", 7 * 86_400: "7d", 64 * 2**20: "64M"}
 ENTRIES = dict(re.findall(r"^### `([^`]+)`\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL))
 
 
@@ -56,7 +58,14 @@ def test_the_defaults_are_the_models() -> None:
                 continue
             shown = re.search(r"Default: (?:`([^`]*)`|none)", ENTRIES[key])
             assert shown, key
-            written = {(): "[]", True: "true", False: "false", None: None, "": None, 14 * 86_400: "14d"}
+            written: dict[object, str | None] = {
+                (): "[]",
+                True: "true",
+                False: "false",
+                None: None,
+                "": None,
+                **DURATIONS,
+            }
             default = written.get(field.default, str(field.default)) if field.default != 0 else "0"
             default = "false" if field.default is False else default
             assert shown[1] == default, key
@@ -70,6 +79,7 @@ def test_the_examples_of_the_page_load() -> None:
         "peers[]": [],
         "clients": [],
         "policy": [],
+        "audit": [],
         "users": [],
     }
     for key, entry in ENTRIES.items():

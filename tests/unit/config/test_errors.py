@@ -148,6 +148,17 @@ CASES: list[tuple[str, str, int, str, str]] = [
     ("version: 1", "version: 1\nusers: {control: 0}", 2, "the uid 0 is out of range", "each room needs its own"),
     ("version: 1", "version: 1\nusers:\n  control: 61100", 3, "control would run as the same user as custodian", "own"),
     ("version: 1", "version: 1\nusers:\n  tunnel: 5", 3, "unknown key tunnel under users:", "custodian"),
+    ("version: 1", "version: 1\naudit:\n  rotate_size: 10", 3, "rotate_size cannot be '10'", "such as 64M"),
+    ("version: 1", "version: 1\naudit:\n  rotate_size: 10K", 3, "10K is out of range", "64K to 64G"),
+    ("version: 1", "version: 1\naudit:\n  journald: maybe", 3, "journald cannot be 'maybe'", "path of its socket"),
+    ("version: 1", "version: 1\naudit:\n  syslog_ca: /ca.pem", 3, "syslog_ca without syslog", "syslog: NAME:PORT"),
+    (
+        "version: 1",
+        "version: 1\naudit:\n  syslog: logs:6514\n  syslog_key: /k",
+        4,
+        "syslog_key without syslog_certificate",
+        "too, or neither",
+    ),
     # YAML itself
     ("  key: gateway", "  key: gateway\n  key: other", 9, "the same key as on line 8", "keep one"),
     ("  key: gateway", "\tkey: gateway", 8, "a tab", "indent with spaces"),

@@ -43,7 +43,7 @@ def test_defaults() -> None:
     assert (gateway.token.sessions, gateway.token.cache_static_static, gateway.token.psk_root) == (4, True, None)
     assert gateway.state_directory == Path("/var/lib/wghsm/wg0")
     assert gateway.log_level == "info"
-    assert list(gateway.users.model_dump().values()) == [61100, 61101, 61102, 61103, 61104, 61105]
+    assert list(gateway.users.model_dump().values()) == [61100, 61101, 61102, 61103, 61104, 61105, 61106]
 
 
 def test_a_key_that_is_being_retired() -> None:
@@ -136,6 +136,25 @@ def test_users_and_state_directory() -> None:
     assert gateway.state_directory == Path("/srv/wghsm")
 
 
+def test_an_audit_log_is_kept_where_its_section_is_written() -> None:
+    without = load_text(GOOD).audit
+    assert (without.enabled, without.directory) == (False, Path("/var/log/wghsm/wg0"))
+    plain = load_text(GOOD + "audit: {}\n").audit
+    assert (plain.enabled, plain.key, plain.journald, plain.retention) == (True, None, True, 400 * 86_400)
+    full = load_text(
+        GOOD + "audit: {key: audit, directory: /srv/a, retention: 30d, rotate_size: 512K, rotate_age: 36h, "
+        "journald: /run/j, syslog: logs.example.com:6514, syslog_ca: /ca.pem, syslog_certificate: /c.pem, "
+        "syslog_key: /c.key, on_failure: stop-new-handshakes}\n"
+    ).audit
+    assert (full.key, full.directory, full.rotate_size, full.rotate_age) == ("audit", Path("/srv/a"), 2**19, 36 * 3600)
+    assert (str(full.syslog), full.journald, full.on_failure) == (
+        "logs.example.com:6514",
+        "/run/j",
+        "stop-new-handshakes",
+    )
+    assert load_text(GOOD + "audit: {enabled: false}\n").audit.enabled is False
+
+
 def test_a_module_may_be_given_an_init_string() -> None:
     text = GOOD.replace("&pin-source=", "&x-init-args=configdir='sql:/etc/nss'%20flags=&pin-source=", 1)
     assert "x-init-args=configdir" in load_text(text).token.uri
@@ -156,7 +175,7 @@ def test_examples_are_there_and_show_what_they_say() -> None:
     assert len({gateway.interface.listen_port for gateway in side_by_side}) == 2
     # The store of their one SoftHSM token belongs to one user; all other processes are kept apart.
     assert {gateway.users.custodian for gateway in side_by_side} == {61100}
-    assert len({user for gateway in side_by_side for user in gateway.users.model_dump().values()}) == 11
+    assert len({user for gateway in side_by_side for user in gateway.users.model_dump().values()}) == 13
 
 
 def test_unit_does_not_restart_after_final_exit_codes() -> None:

@@ -25,7 +25,7 @@ ENDPOINTS = st.builds("{}:{}".format, st.one_of(HOSTS, V4.map(str), V6.map("[{}]
 ADDRESSES = st.one_of(
     st.builds("{}/{}".format, V4, st.integers(0, 32)), st.builds("{}/{}".format, V6, st.integers(0, 128))
 )
-UIDS = st.lists(st.integers(1, 2**32 - 3), min_size=6, max_size=6, unique=True)
+UIDS = st.lists(st.integers(1, 2**32 - 3), min_size=7, max_size=7, unique=True)
 
 
 MOMENTS = st.integers(0, 10**10).map(lambda unix: f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%dT%H:%M:%SZ}")
@@ -69,7 +69,8 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
     # PSKs that are set at run time go into one token.
     authorities = ["file"] if len(tokens.get("uris", ())) > 1 else ["file", "runtime"]
     label, *previous = draw(st.lists(LABELS, min_size=1, max_size=2, unique=True))
-    rooms = ("custodian", "handshake", "egress", "ingress", "control", "resolver")
+    rooms = ("custodian", "handshake", "egress", "ingress", "control", "resolver", "auditor")
+    syslog = draw(st.none() | ENDPOINTS)
     return {
         "version": 1,
         "token": {
@@ -81,6 +82,15 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             "environment": draw(st.lists(st.from_regex(r"[A-Z_][A-Z0-9_]{0,9}", fullmatch=True), unique=True)),
             "sessions": draw(st.integers(1, 64)),
             "cache_static_static": draw(st.booleans()),
+        },
+        "audit": {
+            "enabled": draw(st.booleans()),
+            "key": draw(LABELS),
+            "retention": f"{draw(st.integers(0, 3650))}d",
+            "rotate_size": f"{draw(st.integers(1, 64))}M",
+            "journald": draw(st.booleans() | st.just("/run/journal/socket")),
+            "on_failure": draw(st.sampled_from(["continue", "stop-new-handshakes"])),
+            **({"syslog": syslog, "syslog_ca": "/etc/ca.pem"} if syslog else {}),
         },
         "interface": {
             "name": draw(
@@ -137,12 +147,23 @@ def _written_psk(psk: PskNone | PskDerived | PskObject | PskWrapped) -> str:
 
 def written(gateway: Gateway) -> dict[str, Any]:
     """The gateway as the file would write it: the other direction, for tests only."""
-    raw: dict[str, Any] = gateway.model_dump(exclude={"peers", "state_directory", "include", "clients", "policy"})
+    raw: dict[str, Any] = gateway.model_dump(
+        exclude=dict.fromkeys(("peers", "state_directory", "include", "clients", "policy"), True)
+        | {"audit": {"syslog"}}
+    )
     written_as = "uris" if gateway.token.uris else "uri"
     raw["token"].pop("uri" if gateway.token.uris else "uris")
     raw["token"][written_as] = list(gateway.token.uris) or gateway.token.uri
     raw["token"]["psk_overlap"] = f"{gateway.token.psk_overlap // 3600}h"
     raw["token"]["environment"] = list(gateway.token.environment)
+    audit = raw["audit"]
+    audit["retention"] = f"{gateway.audit.retention // 86_400}d"
+    audit["rotate_size"] = f"{gateway.audit.rotate_size >> 20}M"
+    # Neither is drawn.
+    del audit["directory"], audit["rotate_age"]
+    if gateway.audit.syslog is not None:
+        audit["syslog"], audit["syslog_ca"] = str(gateway.audit.syslog), str(gateway.audit.syslog_ca)
+    raw["audit"] = {name: value for name, value in audit.items() if value is not None}
     raw["interface"]["addresses"] = [str(address) for address in gateway.interface.addresses]
     if gateway.interface.previous_key is None:
         del raw["interface"]["previous_key"]
