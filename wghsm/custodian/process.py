@@ -48,7 +48,7 @@ def main(child: Child, times: Times | None = None, token_times: TokenTimes | Non
         folder = make_folder(Path(settings.state_directory), child.start.uid, child.start.gid)
         for fd in fds:
             os.close(fd)
-        child.drop(keep_memory_lock=True)
+        child.drop(keep_memory_lock=True, behind=True)
         # A worker whose token has answered waits for the interpreter that long, not for the usual 5 ms.
         sys.setswitchinterval(_SWITCH)
         state = State(folder)

@@ -115,6 +115,8 @@ class HandshakeCore:
             self._state.tell(other, m.AwaitSessions())
             if other is Role.EGRESS:
                 self._brief_egress(now)
+            else:
+                self._exchange.brief_ingress(now)
             if replaced:
                 self._snapshots.give_up()
                 self._rekey_active(self._state.peers.values(), now)
@@ -252,7 +254,7 @@ class HandshakeCore:
     def _identity(self, message: m.Identity, now: int) -> None:
         self._state.identities = (message.public_key, message.previous) if message.previous else (message.public_key,)
         self._state.has_identity = True
-        self._exchange.serve(self._state.identities)
+        self._exchange.serve(self._state.identities, now)
         self._end_retired(self._state.peers.values(), now)
         self._resume(now)
 

@@ -48,13 +48,14 @@ class Exchange:
         self._load = Load(self._requests, state.times, state.limits)
         self._intake = Intake(state, self._load, self._receive_initiation, self._receive_response)
         self.datagram = self._intake.datagram
+        self.brief_ingress = self._intake.brief_ingress
         self._installs = Installs(state.times.request_deadline, state.limits.early_installs)
 
     # What becomes of the other processes.
 
-    def serve(self, identities: tuple[bytes, ...]) -> None:
+    def serve(self, identities: tuple[bytes, ...], now: int) -> None:
         """The custodian holds the static keys with these public ones: what was begun with another one is over."""
-        self._intake.serve(identities)
+        self._intake.serve(identities, now)
         for peer in self._state.peers.values():
             if peer.initiation is not None and peer.initiation.identity not in identities:
                 self._drop_initiation(peer)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wghsm.ipc import Counter
+from wghsm.ipc import messages as m
 from wghsm.noise import CookieChecker, RateLimiter, source_bytes
 from wghsm.noise.constants import COOKIE_NONCE_LEN, SYMMETRIC_KEY_LEN
 
@@ -82,6 +83,10 @@ class Gate:
             return Dropped(Counter.RATE_LIMITED)
         return None
 
+    def told(self, now: int) -> m.Gate:
+        """What ingress needs to judge alike."""
+        return m.Gate(self.identity, *self._checker.secret(now))
+
     def close(self) -> None:
         """The identity is not served any more: wipe the cookie secret."""
         self._checker.wipe()
@@ -104,6 +109,10 @@ class Gates:
         )
         for gone in known.values():
             gone.close()
+
+    def told(self, now: int) -> m.Gates:
+        """What ingress needs to drop early what would be dropped here."""
+        return m.Gates(tuple(gate.told(now) for gate in self._gates))
 
     def judge(
         self,

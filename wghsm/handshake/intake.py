@@ -1,6 +1,7 @@
 """From a datagram to a handshake message that may cost a token operation, and cookie replies.
 
     types 1, 2   decoded -> gate (mac1 says for which identity; under load mac2) -> exchange, or a cookie reply
+                 ingress hears of the identities and of the secret of the cookies, and drops early what would not pass
     type 3       decoded -> the cookies of the peer whose handshake it answers
 
 Called by `exchange`; `load` says whether we are under load. Pure: times are CLOCK_BOOTTIME in nanoseconds.
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wghsm.ipc import Counter
+from wghsm.ipc import Counter, Role
+from wghsm.ipc import messages as m
 from wghsm.noise import CookieReply, Initiation, MessageType, Rejected, Response, message_type
 
 from .effects import SendDatagram
@@ -19,8 +21,6 @@ from .gate import CookieAnswer, Dropped, Gates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from wghsm.ipc import messages as m
 
     from .load import Load
     from .state import State
@@ -43,10 +43,17 @@ class Intake:
         self._initiation = initiation
         self._response = response
         self._gates = Gates()
+        self._told = m.Gates(())
 
-    def serve(self, identities: tuple[bytes, ...]) -> None:
+    def serve(self, identities: tuple[bytes, ...], now: int) -> None:
         """Let messages for these identities in, and for no other."""
         self._gates.serve(identities)
+        self.brief_ingress(now)
+
+    def brief_ingress(self, now: int) -> None:
+        """Tell ingress whom messages may be for, and which cookies hold."""
+        self._told = self._gates.told(now)
+        self._state.tell(Role.INGRESS, self._told)
 
     def datagram(self, datagram: m.Datagram, now: int) -> None:
         """A message of type 1 to 3 from the network, unchecked."""
@@ -99,5 +106,7 @@ class Intake:
             self._state.stats.count(Counter.BAD_MAC2)
             self._state.stats.count(Counter.COOKIE_SENT)
             self._state.effects.append(SendDatagram(None, datagram.source, verdict.data, 0))
+            if self._gates.told(now) != self._told:
+                self.brief_ingress(now)
             return None
         return verdict

@@ -45,7 +45,7 @@ _ANCILLARY = socket.CMSG_SPACE(_MAX_FDS * array.array("i").itemsize)
 # As plain integers: each operation on an enum of flags costs as much as a system call.
 _RECEIVE, _SEND = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_NOSIGNAL)
 _CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
-_SECRET = (m.InstallSend, m.InstallReceive, m.PutPsk)
+_SECRET = (m.InstallSend, m.InstallReceive, m.PutPsk, m.Gates)
 
 
 class ProtocolError(Exception):

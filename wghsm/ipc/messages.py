@@ -52,6 +52,8 @@ __all__ = [
     "Fault",
     "ForgetSessions",
     "ForgetSource",
+    "Gate",
+    "Gates",
     "HandshakePeer",
     "HandshakePeers",
     "HandshakeWanted",
@@ -653,6 +655,23 @@ class ForgetSource(Message, frozen=True, array_like=True, tag=75):
 
 class AwaitSessions(Message, frozen=True, array_like=True, tag=76):
     """Asks a worker for a SessionSnapshot; sent by a handshake process when the worker is attached."""
+
+
+class Gate(Message, frozen=True, array_like=True):
+    """An identity that handshakes may be for, and the secret (32 bytes) of its cookies, good until `until`.
+
+    `until` is CLOCK_BOOTTIME in nanoseconds, 0 while no cookie was given: the secret is empty then.
+    """
+
+    identity: bytes
+    secret: bytes = b""
+    until: int = 0
+
+
+class Gates(Message, frozen=True, array_like=True, tag=77):
+    """All of them, the current identity first; to ingress, which then drops what would not pass."""
+
+    gates: tuple[Gate, ...]
 
 
 # Control.

@@ -84,7 +84,7 @@ ACCEPTS: dict[tuple[ChannelKind, Role], tuple[type[m.Message], ...]] = {
         m.EndpointMoved,
         m.SessionSnapshot,
     ),
-    (ChannelKind.HANDSHAKE_INGRESS, Role.INGRESS): (m.ForgetSessions, m.AwaitSessions),
+    (ChannelKind.HANDSHAKE_INGRESS, Role.INGRESS): (m.ForgetSessions, m.AwaitSessions, m.Gates),
     (ChannelKind.HANDSHAKE_EGRESS, Role.HANDSHAKE): (m.DataSent, m.HandshakeWanted, m.SessionSnapshot),
     (ChannelKind.HANDSHAKE_EGRESS, Role.EGRESS): (
         m.Activate,

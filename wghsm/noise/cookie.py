@@ -108,6 +108,12 @@ class CookieChecker:
         sealed = xchacha_seal(self._cookie_key, nonce, self._cookie(source), message.mac1)
         return CookieReply(receiver=message.sender, nonce=nonce, cookie=sealed)
 
+    def secret(self, now: int) -> tuple[bytes, int]:
+        """The cookie secret and until when (CLOCK_BOOTTIME ns) its cookies hold; nothing and 0 if there is none."""
+        if self._secret_time is None or self._secret_expired(now):
+            return b"", 0
+        return bytes(self._secret), self._secret_time + COOKIE_SECRET_MAX_AGE
+
     def wipe(self) -> None:
         """Overwrite the cookie secret; every cookie handed out is worthless then."""
         wipe(self._secret)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from wghsm.tunnel import open as pure_open
 from wghsm.tunnel import seal as pure_seal
+from wghsm.tunnel import sieve as pure_sieve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from wghsm.tunnel.open import Opened
+    from wghsm.tunnel.sieve import AnySieve
 
 __all__ = ["COMPILED", "PURE", "Engine", "Opener", "Outgoing", "Sealer", "chosen"]
 
@@ -85,24 +87,29 @@ class Opener(Protocol):
 
 @dataclass(frozen=True)
 class Engine:
-    """One implementation. `sealer` and `opener` take key, index and limit; `outgoing` takes what flushes it."""
+    """One implementation. `sealer` and `opener` take key, index and limit; `outgoing` takes what flushes it.
+
+    `sieve` takes 32 random bytes.
+    """
 
     name: str
     sealer: Callable[[bytes, int, int], Sealer]
     opener: Callable[[bytes, int, int], Opener]
     outgoing: Callable[[Callable[[], None]], Outgoing]
+    sieve: Callable[[bytes], AnySieve]
 
 
-PURE = Engine("pure", pure_seal.Sealer, pure_open.Opener, pure_seal.Outgoing)  # type: ignore[arg-type]
+PURE = Engine("pure", pure_seal.Sealer, pure_open.Opener, pure_seal.Outgoing, pure_sieve.Sieve)  # type: ignore[arg-type]
 """In Python; always there."""
 
 
 def _compiled() -> Engine | None:
     try:
-        from wghsm.tunnel import compiled
+        from wghsm.tunnel import compiled, compiled_sieve
     except ImportError:
         return None
-    return Engine("compiled", compiled.Sealer, compiled.Opener, compiled.Outgoing)  # type: ignore[arg-type]
+    outgoing, sieve = compiled.Outgoing, compiled_sieve.Sieve
+    return Engine("compiled", compiled.Sealer, compiled.Opener, outgoing, sieve)  # type: ignore[arg-type]
 
 
 COMPILED = _compiled()

@@ -51,6 +51,7 @@ class _Ingress(Worker):
         child.on(ChannelKind.CUSTODIAN_INGRESS, m.InstallReceive, self._install)
         child.on(_TO_HANDSHAKE, m.ForgetSessions, lambda message, _fds: self.receiver.forget_sessions(message.peer))
         child.on(_TO_HANDSHAKE, m.AwaitSessions, self._answer_snapshot)
+        child.on(_TO_HANDSHAKE, m.Gates, lambda message, _fds: self.receiver.serve(message))
         child.on_attach(_TO_EGRESS, lambda _incarnation: self.receiver.tell_all_again())
 
     def watch(self) -> None:
@@ -74,8 +75,17 @@ class _Ingress(Worker):
             prepare(sock)
 
     def _read_udp(self, sock: socket.socket) -> None:
-        receive, take, write = sock.recvmsg, self.receiver.read, self._deliver
+        receiver, receive, write = self.receiver, sock.recvmsg, self._deliver
+        take = receiver.read
         for _ in range(BURST):
+            now = boottime()
+            if receiver.besieged(now):
+                swept = receiver.sweep(sock.fileno(), now)
+                if swept is None:
+                    return
+                data, segment, source, ecn = swept
+                take(data, segment or len(data), source, ecn, now, write)
+                continue
             try:
                 data, control, _, address = receive(LARGEST, CONTROL_SPACE)
             except BlockingIOError:
@@ -84,7 +94,7 @@ class _Ingress(Worker):
                 # An ICMP error of something that was sent before; reading it clears it.
                 continue
             info, ecn, segment = received(control)
-            take(data, segment or len(data), (address, info), ecn, boottime(), write)
+            take(data, segment or len(data), (address, info), ecn, now, write)
 
     def _lose(self, _write: bytes | memoryview) -> None:
         """There is no TUN yet."""

@@ -2,7 +2,8 @@
 
     read(UDP read)   ->  by type and index -> open -> what follows from it -> TUN writes
     InstallReceive   ->  slots, Installed to the handshake process
-    types 1 to 3     ->  the handshake process, never waiting for it
+    types 1 to 3     ->  sieve -> the handshake process, never waiting for it
+    sweep            ->  while much is dropped: reads that need not come as far as here
 
 `tell` sends to the handshake process and `tell_egress` to egress; `hand_over` passes a handshake message on and says
 whether it was taken; `deliver` writes to the TUN. `now` is CLOCK_BOOTTIME in nanoseconds.
@@ -11,16 +12,17 @@ Source: PROTOCOL.md sections 5 and 10.
 
 from __future__ import annotations
 
+import os
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from wghsm.ipc import Counter, PeerField
 from wghsm.ipc import messages as m
-from wghsm.noise.messages import COOKIE_REPLY_SIZE, INITIATION_SIZE, NO_MAC, RESPONSE_SIZE
 from wghsm.process.endpoints import Source, endpoint_of
 from wghsm.tunnel.allowed_ips import AllowedIPs
 from wghsm.tunnel.engine import PURE
 from wghsm.tunnel.open import MERGE_ALL
+from wghsm.tunnel.sieve import Verdict
 from wghsm.tunnel.slots import Expiry, ReceiveSession, ReceiveSlots, SeenKeys
 from wghsm.tunnel.snapshot import snapshot_parts
 from wghsm.tunnel.times import PROTOCOL_TIMES, Times
@@ -32,13 +34,19 @@ if TYPE_CHECKING:
     from wghsm.ipc import StatsFile
     from wghsm.tunnel.engine import Engine
     from wghsm.tunnel.open import Opened
+    from wghsm.tunnel.sieve import Swept
 
 __all__ = ["ReceivePeer", "Receiver"]
 
-_HANDSHAKE_SIZES: Final = {1: INITIATION_SIZE, 2: RESPONSE_SIZE, 3: COOKIE_REPLY_SIZE}
-_INITIATION: Final = 1
-_PROVEN_FIRST: Final = 10_000_000
-"""For so long (ns) after the queue to the handshake process was full no initiation without a mac2 is put into it."""
+_REASONS: Final = {
+    Verdict.MALFORMED: Counter.MALFORMED,
+    Verdict.UNKNOWN_TYPE: Counter.UNKNOWN_TYPE,
+    Verdict.UNKNOWN_INDEX: Counter.UNKNOWN_INDEX,
+    Verdict.BAD_MAC1: Counter.BAD_MAC1,
+    Verdict.NO_ROOM: Counter.HANDSHAKE_QUEUE_FULL,
+}
+_SIEGE: Final = 100_000_000
+"""For so long (ns) after a datagram was dropped unread the sieve reads first."""
 _NEVER: Final = 2**63
 _MINIMUM: Final = 32
 _TRANSPORT: Final = 4
@@ -83,7 +91,9 @@ class Receiver:
         hand_over: Callable[[m.Datagram], bool],
         times: Times = PROTOCOL_TIMES,
         engine: Engine = PURE,
+        salt: bytes | None = None,
     ) -> None:
+        """`salt`: 32 bytes instead of random ones, for what must come out alike each time."""
         self.routes = AllowedIPs()
         self.by_index: dict[int, tuple[ReceivePeer, ReceiveSession]] = {}
         self.merge = MERGE_ALL
@@ -97,7 +107,9 @@ class Receiver:
         self._peers: dict[int, ReceivePeer] = {}
         self._seen = SeenKeys(self._times.zero_key_material)
         self._expiry: Expiry[ReceiveSession] = Expiry()
-        self._room_for_all_at = 0
+        self._sieve = engine.sieve(salt or os.urandom(32))
+        self._counts = [0] * len(Verdict)
+        self._siege_until = 0
 
     # What the supervisor says.
 
@@ -137,14 +149,14 @@ class Receiver:
         while True:
             left = min(segment, size - at)
             if left < _MINIMUM:
-                self._stats.count(Counter.MALFORMED)
+                self._drop(Verdict.MALFORMED, now)
                 at += max(left, 1)
             else:
                 kind, index = _type_and_index(read, at)
                 if kind == _TRANSPORT:
                     found = self.by_index.get(index)
                     if found is None:
-                        self._stats.count(Counter.UNKNOWN_INDEX)
+                        self._drop(Verdict.UNKNOWN_INDEX, now)
                     elif now >= found[1].expires:
                         self._stats.count(Counter.EXPIRED_SESSION)
                     else:
@@ -155,7 +167,7 @@ class Receiver:
                             deliver(write)
                         left = opened.end - at
                 else:
-                    self._pass_on(kind, read[at : at + left], source, now)
+                    self._pass_on(read[at : at + left], source, now)
                 at += left
             if at >= size:
                 return
@@ -195,21 +207,35 @@ class Receiver:
             if number:
                 self._stats.count(reason, number)
 
-    def _pass_on(self, kind: int, data: bytes, source: Source, now: int) -> None:
-        """A message that is not of type 4: to the handshake process if type and length fit, and it has room.
-
-        When it had none, room is left first to whoever has shown a cookie or answers: a flood of strangers has not.
-        """
-        size = _HANDSHAKE_SIZES.get(kind)
-        if size is None:
-            self._stats.count(Counter.UNKNOWN_TYPE)
-        elif size != len(data):
-            self._stats.count(Counter.MALFORMED)
-        elif now < self._room_for_all_at and kind == _INITIATION and data.endswith(NO_MAC):
-            self._stats.count(Counter.HANDSHAKE_QUEUE_FULL)
+    def _pass_on(self, data: bytes, source: Source, now: int) -> None:
+        """A message that is not of type 4: to the handshake process if the sieve lets it pass, and it has room."""
+        verdict = self._sieve.judge(data, source, now)
+        if verdict != Verdict.PASS:
+            self._drop(verdict, now)
         elif not self._hand_over(m.Datagram(endpoint_of(source), now, data)):
-            self._stats.count(Counter.HANDSHAKE_QUEUE_FULL)
-            self._room_for_all_at = now + _PROVEN_FIRST
+            self._sieve.shut(now)
+            self._drop(Verdict.NO_ROOM, now)
+
+    def _drop(self, verdict: int, now: int) -> None:
+        """A stranger's datagram is dropped: where one comes, more may come."""
+        self._stats.count(_REASONS[Verdict(verdict)])
+        self._siege_until = now + _SIEGE
+
+    def besieged(self, now: int) -> bool:
+        """Whether `sweep` is to read, because of what was dropped of late."""
+        return now < self._siege_until and self._sieve.sweeps
+
+    def sweep(self, fd: int, now: int) -> Swept | None:
+        """Read from a UDP socket what strangers send, until a read comes that `read` must see; None if none has come.
+
+        There may be more after None: it ends after some hundred reads.
+        """
+        swept = self._sieve.sweep(fd, now, self._counts)
+        for verdict, number in enumerate(self._counts):
+            if number:
+                self._siege_until = now + _SIEGE
+                self._stats.count(_REASONS[Verdict(verdict)], number)
+        return swept
 
     def _move(self, peer: ReceivePeer, source: Source, now: int) -> None:
         """An authenticated packet came from a new place, or the place is to be told again."""
@@ -261,6 +287,7 @@ class Receiver:
         session = ReceiveSession(message, now, self._times, self._engine)
         self._forget(peer.slots.install(session))
         self.by_index[session.index] = (peer, session)
+        self._sieve.add_index(session.index)
         self._expiry.add(peer.number, session)
         self._tell(m.Installed(session.number))
 
@@ -270,6 +297,10 @@ class Receiver:
         self._tell(m.Installed(message.session, accepted=False))
 
     # What the handshake process says.
+
+    def serve(self, message: m.Gates) -> None:
+        """Handshake messages are for these identities; whoever shows one of these cookies comes first."""
+        self._sieve.serve(message.gates)
 
     def forget_sessions(self, number: int) -> None:
         """Destroy all sessions of the peer."""
@@ -318,3 +349,4 @@ class Receiver:
             found = self.by_index.get(session.index)
             if found is not None and found[1] is session:
                 del self.by_index[session.index]
+                self._sieve.remove_index(session.index)

@@ -282,6 +282,7 @@ class IngressProcess(Process):
             lambda message: self.send(Role.HANDSHAKE, message),
             lambda message: self.send(Role.EGRESS, message),
             lambda message: self.send(Role.HANDSHAKE, message),
+            salt=bytes(32),
         )
         self.installed: set[int] = set()
 
@@ -305,6 +306,8 @@ class IngressProcess(Process):
                 self.world.at(message.created + 180 * SECOND, self._expire)
             case m.ForgetSessions():
                 self.receiver.forget_sessions(message.peer)
+            case m.Gates():
+                self.receiver.serve(message)
             case m.AwaitSessions():
                 for part in self.receiver.snapshot():
                     self.send(Role.HANDSHAKE, part)

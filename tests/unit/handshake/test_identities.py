@@ -11,6 +11,7 @@ from wghsm.handshake.gate import CookieAnswer, Dropped, Gates
 from wghsm.ipc import Counter, PeerField, Role, identity_number
 from wghsm.ipc import messages as m
 from wghsm.noise import CookieMaker, CookieReply, Initiation, Response
+from wghsm.tunnel.sieve import Sieve, Verdict
 
 from .bench import ELSEWHERE, MILLISECOND, OURS, SECOND, Bench, gates, public
 
@@ -344,3 +345,53 @@ def test_a_send_key_of_no_known_identity_ends(identity_first: bool) -> None:
     if not identity_first:
         bench.says(Role.CUSTODIAN, m.Identity(OURS))
     assert _forgotten(bench) == [0]
+
+
+# What ingress is told, so that it drops early what would be dropped here.
+
+
+def test_ingress_is_told_the_identities_and_each_new_cookie_secret() -> None:
+    bench = Bench(limits=Limits(load_mark=0), ready=False)
+    bench.says(Role.CUSTODIAN, BOTH)
+    bench.attach(Role.INGRESS)
+    assert bench.told(Role.INGRESS, m.Gates)[-1] == m.Gates((m.Gate(OURS), m.Gate(OLD)))
+    for role in (Role.CUSTODIAN, Role.EGRESS):
+        bench.attach(role)
+    bench.says(Role.CUSTODIAN, BOTH)
+    bench.told(Role.INGRESS, m.Gates)
+    first = bench.now
+    bench.datagram(_initiation(OLD))
+    (told,) = bench.told(Role.INGRESS, m.Gates)
+    ours, old = told.gates
+    assert ours == m.Gate(OURS)
+    assert (old.identity, len(old.secret), old.until) == (OLD, 32, first + 120 * SECOND)
+    bench.wait(60 * SECOND)
+    bench.datagram(_initiation(OLD))
+    assert bench.told(Role.INGRESS, m.Gates) == []
+    # It hears of the same one when it comes back, and of the next one when that is made.
+    bench.attach(Role.INGRESS)
+    assert bench.told(Role.INGRESS, m.Gates) == [told]
+    bench.wait(61 * SECOND)
+    bench.datagram(_initiation(OLD))
+    (later,) = bench.told(Role.INGRESS, m.Gates)
+    assert later.gates[1].secret != old.secret
+    bench.says(Role.CUSTODIAN, m.Identity(OURS))
+    assert bench.told(Role.INGRESS, m.Gates) == [m.Gates((m.Gate(OURS),))]
+
+
+def test_what_ingress_is_told_judges_alike() -> None:
+    """A cookie of the gate is one for the sieve, and no other."""
+    bench = Bench(limits=Limits(load_mark=0))
+    maker = CookieMaker(OURS)
+    bench.datagram(maker.authenticate(Initiation(7, bytes(32), bytes(48), bytes(28)), 0))
+    (told,) = bench.told(Role.INGRESS, m.Gates)
+    reply = CookieReply.decode(bench.sent()[0].data)
+    assert isinstance(reply, CookieReply)
+    assert maker.consume_reply(reply, bench.now) is None
+    shown = maker.authenticate(Initiation(7, bytes(32), bytes(48), bytes(28)), bench.now)
+    sieve = Sieve(bytes(32))
+    sieve.serve(told.gates)
+    sieve.shut(bench.now)
+    assert sieve.judge(shown, ((ELSEWHERE.host, ELSEWHERE.port), b""), bench.now) == Verdict.PASS
+    assert sieve.judge(shown, ((ELSEWHERE.host, ELSEWHERE.port + 1), b""), bench.now) == Verdict.NO_ROOM
+    assert sieve.judge(_initiation(OURS), ((ELSEWHERE.host, ELSEWHERE.port), b""), bench.now) == Verdict.NO_ROOM

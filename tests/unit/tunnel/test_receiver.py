@@ -12,6 +12,7 @@ from tests.unit.tunnel.support import (
     PLACE,
     SECOND,
     START,
+    Chosen,
     Ingress,
     datagram,
     install_receive,
@@ -229,23 +230,45 @@ def test_handshake_messages_are_passed_on(kind: int, size: int) -> None:
 
 
 def test_a_full_queue_is_left_to_what_is_no_blind_flood() -> None:
-    """Responses, cookie replies and initiations with a mac2 find room that other initiations leave for a while."""
+    """Responses and cookie replies find room that initiations without a cookie leave, whatever mac2 says."""
     ingress = Ingress()
     bare = b"\1\0\0\0" + bytes([7] * 128) + bytes(16)
-    proven = b"\1\0\0\0" + bytes([7] * 128) + b"\1" + bytes(15)
-    others = [proven, b"\2\0\0\0" + bytes(88), b"\3\0\0\0" + bytes(60)]
+    junk = bare[:-16] + b"\1" + bytes(15)
+    others = [b"\2\0\0\0" + bytes(88), b"\3\0\0\0" + bytes(60)]
     ingress.room = False
     ingress.open(bare)
     ingress.room = True
     ingress.handed.clear()
-    ingress.open(bare, now=START + SECOND // 200)
-    assert ingress.handed == []
-    for data in others:
+    for data in (bare, junk, *others):
         ingress.open(data, now=START + SECOND // 200)
     assert [handed.data for handed in ingress.handed] == others
     ingress.open(bare, now=START + SECOND // 100)
     assert [handed.data for handed in ingress.handed] == [*others, bare]
-    assert _counters(ingress) == {Counter.HANDSHAKE_QUEUE_FULL: 2}
+    assert _counters(ingress) == {Counter.HANDSHAKE_QUEUE_FULL: 3}
+
+
+def test_what_is_dropped_unread_makes_the_sieve_read_first() -> None:
+    ingress = Ingress()
+    ingress.install(1)
+    assert not ingress.receiver.besieged(START)
+    ingress.open(_sealed(1, 0))
+    ingress.open(b"\2\0\0\0" + bytes(88))
+    assert not ingress.receiver.besieged(START)
+    for data in (b"", bytes(40), b"\4\0\0\0" + bytes(40)):
+        ingress.open(data)
+        sweeps = Chosen.engine.name == "compiled"
+        assert ingress.receiver.besieged(START + SECOND // 100) == sweeps
+        assert not ingress.receiver.besieged(START + SECOND // 2)
+
+
+def test_mac1_is_looked_at_once_the_identities_are_known() -> None:
+    ingress = Ingress()
+    response = b"\2\0\0\0" + bytes(88)
+    ingress.open(response)
+    ingress.receiver.serve(m.Gates((m.Gate(key(1)),)))
+    ingress.open(response)
+    assert len(ingress.handed) == 1
+    assert _counters(ingress) == {Counter.BAD_MAC1: 1}
 
 
 def test_the_same_installation_again_keeps_the_window() -> None:
