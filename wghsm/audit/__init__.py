@@ -6,26 +6,35 @@
 Knows nobody. Called by the auditor process, by the commands that touch keys, and by `wghsm audit verify|show`.
 """
 
+from .anchor import Anchor, read_anchor
 from .chain import Chain, Head, stream_name
-from .files import Limits, LogBusy, LogError
+from .files import Limits, LogBusyError, LogError
 from .log import AuditLog
 from .record import Event, Kind, Record, Who, decode, json_schema
+from .scan import Problem
 from .statement import PublicKey, Statement
+from .verify import LogReport, Report, verify
 
 __all__ = [
+    "Anchor",
     "AuditLog",
     "Chain",
     "Event",
     "Head",
     "Kind",
     "Limits",
-    "LogBusy",
+    "LogBusyError",
     "LogError",
+    "LogReport",
+    "Problem",
     "PublicKey",
     "Record",
+    "Report",
     "Statement",
     "Who",
     "decode",
     "json_schema",
+    "read_anchor",
     "stream_name",
+    "verify",
 ]

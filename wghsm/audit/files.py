@@ -22,7 +22,7 @@ import msgspec
 
 from .record import MAX_LINE, Record, decode, microseconds
 
-__all__ = ["Limits", "LogBusy", "LogError", "LogFile", "LogFiles", "list_files"]
+__all__ = ["Limits", "LogBusyError", "LogError", "LogFile", "LogFiles", "list_files"]
 
 _MODE = 0o640
 _BLOCK = 1 << 16
@@ -32,7 +32,7 @@ class LogError(Exception):
     """The log's files cannot be used: one line for the operator."""
 
 
-class LogBusy(LogError):
+class LogBusyError(LogError):
     """Another process writes this log."""
 
 
@@ -72,7 +72,7 @@ class LogFiles:
     """A log's files, open for writing at their end. Raises LogError and OSError, here and in every method."""
 
     def __init__(self, folder: Path, log: str, *, wait: bool) -> None:
-        """Take the lock (with `wait` when it is free, else LogBusy if it is not) and find the end."""
+        """Take the lock (with `wait` when it is free, else LogBusyError if it is not) and find the end."""
         self.log = log
         self.last: Record | None = None
         """The last record, None in a new stream."""
@@ -171,7 +171,7 @@ class LogFiles:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             os.close(descriptor)
-            raise LogBusy(f"{self.folder}: another process writes the {self.log} log") from None
+            raise LogBusyError(f"{self.folder}: another process writes the {self.log} log") from None
         except BaseException:
             os.close(descriptor)
             raise

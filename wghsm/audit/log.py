@@ -39,7 +39,7 @@ class AuditLog:
         wait: bool = False,
         identity: bytes | None = None,
     ) -> None:
-        """Open the log at its end, or begin it with a `start` record; `wait` for another writer, or raise LogBusy.
+        """Open the log at its end, or begin it with a `start` record; `wait` for another writer, or raise LogBusyError.
 
         A new stream has 16 random bytes in its name (`identity` in tests). What a crash has left at the end is set
         aside and said in a `recovery` record.
@@ -53,7 +53,7 @@ class AuditLog:
             if last is None:
                 identity = os.urandom(16) if identity is None else identity
                 self.chain = Chain(stream_name(gateway, log, identity))
-                events.append(Event(kind="start", operation="begin_log"))
+                events.append(Event(kind="start", operation="begin_log", detail={"host": os.uname().nodename}))
             else:
                 self.chain = Chain(last.stream, Head(last.seq, hashlib.sha256(self._files.last_line).hexdigest()))
             if self._files.torn:

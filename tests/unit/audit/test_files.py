@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.audit.support import DAY, NOW, SECOND, Signer, folder, lines_of, use, write_log
-from wghsm.audit import AuditLog, Event, Limits, LogBusy, LogError, decode
+from wghsm.audit import AuditLog, Event, Limits, LogBusyError, LogError, decode
 from wghsm.audit.files import list_files
 
 
@@ -122,7 +122,7 @@ def test_without_an_audit_key_retention_is_carried_out_at_once() -> None:
 
 def test_two_writers_are_refused_and_the_lock_is_given_back() -> None:
     with folder() as path:
-        with AuditLog(path, "wg0", "gateway", NOW), pytest.raises(LogBusy, match="another process"):
+        with AuditLog(path, "wg0", "gateway", NOW), pytest.raises(LogBusyError, match="another process"):
             AuditLog(path, "wg0", "gateway", NOW)
         AuditLog(path, "wg0", "gateway", NOW).close()
 
