@@ -259,12 +259,11 @@ class HandshakeCore:
         self._resume(now)
 
     def _end_retired(self, peers: Iterable[Peer], now: int) -> None:
-        """End what was made with a key that is not served any more, and begin anew with whom it was used."""
+        """End what was made with a key that is not served any more, and begin anew with who has nothing else."""
         retired = [peer for peer in peers if self._state.holds_retired(peer, now)]
         for peer in retired:
             self._exchange.drop(peer)
-            self._state.forget_sessions(peer)
-        self._rekey_active(retired, now)
+        self._rekey_active([peer for peer in retired if self._state.forget_retired(peer)], now)
 
     def _resume(self, now: int) -> None:
         """Start what waited for a process to come back."""

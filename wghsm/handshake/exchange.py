@@ -308,8 +308,8 @@ class Exchange:
         if self._state.serves(installation.session.identity):
             return False
         self._drop_installation(installation)
-        self._state.forget_sessions(installation.peer)
-        self._rekey(installation.peer, now)
+        if self._state.forget_retired(installation.peer):
+            self._rekey(installation.peer, now)
         return True
 
     def confirmed(self, message: m.SessionConfirmed, now: int) -> None:

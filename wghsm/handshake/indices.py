@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
 __all__ = ["HandshakeEntry", "IndexTable", "Session"]
 
@@ -59,6 +59,11 @@ class _Slots:
         else:
             self.previous, self.current = self.current, session
 
+    def clear(self, keep: Container[int]) -> None:
+        for slot in self.__slots__:
+            if (session := getattr(self, slot)) is not None and session.number not in keep:
+                setattr(self, slot, None)
+
     def confirm(self, number: int) -> None:
         if self.next is not None and self.next.number == number:
             self.previous, self.current, self.next = self.current, self.next, None
@@ -85,6 +90,10 @@ class IndexTable:
     def sessions(self, peer: int) -> list[Session]:
         """The peer's sessions as ingress holds them, PREVIOUS first."""
         return list(self._slots.get(peer, ()))
+
+    def sent_on(self, peer: int) -> Session | None:
+        """The peer's CURRENT session."""
+        return self._slots[peer].current if peer in self._slots else None
 
     def reserve(self, peer: int | None) -> int:
         """A free index for a handshake. Raises RuntimeError when the entropy gives only taken ones."""
@@ -118,10 +127,10 @@ class IndexTable:
         self._entries[session.index] = session
         self._change(session.peer, lambda slots: setattr(slots, slot, session))
 
-    def forget_sessions(self, peer: int) -> None:
-        """All the peer's sessions are gone."""
-        for session in self._slots.pop(peer, ()):
-            self._drop(session)
+    def forget_sessions(self, peer: int, keep: Container[int] = ()) -> None:
+        """The peer's sessions are gone, but those with these numbers."""
+        if peer in self._slots:
+            self._change(peer, lambda slots: slots.clear(keep))
 
     def forget_all_sessions(self) -> None:
         """Ingress died, and every session with it."""

@@ -121,6 +121,20 @@ class State:
     def forget_sessions(self, peer: Peer) -> None:
         """Destroy all the peer's sessions."""
         peer.made_with.clear()
-        self.indices.forget_sessions(peer.number)
+        self._keep_sessions(peer, ())
+
+    def forget_retired(self, peer: Peer) -> bool:
+        """Destroy the peer's sessions with keys that are not served; whether it can no longer be sent to.
+
+        Whatever a worker has that is not known here goes as well.
+        """
+        unknown = 0 in peer.made_with
+        peer.made_with = {identity: when for identity, when in peer.made_with.items() if self.serves(identity)}
+        kept = [one.number for one in self.indices.sessions(peer.number) if self.serves(one.identity)]
+        self._keep_sessions(peer, tuple(kept))
+        return unknown or self.indices.sent_on(peer.number) is None
+
+    def _keep_sessions(self, peer: Peer, keep: tuple[int, ...]) -> None:
+        self.indices.forget_sessions(peer.number, keep)
         for worker in (Role.EGRESS, Role.INGRESS):
-            self.tell(worker, m.ForgetSessions(peer.number))
+            self.tell(worker, m.ForgetSessions(peer.number, keep))

@@ -642,9 +642,13 @@ class PurgeStaged(Message, frozen=True, array_like=True, tag=73):
 
 
 class ForgetSessions(Message, frozen=True, array_like=True, tag=74):
-    """Destroy all the peer's sessions (zero_key_material, rekey from scratch); to egress and ingress."""
+    """Destroy the peer's sessions (zero_key_material, rekey from scratch) but those numbered in `keep`.
+
+    To egress and ingress.
+    """
 
     peer: int
+    keep: tuple[int, ...] = ()
 
 
 class ForgetSource(Message, frozen=True, array_like=True, tag=75):

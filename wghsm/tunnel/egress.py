@@ -45,7 +45,7 @@ class _Egress(Worker):
             child.on(kind, m.EndpointMoved, lambda message, _fds: sender.move_endpoint(message, boottime()))
         child.on(_TO_HANDSHAKE, m.SendKeepalive, lambda message, _fds: sender.keepalive(message.peer, boottime()))
         child.on(_TO_HANDSHAKE, m.PurgeStaged, lambda message, _fds: sender.purge_staged(message.peer))
-        child.on(_TO_HANDSHAKE, m.ForgetSessions, lambda message, _fds: sender.forget_sessions(message.peer))
+        child.on(_TO_HANDSHAKE, m.ForgetSessions, lambda message, _fds: sender.forget_sessions(message))
         child.on(_TO_HANDSHAKE, m.ForgetSource, lambda message, _fds: sender.forget_source(message.peer))
         child.on(_TO_HANDSHAKE, m.AwaitSessions, self._answer_snapshot)
 

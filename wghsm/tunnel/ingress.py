@@ -49,7 +49,7 @@ class _Ingress(Worker):
         )
         super().__init__(child, self.receiver)
         child.on(ChannelKind.CUSTODIAN_INGRESS, m.InstallReceive, self._install)
-        child.on(_TO_HANDSHAKE, m.ForgetSessions, lambda message, _fds: self.receiver.forget_sessions(message.peer))
+        child.on(_TO_HANDSHAKE, m.ForgetSessions, lambda message, _fds: self.receiver.forget_sessions(message))
         child.on(_TO_HANDSHAKE, m.AwaitSessions, self._answer_snapshot)
         child.on(_TO_HANDSHAKE, m.Gates, lambda message, _fds: self.receiver.serve(message))
         child.on_attach(_TO_EGRESS, lambda _incarnation: self.receiver.tell_all_again())

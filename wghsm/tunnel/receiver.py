@@ -302,11 +302,11 @@ class Receiver:
         """Handshake messages are for these identities; whoever shows one of these cookies comes first."""
         self._sieve.serve(message.gates)
 
-    def forget_sessions(self, number: int) -> None:
-        """Destroy all sessions of the peer."""
-        peer = self._peers.get(number)
+    def forget_sessions(self, message: m.ForgetSessions) -> None:
+        """Destroy the sessions of the peer that are not to be kept."""
+        peer = self._peers.get(message.peer)
         if peer is not None:
-            self._forget(peer.slots.clear())
+            self._forget(peer.slots.clear(message.keep))
 
     def snapshot(self) -> Iterator[m.SessionSnapshot]:
         """All sessions and endpoints, in parts, for a new handshake process.

@@ -35,7 +35,7 @@ from wghsm.tunnel.virtio import PLAIN, SIZE, VnetHeader
 from wghsm.wipe import wipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     from wghsm.ipc import StatsFile
     from wghsm.tunnel.engine import Engine, Outgoing
@@ -319,12 +319,12 @@ class Sender:
         """Drop the peer's staged packets."""
         self._purge(number)
 
-    def forget_sessions(self, number: int) -> None:
-        """Destroy all sessions of the peer."""
-        peer = self._peers.get(number)
+    def forget_sessions(self, message: m.ForgetSessions) -> None:
+        """Destroy the sessions of the peer that are not to be kept."""
+        peer = self._peers.get(message.peer)
         if peer is not None:
-            peer.slots.clear()
-            self._forget_activations(number)
+            peer.slots.clear(message.keep)
+            self._forget_activations(message.peer, message.keep)
 
     def forget_source(self, number: int) -> None:
         """Let the kernel choose the source towards this peer, until it is heard again."""
@@ -374,6 +374,7 @@ class Sender:
                 peer.slots.drop(session)
         return self._expiry.next()
 
-    def _forget_activations(self, number: int) -> None:
+    def _forget_activations(self, number: int, keep: Container[int] = ()) -> None:
         for session in [one.session for one in self._activations.values() if one.peer == number]:
-            del self._activations[session]
+            if session not in keep:
+                del self._activations[session]

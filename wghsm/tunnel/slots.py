@@ -19,7 +19,7 @@ from wghsm.tunnel.engine import PURE
 from wghsm.wipe import wipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from wghsm.ipc import messages as m
     from wghsm.tunnel.engine import Engine
@@ -110,10 +110,11 @@ class SendSlots:
         elif session in self._waiting:
             self._waiting.remove(session)
 
-    def clear(self) -> None:
-        """Forget all sessions."""
+    def clear(self, keep: Container[int] = ()) -> None:
+        """Forget all sessions but those with these numbers."""
         for session, _ in list(self.sessions()):
-            self.drop(session)
+            if session.number not in keep:
+                self.drop(session)
 
     def sessions(self) -> Iterator[tuple[SendSession, Slot]]:
         """All sessions with their slots."""
@@ -187,11 +188,12 @@ class ReceiveSlots:
             if getattr(self, slot) is session:
                 setattr(self, slot, None)
 
-    def clear(self) -> list[ReceiveSession]:
-        """Forget all sessions."""
-        gone = [self.previous, self.current, self.next]
-        self.previous = self.current = self.next = None
-        return _closed(gone)
+    def clear(self, keep: Container[int] = ()) -> list[ReceiveSession]:
+        """Forget all sessions but those with these numbers."""
+        gone = [session for session, _ in self.sessions() if session.number not in keep]
+        for session in gone:
+            self.drop(session)
+        return gone
 
     def sessions(self) -> Iterator[tuple[ReceiveSession, Slot]]:
         """All sessions with their slots."""

@@ -251,7 +251,7 @@ class EgressProcess(Process):
             case m.PurgeStaged():
                 self.sender.purge_staged(message.peer)
             case m.ForgetSessions():
-                self.sender.forget_sessions(message.peer)
+                self.sender.forget_sessions(message)
             case m.ForgetSource():
                 self.sender.forget_source(message.peer)
             case m.AwaitSessions():
@@ -305,7 +305,7 @@ class IngressProcess(Process):
                 self.installed.add(message.local_index)
                 self.world.at(message.created + 180 * SECOND, self._expire)
             case m.ForgetSessions():
-                self.receiver.forget_sessions(message.peer)
+                self.receiver.forget_sessions(message)
             case m.Gates():
                 self.receiver.serve(message)
             case m.AwaitSessions():

@@ -201,6 +201,25 @@ def test_sessions_of_a_retired_identity_end_and_others_stay() -> None:
     assert _created_for(bench) == [0]
 
 
+def test_a_peer_keeps_its_sessions_under_the_identity_that_stays() -> None:
+    bench = _bench(peers=2)
+    for peer in (0, 1):
+        _accept(bench, OLD, 1 + 10 * peer, peer=peer)
+        bench.says(Role.INGRESS, m.SessionConfirmed(1 + 10 * peer, peer, bench.now))
+        _accept(bench, OURS, 2 + 10 * peer, peer=peer)
+    # The second has moved as far as message 2, and has not sent on its new session.
+    bench.says(Role.INGRESS, m.SessionConfirmed(2, 0, bench.now))
+    bench.wait(20 * SECOND)
+    _restart_custodian(bench, m.Identity(OURS))
+    for role in (Role.EGRESS, Role.INGRESS):
+        assert bench.told(role, m.ForgetSessions) == [m.ForgetSessions(0, (2,)), m.ForgetSessions(1, (12,))]
+    assert [[one.number for one in bench.core.indices.sessions(peer)] for peer in (0, 1)] == [[2], [12]]
+    bench.wait(SECOND)
+    # The first goes on as it is.
+    assert _created_for(bench) == [1]
+    assert not bench.core.indices.sessions(0)[0].initiator
+
+
 @pytest.mark.parametrize("identity", [m.Identity(OURS, OLD), m.Identity(OLD, OURS), m.Identity(public(9), OLD)])
 def test_a_restart_of_the_custodian_ends_nothing_that_stays(identity: m.Identity) -> None:
     bench = _bench()

@@ -81,7 +81,7 @@ def test_forgetting_sessions_keeps_handshakes() -> None:
     assert len(table) == 1
 
 
-@given(st.lists(st.sampled_from(["initiator", "responder", "confirm", "confirm old"]), max_size=30))
+@given(st.lists(st.sampled_from(["initiator", "responder", "confirm", "confirm old", "odd", "even"]), max_size=30))
 def test_slots_are_those_of_ingress(steps: list[str]) -> None:
     table = IndexTable(itertools.count().__next__)
     slots = ReceiveSlots()
@@ -91,6 +91,10 @@ def test_slots_are_those_of_ingress(steps: list[str]) -> None:
             if slots.next is not None:
                 table.confirm(1, slots.next.number)
                 slots.confirm()
+        elif step in ("odd", "even"):
+            keep = range(step == "odd", 100, 2)
+            table.forget_sessions(1, keep)
+            slots.clear(keep)
         elif step == "confirm old":
             # Of a session that is not NEXT (any more): changes nothing.
             table.confirm(1, 10_000)
@@ -103,5 +107,7 @@ def test_slots_are_those_of_ingress(steps: list[str]) -> None:
             seen.append(index)
         held = [session for session, _ in slots.sessions()]
         assert [one.number for one in table.sessions(1)] == [one.number for one in held]
+        current = table.sent_on(1)
+        assert (current and current.number) == (slots.current and slots.current.number)
         assert {index for index in seen if table.lookup(index)} == {one.index for one in held}
         assert len(table) <= 3

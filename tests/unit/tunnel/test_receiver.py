@@ -320,7 +320,7 @@ def test_forgetting(how: str) -> None:
         ingress.install(session)
     ingress.install(3, initiator=False)
     if how == "forget":
-        ingress.receiver.forget_sessions(PEER)
+        ingress.receiver.forget_sessions(m.ForgetSessions(PEER))
     elif how == "remove":
         ingress.receiver.change_peers([], [PEER])
     else:
@@ -328,6 +328,21 @@ def test_forgetting(how: str) -> None:
     for session in (1, 2, 3):
         assert ingress.open(_sealed(session, 0)) == []
     assert not ingress.receiver.by_index
+
+
+@pytest.mark.parametrize("keep", [(1,), (2,), (3,), (1, 2), (2, 3)])
+def test_forgetting_all_but_some(keep: tuple[int, ...]) -> None:
+    ingress = Ingress()
+    for session in (1, 2):
+        ingress.install(session)
+    ingress.receiver.install(install_receive(3, initiator=False), START)
+    held = {one.session for part in ingress.receiver.snapshot() for one in part.sessions}
+    ingress.receiver.forget_sessions(m.ForgetSessions(PEER, keep))
+    held &= set(keep)
+    assert {one.session for part in ingress.receiver.snapshot() for one in part.sessions} == held
+    assert set(ingress.receiver.by_index) == {1000 + session for session in held}
+    for session in (1, 2, 3):
+        assert bool(ingress.open(_sealed(session, 0))) == (session in held)
 
 
 def test_snapshot() -> None:

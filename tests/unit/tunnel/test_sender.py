@@ -289,11 +289,29 @@ def test_forgetting() -> None:
     egress.start(1)
     egress.sender.install(install_send(2), START)
     egress.sender.activate(m.Activate(3, PEER), START)
-    egress.sender.forget_sessions(PEER)
+    egress.sender.forget_sessions(m.ForgetSessions(PEER))
     egress.sender.activate(m.Activate(2, PEER), START)
     egress.sender.install(install_send(3), START)
     egress.sender.read(_PACKET, START)
     assert egress.sent == []
+
+
+def test_forgetting_all_but_some() -> None:
+    egress = Egress()
+    egress.start(1)
+    for session in (2, 3):
+        egress.sender.install(install_send(session), START)
+    for session in (4, 5):
+        # Their keys are still to come.
+        egress.sender.activate(m.Activate(session, PEER), START)
+    egress.sender.forget_sessions(m.ForgetSessions(PEER, (1, 3, 5)))
+    assert [one.session for part in egress.sender.snapshot() for one in part.sessions] == [1, 3]
+    egress.sender.read(_PACKET, START)
+    assert len(egress.sent) == 1
+    for session in (4, 5):
+        egress.sender.install(install_send(session), START)
+    held = [(one.session, one.slot) for part in egress.sender.snapshot() for one in part.sessions]
+    assert held == [(5, "current")]
 
 
 def test_link_down_and_removal() -> None:
