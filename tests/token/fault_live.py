@@ -101,8 +101,11 @@ class LiveBench:
         self.peer.initiate()
         self.peer.ping(f"10.8.0.{_NUMBER}", self.inner)
 
-    def away(self, function: str, ckr: int, delay: float = 0.0) -> None:
-        """`function` returns `ckr` until the token is away, every call takes `delay` seconds more; then all is well."""
+    def away(self, function: str, ckr: int, delay: float = 0.0) -> float:
+        """`function` returns `ckr` until the token is away, every call takes `delay` seconds more; then all is well.
+
+        Gives the seconds from the end of the fault until a handshake went through.
+        """
         known = self.gateway.counter("token-away")
         if delay:
             self.rig.slow(delay)
@@ -118,22 +121,32 @@ class LiveBench:
         # The live session is not concerned.
         self.peer.ping(f"10.8.0.{_NUMBER}", self.inner)
         self.rig.clear()
+        began = time.monotonic()
         if delay:
             self.rig.slow(delay)
         until(lambda: self._token_is("ready"), f"the token is back after {ckr:#x} from {function}", _PATIENCE)
         self.handshake()
+        spent = time.monotonic() - began
         self.rig.clear()
         assert self.gateway.counter("token-away") == known + 1
+        return spent
 
-    def slow(self, delay: float, handshakes: int) -> None:
-        """Every call takes `delay` seconds longer for some handshakes: none is lost."""
+    def slow(self, delay: float, handshakes: int) -> float:
+        """Every call takes `delay` seconds longer for some handshakes: none is lost.
+
+        Gives the seconds that the next one took.
+        """
         counters = ("token-away", "token-checked", "token-fault")
         known = [self.gateway.counter(each) for each in counters]
         self.rig.slow(delay)
         for _ in range(handshakes):
             self.handshake()
         self.rig.clear()
+        began = time.monotonic()
+        self.handshake()
+        spent = time.monotonic() - began
         assert [self.gateway.counter(each) for each in counters] == known
+        return spent
 
     def lost(self) -> int:
         """Packets that the stock client and the gateway have missed of each other; the streams end."""
@@ -151,28 +164,34 @@ class LiveBench:
 
 
 @functools.cache
-def observed(path: tuple[str, ...], returns: tuple[int, ...], slow: tuple[float, ...]) -> dict[str, str]:
-    """Every error from every call, then slow calls alone and with errors: the rows of the page, fault and effect."""
+def observed(
+    path: tuple[str, ...], returns: tuple[int, ...], slow: tuple[float, ...]
+) -> dict[str, tuple[str, list[float]]]:
+    """Every error from every call, then slow calls alone and with errors: the rows of the page, fault and effect.
+
+    With each row the seconds from the end of each of its faults until a handshake went through.
+    """
     little, more, most = slow
-    tried = [(name, ckr, 0.0) for name in path for ckr in returns]
-    tried += [(name, ckr, little) for name in path for ckr in CLASSES]
-    tried += [(name, CLASSES[place % len(CLASSES)], more) for place, name in enumerate(path)]
-    # A repair takes a hundred calls.
-    tried.append((path[0], CLASSES[1], most))
+    # A repair takes a hundred calls, so that few are tried where each is slow.
+    tried = {
+        0.0: [(name, ckr) for name in path for ckr in returns],
+        little: [(name, ckr) for name in path for ckr in CLASSES],
+        more: [(name, CLASSES[place % len(CLASSES)]) for place, name in enumerate(path)],
+        most: [(path[0], CLASSES[1])],
+    }
     with LiveBench() as bench:
-        for name, ckr, delay in tried:
-            bench.away(name, ckr, delay)
-        for delay in slow:
-            bench.slow(delay, 3)
+        spent = {delay: [bench.away(name, ckr, delay) for name, ckr in faults] for delay, faults in tried.items()}
+        slowed = [bench.slow(delay, 3) for delay in slow]
         assert bench.restarts() == 0
         assert bench.lost() == 0
     away = "the live session goes on and loses no packet; handshakes wait until the fault is gone, then go on"
-    slower = "the live session loses no packet; no handshake is refused"
-    times = ", ".join(f"{delay * 1000:g}" for delay in slow)
-    return {
-        "any error from any call, until it is cleared": away,
-        f"an error of each kind from any call, while every call takes {little * 1000:g} ms longer": away,
-        f"an error from any call, while every call takes {more * 1000:g} ms longer": away,
-        f"an error of the derive, while every call takes {most * 1000:g} ms longer": away,
-        f"every call takes {times} ms longer": slower,
+    faults = {
+        0.0: "any error from any call, until it is cleared",
+        little: f"an error of each kind from any call, while every call takes {little * 1000:g} ms longer",
+        more: f"an error from any call, while every call takes {more * 1000:g} ms longer",
+        most: f"an error of the derive, while every call takes {most * 1000:g} ms longer",
     }
+    rows = {fault: (away, spent[delay]) for delay, fault in faults.items()}
+    times = ", ".join(f"{delay * 1000:g}" for delay in slow)
+    rows[f"every call takes {times} ms longer"] = ("the live session loses no packet; no handshake is refused", slowed)
+    return rows

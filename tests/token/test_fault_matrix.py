@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,11 +60,18 @@ def test_the_token_is_slow(delay: float) -> None:
 
 
 def test_live_traffic_is_not_disturbed() -> None:
-    assert all("no packet" in effect for effect in fault_matrix.live().values())
+    assert all("no packet" in effect and spent for effect, spent in fault_matrix.live().values())
 
 
 def test_the_page_tells_what_was_seen(request: pytest.FixtureRequest) -> None:
     seen = fault_matrix.page()
     if request.config.getoption("write_docs", default=False):
         _PAGE.write_text(seen)
-    assert _PAGE.read_text() == seen, "write it anew: script/test tests/token/test_fault_matrix.py --write-docs"
+    told = _PAGE.read_text()
+    again = "write it anew: script/test tests/token/test_fault_matrix.py --write-docs"
+    assert fault_matrix.without_times(told) == fault_matrix.without_times(seen), again
+    for page in (seen, told):
+        # All that does not wait for the operator was measured.
+        times = fault_matrix.times_of(page)
+        assert times.count("-") == 1, again
+        assert all(re.fullmatch(r"-|\d+\.\d\d( to \d+\.\d\d)? s", one) for one in times), again
