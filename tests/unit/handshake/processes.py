@@ -20,6 +20,7 @@ from wghsm.custodian.effects import (
     ShowIdentity,
     ShowPsk,
     Submit,
+    Used,
 )
 from wghsm.custodian.rules import Rules
 from wghsm.handshake import Effect as HandshakeEffect
@@ -125,7 +126,7 @@ class CustodianProcess(Process):
                     self.gateway.last_own = unix_ns
                 case RememberIdentity(public_key, identity):
                     self.gateway.confirmed[public_key] = identity
-                case ShowIdentity() | ShowPsk():
+                case ShowIdentity() | ShowPsk() | Used():
                     pass
                 case _:
                     raise AssertionError(effect)

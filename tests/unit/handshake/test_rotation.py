@@ -69,19 +69,27 @@ def _identities(hub: Gateway) -> list[bytes | None]:
     return [hub.confirmed.get(peer.public) for peer in hub.peers.values()]
 
 
-@pytest.mark.parametrize(("seed", "who"), [(25, 0), (29, 1)])
-def test_initiations_that_cross_cost_what_is_under_way_at_the_next_handshake(seed: int, who: int) -> None:
+def test_initiations_that_cross_cost_what_is_under_way_at_the_next_handshake() -> None:
     """They may leave a NEXT that nobody uses; the next own handshake makes it PREVIOUS, and destroys CURRENT for it.
 
     So says PROTOCOL.md section 5, as the kernel does it; it has nothing to do with a rotation.
     """
+    assert any(_left_a_next(seed) for seed in range(300))
+
+
+def _left_a_next(seed: int) -> bool:
     interval = 50 * MILLISECOND
     conditions = Conditions(channel_delay=0, token_delay=400 * MILLISECOND, link_delay=300 * MILLISECOND)
     with two_gateways(seed, conditions) as (world, first, second):
         traffic = [Traffic(first, second, interval), Traffic(second, first, interval)]
         _settle(world, [each.start() for each in traffic])
-        held = [one for part in (first, second)[who].ingress.receiver.snapshot() for one in part.sessions]
-        assert {one.slot for one in held} == {"current", "next"}
+        left = [
+            {one.slot for part in gateway.ingress.receiver.snapshot() for one in part.sessions}
+            for gateway in (first, second)
+        ]
+        if {"current", "next"} not in left:
+            return False
+        who = left.index({"current", "next"})
         world.run(160 * SECOND)
         _end(world, traffic)
         missing = sorted(traffic[1 - who].missing())
@@ -89,6 +97,7 @@ def test_initiations_that_cross_cost_what_is_under_way_at_the_next_handshake(see
         # One after the other, and no more than the link holds.
         assert missing[-1] - missing[0] == len(missing) - 1 <= 2 * conditions.link_delay // interval
         assert not traffic[who].missing()
+        return True
 
 
 @given(seed=SEEDS, conditions=LOSSLESS)
