@@ -17,6 +17,7 @@ KNOWS = {
     "pkcs11_backend": set(),
     "softhsm_setup": {"pkcs11_backend"},
     "config": set(),
+    "inventory": {"config"},
     "ipc": set(),
     "process": {"ipc"},
     "custodian": {"noise", "pkcs11_backend", "ipc", "process"},
@@ -25,7 +26,7 @@ KNOWS = {
     "control": {"ipc", "process"},
     "resolver": {"process"},
     "supervisor": {"config", "ipc", "process", "resolver"},
-    "cli": {"audit", "config", "ipc", "pkcs11_backend", "softhsm_setup", "supervisor"},
+    "cli": {"audit", "config", "inventory", "ipc", "pkcs11_backend", "softhsm_setup", "supervisor"},
 }
 
 

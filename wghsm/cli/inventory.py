@@ -1,0 +1,218 @@
+"""`wghsm inventory`: every key and pre-shared key of the configured tokens, its age, its use, and what is due.
+
+gateway files -> each token once, read-only -> reports --+
+state files, exports, running gateways -> notes ---------+-> wghsm.inventory -> table | JSON | metrics
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from wghsm.cli._admin import running_gateways, status_of
+from wghsm.cli._key_report import plain_report
+from wghsm.cli._output import CommandError, json_option, print_json
+from wghsm.cli._owner import Answer, on_token
+from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports
+from wghsm.config import ConfigError, Gateway, PskWrapped, load, read_wrapped
+from wghsm.exits import ExitCode
+from wghsm.inventory import (
+    Asked,
+    Inventory,
+    Item,
+    Known,
+    Notes,
+    Seen,
+    build,
+    json_schema,
+    notes_of_exports,
+    notes_of_state,
+    write_metrics,
+)
+from wghsm.pkcs11_backend import TokenError, TokenUri
+from wghsm.pkcs11_backend.provision import list_keys, list_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from wghsm.pkcs11_backend import TokenPool
+
+__all__ = ["inventory"]
+
+_FILES = Path("/etc/wghsm")
+_DAY = 86_400
+_COLOURS = {"due": "red", "missing": "red", "age-unknown": "yellow", "unused": "yellow", "ok": "green"}
+
+
+@click.command(
+    epilog="Exit codes: 0: nothing is due; 11: something has reached its greatest age; 4: a token lacks what a file "
+    "names, or could not be asked."
+)
+@click.option(
+    "-c",
+    "--config",
+    "files",
+    multiple=True,
+    metavar="GATEWAY.yaml",
+    type=click.Path(),
+    help="Gateway file; repeatable.",
+)
+@click.option("--prometheus", metavar="FILE", type=click.Path(), help="Write metrics for a textfile collector as well.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of --json, and end.")
+@json_option
+def inventory(files: tuple[str, ...], prometheus: str | None, schema: bool, as_json: bool) -> int:
+    """List every key and pre-shared key of the configured tokens; nothing is written, each PIN is sent once.
+
+    Without -c: of every gateway file in /etc/wghsm. Greatest ages stand in the files: policy.key_max_age and
+    policy.psk_max_age.
+
+    \b
+    Examples:
+      wghsm inventory
+      wghsm inventory -c /etc/wghsm/wg0.yaml --prometheus /var/lib/prometheus/node-exporter/wghsm.prom
+    """
+    if schema:
+        print_json(json_schema())
+        return int(ExitCode.OK)
+    import time
+
+    known = [_known(load(name)) for name in files or _found()]
+    asked = [_ask(uri) for uri in dict.fromkeys(uri for one in known for uri in one.uris)]
+    found = build(known, asked, time.time())
+    if prometheus is not None:
+        write_metrics(found, Path(prometheus))
+    if as_json:
+        print_json(msgspec.to_builtins(found))
+    else:
+        _show(found)
+    if found.missing or any(token.error for token in asked):
+        return int(ExitCode.TOKEN_UNUSABLE)
+    return int(ExitCode.ROTATION_DUE if found.due else ExitCode.OK)
+
+
+def _found() -> list[str]:
+    names = sorted(str(path) for path in _FILES.glob("*.yaml"))
+    if not names:
+        raise CommandError(f"no gateway file in {_FILES}; name one with -c GATEWAY.yaml", ExitCode.BAD_CONFIG)
+    return names
+
+
+def _known(gateway: Gateway) -> Known:
+    notes = Notes()
+    notes_of_state(gateway.state_directory / "custodian", notes)
+    for exports in (Exports.of(gateway.state_directory), Exports(EXPORTS_WITHOUT_GATEWAY)):
+        try:
+            notes_of_exports(exports.all(), notes)
+        except OSError as error:
+            click.echo(f"warning: {exports.path}: {error.strerror}; its records are left out", err=True)
+    _hear(gateway.interface.name, notes)
+    epochs: dict[str, int] = {}
+    for peer in gateway.peers:
+        if isinstance(peer.preshared_key, PskWrapped):
+            try:
+                epochs[str(peer.preshared_key.file)] = read_wrapped(peer.preshared_key.file)[0][0]
+            except ConfigError as error:
+                click.echo(f"warning: {error}", err=True)
+    return Known(gateway, gateway.token.in_order, notes, epochs)
+
+
+def _hear(name: str, notes: Notes) -> None:
+    """What the gateway of that name says, if it runs."""
+    if name not in running_gateways():
+        return
+    try:
+        status = status_of(name)
+    except CommandError as error:
+        click.echo(f"warning: {error}", err=True)
+        return
+    for peer in status.peers:
+        if peer.latest_handshake is not None:
+            own = None if peer.gateway_key is None else base64.b64decode(peer.gateway_key)
+            notes.saw_peer(base64.b64decode(peer.public_key), own, Seen(peer.latest_handshake, "running gateway"))
+
+
+def _ask(text: str) -> Asked:
+    uri = TokenUri.parse(text)
+
+    def work(pool: TokenPool) -> Answer:
+        keys = [{**plain_report(report), "made": report.made} for report in list_keys(pool)]
+        return Answer([pool.token_name, keys, [dataclasses.asdict(report) for report in list_secrets(pool)]])
+
+    try:
+        answer = on_token(uri, work)
+    except (TokenError, CommandError) as error:
+        click.echo(f"warning: {error}", err=True)
+        return Asked(text, uri.describe_token(), error=str(error))
+    if not isinstance(answer.data, list):
+        raise CommandError("the token work gave no report")
+    name, keys, secrets = answer.data
+    return Asked(text, str(name).removeprefix("token "), keys, secrets)
+
+
+def _show(found: Inventory) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("token", "kind", "label", "origin", "age", "last used", "used by", "peers", "rotation"):
+        table.add_column(heading, overflow="fold")
+    for item in found.items:
+        cells = (
+            item.token,
+            item.kind,
+            item.label,
+            item.origin,
+            "unknown" if item.age is None else f"{_span(item.age)} ({item.made_from})",
+            "unknown" if item.last_used is None else f"{item.last_used} ({item.last_used_from})",
+            ", ".join(item.roles) or "nobody",
+            str(len(item.peers)) if item.kind != "psk" else "",
+        )
+        verdict = Text(_rotation(item), style=_COLOURS.get(item.rotation, ""))
+        # Labels come from tokens and files: nothing in them is markup.
+        table.add_row(*(Text(cell) for cell in cells), verdict)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 240
+    console.print(table)
+    for line in _summary(found):
+        click.echo(line)
+
+
+def _rotation(item: Item) -> str:
+    match item.rotation:
+        case "due":
+            return f"DUE since {str(item.due)[:10]}"
+        case "ok":
+            return f"due {str(item.due)[:10]}"
+        case "age-unknown":
+            return "has a limit, age unknown"
+        case "missing":
+            return "MISSING"
+        case "unused":
+            return "not used by any file"
+        case _:
+            return "no limit"
+
+
+def _summary(found: Inventory) -> Iterator[str]:
+    yield f"{len(found.items)} items, {found.due} due, {found.age_unknown} with a limit but of unknown age"
+    if found.missing:
+        yield f"{found.missing} named by a gateway file and not in their token"
+    if found.peers_without_psk:
+        yield f"without a pre-shared key: {_first(found.peers_without_psk)}"
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _span(seconds: int) -> str:
+    if seconds >= 2 * _DAY:
+        return f"{seconds // _DAY} days"
+    return f"{seconds // 3600} hours" if seconds >= 7200 else f"{seconds // 60} minutes"
