@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     """An inventory: a key or a pre-shared key is older than the policy allows."""
     DIFFERS = 12
     """A ceremony's transcript and the token of today do not agree."""
+    UNPROVED = 13
+    """An audit log whose records are in order, and nothing of it is sealed by a key that was given."""
     PROTOCOL = 70
     INTERRUPTED = 130
 

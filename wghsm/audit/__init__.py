@@ -10,12 +10,14 @@ from .anchor import Anchor, read_anchor
 from .chain import Chain, Head, stream_name
 from .files import Limits, LogBusyError, LogError
 from .log import AuditLog
-from .record import Event, Kind, Record, Who, decode, json_schema
+from .record import KINDS, Event, Kind, Record, Who, decode, json_schema, rfc3339
 from .scan import Problem
+from .show import LogReader, Wanted
 from .statement import PublicKey, Statement
 from .verify import LogReport, Report, verify
 
 __all__ = [
+    "KINDS",
     "Anchor",
     "AuditLog",
     "Chain",
@@ -25,16 +27,19 @@ __all__ = [
     "Limits",
     "LogBusyError",
     "LogError",
+    "LogReader",
     "LogReport",
     "Problem",
     "PublicKey",
     "Record",
     "Report",
     "Statement",
+    "Wanted",
     "Who",
     "decode",
     "json_schema",
     "read_anchor",
+    "rfc3339",
     "stream_name",
     "verify",
 ]

@@ -19,7 +19,7 @@ from typing import Literal
 
 from .anchor import Anchor
 from .files import list_files
-from .record import microseconds, rfc3339
+from .record import rfc3339
 from .scan import Checkpoint, Link, Problem, Scan, Stretch, hash_in, is_beginning, misfit, scan, step, stretches
 from .statement import PublicKey
 
@@ -132,7 +132,7 @@ def verify(
             log == "gateway"
             and oldest is not None
             and found.proved_to is not None
-            and microseconds(found.proved_time) < oldest
+            and found.proved_time < rfc3339(oldest)
         ):
             found.add(Problem("old", f"the newest checkpoint is of {found.proved_time}: what came after is missing"))
         report.logs.append(found)

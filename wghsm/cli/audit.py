@@ -3,6 +3,8 @@
 import click
 
 from wghsm.cli._audit_key import key
+from wghsm.cli._audit_show import schema, show
+from wghsm.cli._audit_verify import verify
 
 __all__ = ["audit"]
 
@@ -12,4 +14,5 @@ def audit() -> None:
     """Make the audit log's key, verify and show the log."""
 
 
-audit.add_command(key)
+for command in (key, verify, show, schema):
+    audit.add_command(command)
