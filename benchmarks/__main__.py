@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.handshakes import measure_handshakes
+from benchmarks.peers import PEERS_BEGIN, PEERS_END, Crowd, Figure, figures_of, measure_peers, page, peers_results
 from benchmarks.plot import picture
 from benchmarks.profiling import profile
 from benchmarks.ratios import Ratio
 from benchmarks.report import (
     Conditions,
+    put_between,
     ratios_of,
     results,
     table,
@@ -38,7 +40,9 @@ def main() -> None:
     """Read the arguments, measure, write."""
     parser = argparse.ArgumentParser(prog="script/bench", description="wghsm against wireguard-go, as ratios.")
     parser.add_argument(
-        "--only", choices=(*_MEASUREMENTS, "token"), help="run this part alone, and keep the rest of the results"
+        "--only",
+        choices=(*_MEASUREMENTS, "token", "peers"),
+        help="run this part alone, and keep the rest of the results",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="length of a sample")
@@ -59,6 +63,8 @@ def main() -> None:
         return
     found: dict[str, Ratio] = {}
     bare: dict[str, Ratio] = {}
+    figures: dict[str, Figure] = {}
+    crowd = Crowd(10, 300, 20) if conditions.quick else Crowd()
     # Short and few: there are two dozen of them.
     samples = min(conditions.rounds, 3), min(conditions.seconds, 2) if not conditions.quick else 0.3
     with exit_on_signals():
@@ -68,10 +74,15 @@ def main() -> None:
                     found |= {f"{name}.{key}": ratio for key, ratio in measure(lab, conditions).items()}
         if chosen.only in (None, "token"):
             bare = measure_token(*samples, _say, quick=conditions.quick)
+        if chosen.only in (None, "peers"):
+            with Lab() as lab:
+                figures = measure_peers(lab, conditions.rounds, conditions.seconds * 2, crowd, _say)
     if found:
         print(table(found), flush=True)
     if bare:
         print(table(bare, "custodian", "bare token"), flush=True)
+    if figures:
+        print(figures_of(figures), flush=True)
     if chosen.out is None and conditions.quick:
         _say("a quick run: nothing is written without --out")
         return
@@ -80,6 +91,8 @@ def main() -> None:
         document = _beside(chosen.only, json.loads(_RESULTS.read_text()), document)
     if bare:
         document["token"] = token_results(bare, *samples)
+    if figures:
+        document["peers"] = peers_results(figures, crowd, conditions.rounds)
     write_results(chosen.out or _RESULTS, document)
     if chosen.out is None:
         if found:
@@ -88,11 +101,13 @@ def main() -> None:
             _PICTURE.write_text(picture(everything, titles(everything), "wghsm divided by wireguard-go"))
         if bare:
             write_token_page(_PAGE, bare, samples[0])
+        if figures:
+            put_between(_PAGE, PEERS_BEGIN, PEERS_END, page(figures, crowd, conditions.rounds))
 
 
 def _beside(part: str, kept: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
-    """The document that is kept, with one part of it measured anew; the token's part is the caller's."""
-    if part == "token":
+    """The document that is kept, with one part of it measured anew; what has no ratios is the caller's."""
+    if part in ("token", "peers"):
         return kept
     other = {name: ratio for name, ratio in kept["ratios"].items() if not name.startswith(f"{part}.")}
     ratios = {**measured["ratios"], **other} if part == "throughput" else {**other, **measured["ratios"]}

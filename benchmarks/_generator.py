@@ -5,7 +5,7 @@
                      {"do": "run", ...}        send them, a window of them under way, and count the responses
 
 Each peer speaks from an address of its own (10.66.x.y), one message at a time. Some responses are followed to the
-session's keys, so that what is counted is a handshake; a cookie that comes is used.
+session's keys and a keepalive, so that what is counted is a handshake; a cookie that comes is used.
 """
 
 import base64
@@ -21,6 +21,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
 from wghsm.noise import (
     CookieReply,
     Initiation,
@@ -29,6 +31,7 @@ from wghsm.noise import (
     Rejected,
     Response,
     SoftwareCustody,
+    TransportHeader,
     message_type,
 )
 from wghsm.noise.constants import INITIATION_FLOOD_GUARD, NSEC_PER_SEC
@@ -92,7 +95,7 @@ class Generator:
         self._socket.bind(("0.0.0.0", 40000 + number))  # noqa: S104  (a network namespace of the benchmark)
         self._socket.setblocking(False)
 
-    def prepare(self, gateway: bytes, count: int) -> None:
+    def prepare(self, gateway: bytes, count: int, follow: int = FOLLOWED) -> None:
         """Make `count` messages to `gateway` (its public key) in place of those that were left."""
         self._ready.clear()
         for number in range(count):
@@ -103,7 +106,7 @@ class Generator:
             if isinstance(fields, Rejected):
                 raise TypeError(f"the gateway's key is no key: {fields}")
             initiation = Initiation(next(self._indices), fields.ephemeral, fields.static, fields.timestamp)
-            followed = number % FOLLOWED == 0
+            followed = number % follow == 0
             if not followed:
                 handshake.wipe()
             self._ready.append(_Message(peer, initiation, handshake if followed else None))
@@ -140,9 +143,17 @@ class Generator:
         peer = message.peer
         maker = peer.makers.setdefault(gateway, CookieMaker(gateway))
         data = maker.authenticate(message.initiation, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        self._transmit(peer, data, address)
+        message.sent = peer.sent = time.monotonic_ns()
+
+    def _keep_alive(self, peer: _Peer, index: int, key: bytes, address: tuple[str, int]) -> None:
+        """The session's first packet, with which it is complete for the gateway."""
+        header = TransportHeader(index, 0).encode()
+        self._transmit(peer, header + ChaCha20Poly1305(key).encrypt(bytes(12), b"", None), address)
+
+    def _transmit(self, peer: _Peer, data: bytes, address: tuple[str, int]) -> None:
         source = struct.pack("=i4s4s", 0, peer.address, bytes(4))
         self._socket.sendmsg([data], [(socket.IPPROTO_IP, IP_PKTINFO, source)], 0, address)
-        message.sent = peer.sent = time.monotonic_ns()
 
     def _datagrams(self) -> list[bytes]:
         found: list[bytes] = []
@@ -166,6 +177,7 @@ class Generator:
             keys = message.handshake.read_response(response.ephemeral, response.empty)
             if isinstance(keys, Rejected):
                 raise RuntimeError(f"a response that is none: {keys}")
+            self._keep_alive(message.peer, response.sender, bytes(keys.send), address)
             keys.wipe()
             return ("responses", "verified")
         if kind is MessageType.COOKIE_REPLY:
@@ -188,7 +200,7 @@ def main() -> None:
         order = json.loads(line)
         gateway = base64.b64decode(order["gateway"])
         if order["do"] == "prepare":
-            generator.prepare(gateway, order["count"])
+            generator.prepare(gateway, order["count"], order.get("follow", FOLLOWED))
             answer: dict[str, float] = {"prepared": order["count"]}
         else:
             answer = generator.run(gateway, (order["address"], order["port"]), order["seconds"], order["window"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import allowed_ips
+from benchmarks import allowed_ips, peers
 from benchmarks.ratios import Ratio, Rounds, interleave, ratio_of
 from benchmarks.report import BEGIN, END, TOKEN_BEGIN, TOKEN_END, Conditions, write_page, write_token_page
 from benchmarks.throughput import cases
@@ -47,6 +47,7 @@ def test_a_quick_run_writes_its_document(tmp_path: Path) -> None:
         assert name in done.stdout
     assert document["token"]["ratios"].keys() == token_ratios(quick=True)
     assert all(ratio["median"] >= 0 for ratio in document["token"]["ratios"].values())
+    assert document["peers"]["figures"].keys() == peers.names()
     assert "/" not in json.dumps({key: value for key, value in document.items() if key != "compared"})
 
 
@@ -82,6 +83,10 @@ def test_the_committed_document_is_of_a_whole_run() -> None:
     assert document["ratios"].keys() == ratios(quick=False)
     assert document["token"]["conditions"]["rounds"] >= 3
     assert document["token"]["ratios"].keys() == token_ratios(quick=False)
+    figures = document["peers"]["figures"]
+    assert figures.keys() == peers.names()
+    assert document["peers"]["conditions"]["many"] >= 10_000
+    assert all(each["value"] < each["limit"] for each in figures.values() if each["unit"] == "MiB")
 
 
 def test_the_page_has_every_figure_of_the_allowed_ips() -> None:
