@@ -49,7 +49,8 @@ def load(
     """Read and check a gateway file, with the files of peers that it includes.
 
     `warn` gets each `Problem` that does not make the file unusable (a file that anybody may write); by
-    default it is logged. `instead`: text in place of what a file holds, to look at a change before it is made. Raises ConfigError with every problem; nothing else for whatever the file holds.
+    default it is logged. `instead`: text in place of what a file holds, to look at a change before it is made.
+    Raises ConfigError with every problem; nothing else for whatever the file holds.
     """
     name = os.fspath(path)
     folder = Path(name).absolute().parent
