@@ -16,6 +16,7 @@ KNOWS = {
     "noise": set(),
     "pkcs11_backend": set(),
     "softhsm_setup": {"pkcs11_backend"},
+    "ceremony": set(),
     "config": set(),
     "inventory": {"config"},
     "ipc": set(),
@@ -26,7 +27,7 @@ KNOWS = {
     "control": {"ipc", "process"},
     "resolver": {"process"},
     "supervisor": {"config", "ipc", "process", "resolver"},
-    "cli": {"audit", "config", "inventory", "ipc", "pkcs11_backend", "softhsm_setup", "supervisor"},
+    "cli": {"audit", "ceremony", "config", "inventory", "ipc", "pkcs11_backend", "softhsm_setup", "supervisor"},
 }
 
 

@@ -41,7 +41,6 @@ class Known:
     uris: Sequence[str]
     notes: Notes = field(default_factory=Notes)
     epochs: Mapping[str, int] = field(default_factory=dict)
-    audit_key: str | None = None
 
     @property
     def name(self) -> str:
@@ -155,7 +154,7 @@ def _roles(one: Known) -> Iterator[tuple[str, str | None, Callable[[Peer], bool]
     yield "previous key", own.previous_key, lambda _: True
     yield "PSK root", token.psk_root, lambda peer: isinstance(peer.preshared_key, PskDerived)
     yield "PSK wrapping key", token.psk_wrap_key, lambda peer: isinstance(peer.preshared_key, PskWrapped)
-    yield "audit key", one.audit_key, lambda _: False
+    yield "audit key", one.gateway.audit.key, lambda _: False
 
 
 def _missing(one: Known, asked: Sequence[Asked]) -> Iterator[Item]:
