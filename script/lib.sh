@@ -39,6 +39,7 @@ test_packages=(
     opensc-pkcs11
     pcscd
     procps
+    systemd
     tshark
     vsmartcard-vpcd
 )

@@ -259,7 +259,9 @@ class LinkWatch:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.setblocking(False)
         # Also of the namespaces that have a number here: the interface may be moved to one.
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
+        # Takes CAP_NET_BROADCAST. Without it, an interface that is moved to another namespace is no longer heard of.
+        with contextlib.suppress(PermissionError):
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID, 1)
         self._socket.bind((0, _RTMGRP_LINK))
 
     def fileno(self) -> int:

@@ -24,7 +24,7 @@ from wghsm.process.privileges import Capability, reduce
 from ._children import Settings
 from ._fault import GatewayFault
 from ._links import Links, LinkStatus, LinkWatch
-from ._notify import tell_systemd
+from ._notify import Watchdog, tell_systemd
 from ._runtime import GatewayLock, runtime_directory, uapi_socket_path
 from ._signals import SignalWatch
 from ._sockets import UdpPair, UnixListener
@@ -164,6 +164,7 @@ class _Start:
         stack.callback(supervisor.children.abandon)
         signals.handler = supervisor.take_signal
         supervisor.start(watch)
+        Watchdog(loop)
         loop.run()
         return supervisor.outcome
 
