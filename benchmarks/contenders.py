@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.network.support import Lab, Namespace, StockPeer, unique_interface, until
-from wghsm.softhsm_setup import make_token
+from wghsm.softhsm_setup import SoftHsmToken, make_token
 
 __all__ = ["Contender", "Peer", "Wghsm", "WireguardGo", "cpu_between", "cpu_times"]
 
@@ -84,8 +84,9 @@ class Wghsm:
         port: int,
         peers: Sequence[Peer] | None = None,
         environment: Mapping[str, str] | None = None,
+        token: SoftHsmToken | None = None,
     ) -> None:
-        """Make token and key. With `peers` it is started, else by `start`; the laboratory ends it."""
+        """Make the key, in a token of its own if none is given. Started with `peers`, or later; the lab ends it."""
         self._lab = lab
         self._namespace = namespace
         self._addresses = addresses
@@ -93,7 +94,7 @@ class Wghsm:
         self._command = Path(sys.executable).with_name("wghsm")
         self._folder = lab.scratch / self._interface
         self._folder.mkdir(mode=0o711)
-        token = make_token(self._folder / "token", label="bench", uid=CUSTODIAN_UID)
+        token = token or make_token(self._folder / "token", label="bench", uid=CUSTODIAN_UID)
         self._uri = token.uri
         self._environment = {**token.environment, **(environment or {})}
         self._wghsm("key", "generate", "gateway", "--token", token.uri)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.contenders import Contender
+    from wghsm.softhsm_setup import SoftHsmToken
 
-__all__ = ["Case", "Pair", "cases", "measure_throughput", "wghsm_pair"]
+__all__ = ["Case", "Pair", "cases", "measure_throughput", "stock_pair", "wghsm_pair"]
 
 _PORT = 51820
 _SMALL = 64
@@ -74,7 +75,7 @@ def measure_throughput(
     """Ratios by name; a sample takes `seconds`. Less is better for times and CPU, more for rates."""
     compiled = wghsm_pair(lab, 8, pure=False)
     pure = wghsm_pair(lab, 9, pure=True)
-    stock = _stock_pair(lab, 10)
+    stock = stock_pair(lab, 10)
     for pair in (compiled, pure, stock):
         for family in (4, 6):
             ping_until(pair.near, pair.address(family))
@@ -166,20 +167,23 @@ def _inner(net: int, end: int, bits: tuple[int, int]) -> list[str]:
     return [f"10.{net}.0.{end}/{bits[0]}", f"fd{net:02x}::{end}/{bits[1]}"]
 
 
-def wghsm_pair(lab: Lab, net: int, *, pure: bool) -> Pair:
-    """Two gateways that serve, each the other's peer."""
+def wghsm_pair(
+    lab: Lab, net: int, *, pure: bool, token: SoftHsmToken | None = None, peers: Sequence[Peer] = ()
+) -> Pair:
+    """Two gateways that serve, each the other's peer; the far one with `token`, and with these `peers` besides."""
     link = _link(lab, "pure" if pure else "wghsm")
     environment = {"WGHSM_PURE": "1"} if pure else {}
     near, far = (
-        Wghsm(lab, end.namespace, _inner(net, number, (24, 64)), _PORT, environment=environment)
-        for number, end in ((1, link.left), (2, link.right))
+        Wghsm(lab, end.namespace, _inner(net, number, (24, 64)), _PORT, environment=environment, token=own)
+        for number, end, own in ((1, link.left, None), (2, link.right, token))
     )
-    far.start([Peer(near.public_key, tuple(_inner(net, 1, (32, 128))))])
+    far.start([Peer(near.public_key, tuple(_inner(net, 1, (32, 128)))), *peers])
     near.start([Peer(far.public_key, tuple(_inner(net, 2, (32, 128))), link.right.endpoint(4, _PORT))])
     return Pair(link.left.namespace, link.right.namespace, net, (near, far))
 
 
-def _stock_pair(lab: Lab, net: int) -> Pair:
+def stock_pair(lab: Lab, net: int) -> Pair:
+    """Two wireguard-go, each the other's peer."""
     link = _link(lab, "go")
     near = WireguardGo(lab, link.left.namespace, _inner(net, 1, (24, 64)), _PORT)
     far = WireguardGo(lab, link.right.namespace, _inner(net, 2, (24, 64)), _PORT)

@@ -57,7 +57,7 @@ SOURCES: Final = 4096
 """Buckets that sources (IPv4 /32, IPv6 /64) fall into, by a salted hash: a few neighbours share one."""
 INDICES: Final = 65536
 """Buckets that receiver indices fall into, by their lower half: an index in an empty one is nobody's."""
-COST: Final = {"open": NSEC_PER_SEC // 2000, "proven": NSEC_PER_SEC // 2000, "fair": NSEC_PER_SEC // 1000}
+COST: Final = {"open": NSEC_PER_SEC // 1000, "proven": NSEC_PER_SEC // 1000, "fair": NSEC_PER_SEC // 500}
 """Nanoseconds that a message takes of each room."""
 BURST: Final = NSEC_PER_SEC // 4
 """As much room as nobody used, up to this many nanoseconds, is there at once."""
