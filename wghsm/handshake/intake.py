@@ -97,7 +97,7 @@ class Intake:
             datagram.source,
             now,
             self._state.entropy,
-            under_load=self._load.arrived(datagram.at, now),
+            under_load=self._load.arrived(datagram.at, now, crowded=datagram.crowded),
         )
         if isinstance(verdict, Dropped):
             self._state.stats.count(verdict.reason)

@@ -3,6 +3,7 @@
     pending    many requests at the custodian, or one that is old
     latency    the custodian's last answers, at their 95th percentile, were slow
     queue      a datagram that has waited for long, or many in a row that have waited
+    crowd      more handshake messages came than ingress passes on
 
 Each holds for UNDER_LOAD_TIME. Called by `intake` for each message with a good shape, and by `exchange` for each answer
 of the custodian. Pure: times are CLOCK_BOOTTIME in nanoseconds. Source: PROTOCOL.md section 7, "HSM twist".
@@ -47,13 +48,14 @@ class Load:
         if len(self._slow) > _SLOW and self._answers - number < _ANSWERS and now - when < self._times.latency_window:
             self._until = now + self._times.under_load_time
 
-    def arrived(self, at: int, now: int) -> bool:
+    def arrived(self, at: int, now: int, *, crowded: bool = False) -> bool:
         """A datagram that ingress has read at `at` is looked at: whether we are under load."""
         waited = now - at
         self._in_a_row = self._in_a_row + 1 if waited >= self._times.queue_wait else 0
         oldest = self._requests.oldest()
         if (
-            len(self._requests) >= self._limits.load_mark
+            crowded
+            or len(self._requests) >= self._limits.load_mark
             or self._in_a_row >= self._limits.load_mark
             or waited >= self._times.slow_answer
             or (oldest is not None and now - oldest >= self._times.slow_answer)

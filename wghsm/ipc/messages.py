@@ -535,11 +535,15 @@ class InstallReceive(Message, frozen=True, array_like=True, tag=51):
 
 
 class Datagram(Message, frozen=True, array_like=True, tag=60):
-    """A UDP datagram of type 1 to 3, unchecked, with where it came from and when."""
+    """A UDP datagram of type 1 to 3, unchecked, with where it came from and when.
+
+    `crowded`: more came of late than are passed on.
+    """
 
     source: Endpoint
     at: int
     data: bytes
+    crowded: bool = False
 
 
 class Installed(Message, frozen=True, array_like=True, tag=61):

@@ -177,7 +177,7 @@ int wghsm_judge(wghsm_sieve *sieve, const uint8_t *data, size_t size, const uint
     if (proven && has_room(&sieve->proven, now)) {
         if (take)
             use(&sieve->proven, now);
-        return WGHSM_PASS;
+        return WGHSM_CROWDED;
     }
     if (proven || shut || !has_room(&sieve->fair, now))
         return WGHSM_NO_ROOM;
@@ -188,7 +188,7 @@ int wghsm_judge(wghsm_sieve *sieve, const uint8_t *data, size_t size, const uint
         use(&sieve->fair, now);
         *next = now + sieve->spacing;
     }
-    return WGHSM_PASS;
+    return WGHSM_CROWDED;
 }
 
 /* Reading. */
@@ -242,7 +242,7 @@ static int drop_all(wghsm_sieve *sieve, wghsm_arrival *out, uint64_t now) {
         size_t left = out->size - at < segment ? out->size - at : segment;
         int verdict = wghsm_judge(sieve, out->data + at, left, out->address, out->family == 4 ? 4 : 16, out->port,
                                   now, 0);
-        if (verdict == WGHSM_PASS)
+        if (verdict == WGHSM_PASS || verdict == WGHSM_CROWDED)
             return 0;
         counts[verdict]++;
         at += left;

@@ -23,7 +23,8 @@ enum {
     WGHSM_UNKNOWN_INDEX = 3,
     WGHSM_BAD_MAC1 = 4,
     WGHSM_NO_ROOM = 5,
-    WGHSM_VERDICTS = 6
+    WGHSM_CROWDED = 6, /* passes, into a room that is not for all */
+    WGHSM_VERDICTS = 7
 };
 
 /* What wghsm_sweep says. */

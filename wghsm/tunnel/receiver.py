@@ -210,9 +210,10 @@ class Receiver:
     def _pass_on(self, data: bytes, source: Source, now: int) -> None:
         """A message that is not of type 4: to the handshake process if the sieve lets it pass, and it has room."""
         verdict = self._sieve.judge(data, source, now)
-        if verdict != Verdict.PASS:
+        crowded = verdict == Verdict.CROWDED
+        if not crowded and verdict != Verdict.PASS:
             self._drop(verdict, now)
-        elif not self._hand_over(m.Datagram(endpoint_of(source), now, data)):
+        elif not self._hand_over(m.Datagram(endpoint_of(source), now, data, crowded)):
             self._sieve.shut(now)
             self._drop(Verdict.NO_ROOM, now)
 

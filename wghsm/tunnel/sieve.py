@@ -61,7 +61,7 @@ COST: Final = {"open": NSEC_PER_SEC // 1000, "proven": NSEC_PER_SEC // 1000, "fa
 """Nanoseconds that a message takes of each room."""
 BURST: Final = NSEC_PER_SEC // 4
 """As much room as nobody used, up to this many nanoseconds, is there at once."""
-SPACING: Final = NSEC_PER_SEC // 4
+SPACING: Final = NSEC_PER_SEC
 """Between two turns of one source's bucket in the third room."""
 SHUT: Final = NSEC_PER_SEC // 100
 """For so long after the queue to the handshake process was full only proven initiations pass."""
@@ -84,6 +84,8 @@ class Verdict(IntEnum):
     UNKNOWN_INDEX = 3
     BAD_MAC1 = 4
     NO_ROOM = 5
+    CROWDED = 6
+    """It passes, into one of the rooms that are not for all."""
 
 
 class AnySieve(Protocol):
@@ -187,7 +189,7 @@ class Sieve:
         proven = gate is not None and _shows_cookie(gate, data, source_bytes(address, source[0][1]), now)
         if proven and self._proven.has_room(now):
             self._proven.use(now)
-            return Verdict.PASS
+            return Verdict.CROWDED
         if proven or is_shut or not self._fair.has_room(now):
             return Verdict.NO_ROOM
         digest = hashlib.blake2s(address[:8], digest_size=MAC_LEN, key=self._salt).digest()
@@ -196,7 +198,7 @@ class Sieve:
             return Verdict.NO_ROOM
         self._fair.use(now)
         self._sources[bucket] = now + SPACING
-        return Verdict.PASS
+        return Verdict.CROWDED
 
     def sweep(self, fd: int, now: int, counts: list[int]) -> Swept | None:
         """It does not."""

@@ -411,6 +411,6 @@ def test_what_ingress_is_told_judges_alike() -> None:
     sieve = Sieve(bytes(32))
     sieve.serve(told.gates)
     sieve.shut(bench.now)
-    assert sieve.judge(shown, ((ELSEWHERE.host, ELSEWHERE.port), b""), bench.now) == Verdict.PASS
+    assert sieve.judge(shown, ((ELSEWHERE.host, ELSEWHERE.port), b""), bench.now) == Verdict.CROWDED
     assert sieve.judge(shown, ((ELSEWHERE.host, ELSEWHERE.port + 1), b""), bench.now) == Verdict.NO_ROOM
     assert sieve.judge(_initiation(OURS), ((ELSEWHERE.host, ELSEWHERE.port), b""), bench.now) == Verdict.NO_ROOM

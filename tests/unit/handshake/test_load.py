@@ -102,6 +102,18 @@ def test_a_long_queue_is_load() -> None:
     assert load.arrived(now - 20 * MILLISECOND, now)
 
 
+def test_a_crowd_is_load_for_a_second() -> None:
+    bench = Bench()
+    bench.says(Role.INGRESS, m.Datagram(ELSEWHERE, bench.now, bench.initiation(), crowded=True))
+    assert len(bench.sent()) == 1, "a cookie"
+    bench.wait(SECOND // 2)
+    bench.datagram(bench.initiation())
+    assert len(bench.sent()) == 1
+    bench.wait(SECOND)
+    bench.datagram(bench.initiation())
+    assert not bench.sent()
+
+
 def test_the_custodians_latency_is_seen() -> None:
     """Few requests at a time, none of them old when a message comes: the answers alone tell that the token is slow."""
     bench = Bench()

@@ -247,6 +247,20 @@ def test_a_full_queue_is_left_to_what_is_no_blind_flood() -> None:
     assert _counters(ingress) == {Counter.HANDSHAKE_QUEUE_FULL: 3}
 
 
+def test_a_crowd_is_told() -> None:
+    """More than the first room takes: the handshake process hears of it with what still passes."""
+    ingress = Ingress()
+    elsewhere: Source = (("198.51.100.9", 1234), b"")
+    response = b"\2\0\0\0" + bytes(88)
+    for _ in range(1000):
+        ingress.open(response)
+    assert not ingress.handed[0].crowded
+    number = len(ingress.handed)
+    ingress.open(response, source=elsewhere)
+    assert ingress.handed[number].crowded
+    assert _counters(ingress) == {Counter.HANDSHAKE_QUEUE_FULL: 1001 - len(ingress.handed)}
+
+
 def test_what_is_dropped_unread_makes_the_sieve_read_first() -> None:
     ingress = Ingress()
     ingress.install(1)
