@@ -20,7 +20,7 @@ from ._output import CommandError, json_option, print_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wghsm.ipc.admin import PeerStatus, Status
+    from wghsm.ipc.admin import AuditState, PeerStatus, Status
 
 __all__ = ["rekey", "status"]
 
@@ -93,6 +93,8 @@ def _describe(gateway: Status, now: float) -> Iterator[str]:
         yield f"  {_bold('fwmark')}: {gateway.fwmark:#x}"
     yield f"  {_bold('link')}: {'up' if gateway.up else 'down'}, for {_span(now - gateway.started)}"
     yield f"  {_bold('token')}: {_token(gateway, now)}"
+    if gateway.audit is not None:
+        yield f"  {_bold('audit log')}: {_audit(gateway.audit, now)}"
     for process in gateway.processes:
         restarts = f", restarted {process.restarts} times" if process.restarts else ""
         since = _span(now - process.since)
@@ -144,6 +146,19 @@ def _token(gateway: Status, now: float) -> str:
     since = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(token.since))
     away = click.style(f"{token.state} since {since}", fg="red", bold=True)
     return f"{name}{away}, for {_span(now - token.since)}{detail}; {uses}"
+
+
+def _audit(audit: AuditState, now: float) -> str:
+    state = audit.state
+    if state != "ok":
+        state = click.style(f"{state} for {_span(now - audit.since)}: {audit.detail}", fg="red", bold=True)
+    sealed = "not sealed yet" if audit.sealed is None else f"sealed {_span(now - audit.sealed)} ago"
+    if audit.seal_detail:
+        sealed = f"not sealed: {audit.seal_detail}"
+    said = [state, f"{audit.records} records, {audit.unsealed} since the last seal", sealed, audit.directory]
+    if audit.unwritten:
+        said.append(click.style(f"{audit.unwritten} events were not written", fg="red"))
+    return "; ".join(said + [f"{name}: {text}" for name, text in audit.sinks.items()])
 
 
 def _describe_peer(peer: PeerStatus, now: float) -> Iterator[str]:

@@ -3,9 +3,10 @@
 import socket
 import sys
 
-from wghsm.ipc import ProtocolError, Role
+from wghsm.ipc import ChannelKind, ProtocolError, Role
 from wghsm.ipc import messages as m
 from wghsm.process import Child, run_child
+from wghsm.process.audit import AuditSender
 
 from ._server import Server
 from ._service import Service
@@ -18,7 +19,9 @@ def main(child: Child) -> None:
     if len(fds) != 2:
         raise ProtocolError("ControlSettings comes with two listening sockets")
     child.drop()
-    service = Service(Requests(child), settings.runtime_psks)
+    audit = AuditSender(lambda event: child.try_send(ChannelKind.CONTROL_AUDITOR, event), wanted=settings.audited)
+    child.on_attach(ChannelKind.CONTROL_AUDITOR, lambda _incarnation: audit.attached())
+    service = Service(Requests(child), settings.runtime_psks, audit)
 
     def learn_identity(message: m.Identity, _fds: list[int]) -> None:
         service.own_public_key = message.public_key

@@ -13,6 +13,7 @@ import binascii
 import errno
 import hmac
 import logging
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,11 @@ _MAX_LINE = 16 * 1024 * 1024
 class Service:
     """Answers the clients of both sockets."""
 
-    def __init__(self, requests: Requests, runtime_psks: bool) -> None:
+    def __init__(
+        self, requests: Requests, runtime_psks: bool, audit: Callable[[m.AuditEvent], None] = lambda _event: None
+    ) -> None:
+        """`audit` is told of what is refused here; what the supervisor refuses it tells itself."""
+        self._audit = audit
         self.own_public_key: bytes | None = None
         self._requests = requests
         self._runtime_psks = runtime_psks
@@ -86,7 +91,9 @@ class Service:
             request = msgspec.json.decode(line, type=admin.AdminRequest)
             peers = None if request.peers is None else [_public_key(peer) for peer in request.peers]
         except (msgspec.MsgspecError, binascii.Error, ValueError):
-            answer(admin.AdminReply(errno=errno.EINVAL, text="the request makes no sense to this version"))
+            why = "the request makes no sense to this version"
+            self._refused("admin", why, connection)
+            answer(admin.AdminReply(errno=errno.EINVAL, text=why))
             return
         match request.verb:
             case "status":
@@ -95,10 +102,12 @@ class Service:
                 self._requests.rekey(peers, lambda code, text: answer(admin.AdminReply(errno=code, text=text)))
             case "stop":
                 _log.info("uid %d (pid %d) stops the gateway", connection.credentials.uid, connection.credentials.pid)
-                self._requests.stop(lambda code, text: answer(admin.AdminReply(errno=code, text=text)))
+                self._requests.stop(
+                    lambda code, text: answer(admin.AdminReply(errno=code, text=text)), _asker(connection)
+                )
             case "reload":
                 _log.info("uid %d (pid %d) reloads the file", connection.credentials.uid, connection.credentials.pid)
-                self._requests.reload(request.file, lambda result: answer(_reloaded(result)))
+                self._requests.reload(request.file, lambda result: answer(_reloaded(result)), _asker(connection))
             case "config":
                 self._requests.config(
                     lambda data: answer(admin.AdminReply(config=msgspec.json.decode(data, type=admin.Config)))
@@ -128,11 +137,25 @@ class Service:
             self._next_set()
 
         if reason := refusal(operation, self.own_public_key, self._runtime_psks):
+            self._refused("set", reason, connection)
             done(errno.EPERM, reason)
         elif self._runtime_psks:
-            _RuntimeSet(self._requests, self._without_self(operation.change), operation.preshared_keys, done).start()
+            change, psks = self._without_self(operation.change), operation.preshared_keys
+            _RuntimeSet(self._requests, change, psks, done, _asker(connection)).start()
         else:
-            self._requests.change(self._without_self(operation.change), done)
+            self._requests.change(self._without_self(operation.change), done, who=_asker(connection))
+
+    def _refused(self, operation: str, text: str, connection: Connection) -> None:
+        self._audit(
+            m.AuditEvent(
+                "control.refused",
+                operation,
+                "refused",
+                time.time_ns(),
+                who=_asker(connection),
+                detail={"text": text},
+            )
+        )
 
     def _without_self(self, change: m.DeviceChange) -> m.DeviceChange:
         """The change without a peer of our own key: accepted and ignored (PROTOCOL.md 14.4)."""
@@ -155,8 +178,10 @@ class _RuntimeSet:
         change: m.DeviceChange,
         preshared_keys: dict[bytes, bytearray],
         done: Callable[[int, str], None],
+        who: m.Asker,
     ) -> None:
         self._requests = requests
+        self._who = who
         self._psks = {key: psk for key, psk in preshared_keys.items() if not hmac.compare_digest(psk, _ZERO)}
         self._change = change
         self._done = done
@@ -184,7 +209,7 @@ class _RuntimeSet:
             ],
         )
         if stored:
-            self._requests.change(self._change, self._checked, check_only=True)
+            self._requests.change(self._change, self._checked, check_only=True, who=self._who)
         else:
             self._put_next()
 
@@ -196,7 +221,7 @@ class _RuntimeSet:
 
     def _put_next(self) -> None:
         if not self._puts:
-            self._requests.change(self._change, self._changed)
+            self._requests.change(self._change, self._changed, who=self._who)
             return
         key = self._puts.popleft()
 
@@ -227,6 +252,11 @@ class _RuntimeSet:
             self._delete_next(code, text)
 
         self._requests.delete_psk(psk_label(self._deletes.popleft()), deleted)
+
+
+def _asker(connection: Connection) -> m.Asker:
+    credentials = connection.credentials
+    return m.Asker(credentials.uid, credentials.gid, credentials.pid)
 
 
 def _errno(code: int) -> bytes:
@@ -280,6 +310,7 @@ def _status(device: m.DeviceView, peers: list[m.PeerView], part: m.StatusPart) -
         key_label=device.key_label,
         previous_key=None if device.previous_key is None else base64.b64encode(device.previous_key).decode(),
         previous_key_label=device.previous_label or None,
+        audit=None if part.audit is None else _audit(part.audit),
     )
 
 
@@ -292,6 +323,21 @@ def _token(token: m.TokenStatus) -> admin.TokenState:
         created=token.created,
         refused=token.refused,
         token=token.token,
+    )
+
+
+def _audit(audit: m.AuditStatus) -> admin.AuditState:
+    return admin.AuditState(
+        state=audit.state,
+        since=audit.since_unix / 1e9,
+        detail=audit.detail,
+        directory=audit.directory,
+        records=audit.records,
+        unsealed=audit.unsealed,
+        sealed=audit.sealed_unix / 1e9 if audit.sealed_unix else None,
+        seal_detail=audit.seal_detail,
+        unwritten=audit.unwritten,
+        sinks=audit.sinks,
     )
 
 

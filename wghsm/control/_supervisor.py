@@ -68,13 +68,20 @@ class Requests:
         self._statuses[number] = answer
         self._child.report(m.StatusGet(number))
 
-    def change(self, change: m.DeviceChange, answer: Callable[[int, str], None], *, check_only: bool = False) -> None:
+    def change(
+        self,
+        change: m.DeviceChange,
+        answer: Callable[[int, str], None],
+        *,
+        check_only: bool = False,
+        who: m.Asker | None = None,
+    ) -> None:
         """Apply `change`, or only ask whether it could be; the answer is 0 or a positive errno, and a line."""
         number = self._next()
         self._results[number] = answer
         parts = list(_parts(change))
         for position, part in enumerate(parts, 1):
-            self._child.report(m.DeviceSet(number, part, position == len(parts), check_only))
+            self._child.report(m.DeviceSet(number, part, position == len(parts), check_only, who))
 
     def rekey(self, peers: list[bytes] | None, answer: Callable[[int, str], None]) -> None:
         """Start handshakes with `peers` (public keys) or with all."""
@@ -82,17 +89,17 @@ class Requests:
         self._results[number] = answer
         self._child.report(m.RekeyRequest(number, peers))
 
-    def stop(self, answer: Callable[[int, str], None]) -> None:
+    def stop(self, answer: Callable[[int, str], None], who: m.Asker | None = None) -> None:
         """End the gateway."""
         number = self._next()
         self._results[number] = answer
-        self._child.report(m.StopRequest(number))
+        self._child.report(m.StopRequest(number, who))
 
-    def reload(self, file: str, answer: Callable[[m.ReloadResult], None]) -> None:
+    def reload(self, file: str, answer: Callable[[m.ReloadResult], None], who: m.Asker | None = None) -> None:
         """Read the gateway's file again, which `file` may name."""
         number = self._next()
         self._reloads[number] = answer
-        self._child.report(m.ReloadRequest(number, file))
+        self._child.report(m.ReloadRequest(number, file, who))
 
     def config(self, answer: Callable[[bytes], None]) -> None:
         """What the gateway has loaded and what it runs with: the JSON of an admin.Config."""

@@ -10,10 +10,10 @@ get nothing signed but checkpoints. Called by `service`, main thread only but fo
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING
 
+from wghsm.audit import Statement
 from wghsm.ipc import ChannelKind
 from wghsm.ipc import messages as m
 from wghsm.pkcs11_backend import TokenError, TokenFault
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Auditing"]
 
 _AUDITOR = ChannelKind.CUSTODIAN_AUDITOR
-_STREAM = re.compile(r"[A-Za-z0-9_=+.@-]{1,64}/[a-z]{1,16}/[0-9a-f]{32}")
-_HASH = re.compile(r"[0-9a-f]{64}")
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
 
 class Auditing:
@@ -131,7 +128,8 @@ class Auditing:
 
         def job() -> Landing:
             try:
-                signature, key, algorithm = self._vault.sign_checkpoint(label, _statement(message))
+                statement = Statement(message.stream, message.sequence, message.hash, message.time)
+                signature, key, algorithm = self._vault.sign_checkpoint(label, statement.to_bytes())
             except TokenError as error:
                 fault = error.with_traceback(None)
                 return lambda _now: self._not_signed(message.request, fault)
@@ -154,12 +152,3 @@ class Auditing:
 
     def _answer(self, answer: m.CheckpointSigned) -> None:
         self._child.send(_AUDITOR, answer)
-
-
-def _statement(message: m.SignCheckpoint) -> bytes:
-    """What is signed. Raises ValueError for what is no checkpoint."""
-    for pattern, text in ((_STREAM, message.stream), (_HASH, message.hash), (_TIME, message.time)):
-        if not pattern.fullmatch(text):
-            raise ValueError("no checkpoint")
-    lines = (f"stream {message.stream}", f"seq {message.sequence}", f"hash {message.hash}", f"time {message.time}")
-    return "\n".join(("wghsm audit checkpoint v1", *lines, "")).encode()

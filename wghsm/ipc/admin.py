@@ -14,6 +14,7 @@ import msgspec
 __all__ = [
     "AdminReply",
     "AdminRequest",
+    "AuditState",
     "Config",
     "PeerStatus",
     "Problem",
@@ -83,6 +84,24 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     gateway_key: str | None = None
 
 
+class AuditState(msgspec.Struct, frozen=True, kw_only=True):
+    """The audit log. Counts are since its process began; `sealed` is when its last checkpoint was signed, if any was.
+
+    `detail` says why it is failing, `seal_detail` why no checkpoints are made; `sinks` has a word for each.
+    """
+
+    state: str
+    since: float
+    detail: str
+    directory: str
+    records: int
+    unsealed: int
+    sealed: float | None
+    seal_detail: str
+    unwritten: int
+    sinks: dict[str, str]
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A gateway, whole.
 
@@ -108,6 +127,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """When the file in force was read."""
     reload_refused: str = ""
     """Why the last reload was refused; empty if it was not."""
+    audit: AuditState | None = None
+    """Null where no audit log is kept."""
 
     @property
     def still_on_previous(self) -> list[PeerStatus]:

@@ -689,6 +689,7 @@ class ControlSettings(Message, frozen=True, array_like=True, tag=80):
     """Two listening UNIX sockets come with it: the configuration protocol's (UAPI), then the admin one."""
 
     runtime_psks: bool
+    audited: bool = False
 
 
 class PeerChange(Message, frozen=True, array_like=True):
@@ -922,7 +923,8 @@ class SyslogServer(Message, frozen=True, array_like=True):
 class AuditSettings(Message, frozen=True, array_like=True, tag=100):
     """How the log is kept: supervisor to auditor. Times in seconds, `rotate_size` in bytes.
 
-    `journald` is the path of its socket, empty if the log does not go there; `signed`: whether checkpoints can be had.
+    `journald` is the path of its socket, empty if the log does not go there; where that is not required, a machine
+    without journald is no fault. `signed`: whether checkpoints can be had.
     """
 
     directory: str
@@ -930,9 +932,9 @@ class AuditSettings(Message, frozen=True, array_like=True, tag=100):
     rotate_size: int
     rotate_age: int
     journald: str = ""
+    journald_required: bool = False
     syslog: SyslogServer | None = None
     signed: bool = False
-    required: bool = False
 
 
 class AuditEvent(Message, frozen=True, array_like=True, tag=101):

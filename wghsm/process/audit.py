@@ -50,6 +50,10 @@ class AuditSender:
             self._waiting.popleft()
         return True
 
+    def attached(self) -> None:
+        """An auditor has come."""
+        self.flush()
+
     def _told(self, event: AuditEvent) -> AuditEvent:
         return msgspec.structs.replace(event, lost=self._lost) if self._lost else event
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from wghsm.process import Loop, Timer
 
+    from ._audit import Audit
     from ._children import Children
     from ._state import State
     from .model import Difference, Model
@@ -37,7 +38,7 @@ _ANSWER_WITHIN = 30 * 1_000_000_000
 class Work:
     """The next model and how it differs; `endpoints`: those to set, by slot; `sockets`: the state has other ones.
 
-    `done` runs when it is in force.
+    `done` runs when it is in force. `cause` and `who` are for the audit log: whose decision it was, if anybody's.
     """
 
     model: Model
@@ -45,6 +46,8 @@ class Work:
     endpoints: Mapping[int, m.Endpoint]
     sockets: bool
     done: Callable[[], None]
+    cause: str = ""
+    who: m.Asker | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,9 @@ class _Waiting:
 class Applying:
     """Brings one change after the other into force."""
 
-    def __init__(self, state: State, children: Children, loop: Loop, settled: Callable[[], None]) -> None:
+    def __init__(self, state: State, children: Children, loop: Loop, audit: Audit, settled: Callable[[], None]) -> None:
         """`settled` runs whenever a change is in force, before its own `done`."""
+        self._audit = audit
         self._state = state
         self._children = children
         self._loop = loop
@@ -147,10 +151,11 @@ class Applying:
         work, self._work = self._work, None
         if work is None:
             return
-        self._state.model = work.model
+        before, self._state.model = self._state.model, work.model
         for slot in work.found.removed:
             self._state.forget(slot)
         self._settled()
+        self._audit.changed(before, work.model, work.cause, work.who)
         work.done()
 
     def _late(self) -> None:

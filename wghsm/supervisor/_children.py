@@ -55,6 +55,9 @@ class ChildEvents(Protocol):
     def left(self, role: Role) -> None:
         """The child is gone."""
 
+    def fell(self, role: Role, text: str) -> None:
+        """Why a child has ended that nobody had told to."""
+
     def may_restart(self, role: Role) -> bool:
         """Whether to start the role again; if not, it waits for an operator."""
 
@@ -198,10 +201,13 @@ class Children:
         if self._stopping:
             return
         self._stopping = True
+        # The auditor's last words are signed by the custodian, which therefore waits for its end.
+        sealed = Role.AUDITOR in self._rooms and self._rooms[Role.AUDITOR].process is not None
         for role, room in self._rooms.items():
             if room.timer is not None:
                 room.timer.cancel()
-            self.send(role, m.Shutdown())
+            if role is not Role.CUSTODIAN or not sealed:
+                self.send(role, m.Shutdown())
         self._kill_timer = self._loop.call_later(_KILL_AFTER, self._kill_all)
 
     @property
@@ -350,6 +356,8 @@ class Children:
         self._forget(room, process)
         self._events.left(process.role)
         if self._stopping:
+            if process.role is Role.AUDITOR:
+                self.send(Role.CUSTODIAN, m.Shutdown())
             if self.gone and self._kill_timer is not None:
                 self._kill_timer.cancel()
             return
@@ -358,6 +366,7 @@ class Children:
             self._spawn(process.role)
             return
         verdict = judge(process.role, status, process.fault, served=self.served, killed_for=process.killed_for)
+        self._events.fell(process.role, verdict.text)
         if self._tell_tried(process.role, verdict.text):
             return
         if isinstance(verdict, EndGateway):

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from wghsm.process import Loop
 
     from ._applying import Applying
+    from ._audit import Audit
     from ._children import Children
     from ._state import State
     from .model import Difference, Model
@@ -76,6 +77,7 @@ class Reloads:
     children: Children
     loop: Loop
     applying: Applying
+    audit: Audit
     resolve: Callable[[bytes, config.Endpoint], None]
 
     def ask(self, message: m.ReloadRequest) -> None:
@@ -91,7 +93,7 @@ class Reloads:
         if message.file and os.path.realpath(message.file) != os.path.realpath(self.state.file):
             answer(errno.ENOENT, f"this gateway runs {self.state.file}, not {message.file}")
         else:
-            self._queue(answer)
+            self._queue(answer, message.who)
 
     def signal(self) -> None:
         """SIGHUP wants one; the log says how it went."""
@@ -101,19 +103,21 @@ class Reloads:
 
         self._queue(answer)
 
-    def _queue(self, answer: _Answer) -> None:
+    def _queue(self, answer: _Answer, who: m.Asker | None = None) -> None:
         if not self.state.served:
             text = "the gateway is still starting; try again once it serves"
             _log.warning("no reload: %s", text)
             answer(errno.EAGAIN, text)
             return
-        self.applying.hold(_Attempt(self, answer).begin)
+        self.applying.hold(_Attempt(self, answer, who).begin)
 
 
 class _Attempt:
     """One reload, from its turn to its end."""
 
-    def __init__(self, reloads: Reloads, answer: _Answer) -> None:
+    def __init__(self, reloads: Reloads, answer: _Answer, who: m.Asker | None) -> None:
+        self._who = who
+        self._audit = reloads.audit
         self._state = reloads.state
         self._children = reloads.children
         self._loop = reloads.loop
@@ -212,6 +216,7 @@ class _Attempt:
         state, model = self._state, self._merged.model
         self._undo.pop_all()
         state.trial = None
+        audited_before = state.gateway.audit
         state.gateway, state.wrapped = self._wanted.gateway, self._wanted.wrapped
         tell_sockets = self._sockets is not None or model.fwmark != state.model.fwmark
         if self._sockets is not None:
@@ -238,8 +243,10 @@ class _Attempt:
                 self._resolve(key, host)
             self._finish(found)
 
+        if state.gateway.audit != audited_before:
+            self._children.renew(Role.AUDITOR)
         self._before = state.model
-        self._applying.apply(Work(model, found, endpoints, tell_sockets, done))
+        self._applying.apply(Work(model, found, endpoints, tell_sockets, done, "reload", self._who))
 
     def _finish(self, found: Difference) -> None:
         state = self._state
@@ -249,6 +256,7 @@ class _Attempt:
         text = _summary(found, self._before, state.model, self._plan)
         _log.info("reloaded: %s", text)
         tell_systemd("READY=1", f"STATUS=serving on port {state.udp.port}")
+        self._audit.reloaded(0, text, self._who)
         self._answer(0, text)
 
     def _refuse(self, number: int, text: str) -> None:
@@ -260,6 +268,7 @@ class _Attempt:
     def _end(self, number: int, text: str, problems: tuple[config.Problem, ...] = ()) -> None:
         self._state.reload_refused = text
         tell_systemd("READY=1", f"STATUS=serving on port {self._state.udp.port}; the last reload was refused")
+        self._audit.reloaded(number, text, self._who)
         self._answer(number, text, problems)
         self._applying.release()
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ._applying import Applying
+    from ._audit import Audit
     from ._children import Children
     from ._state import State
 
@@ -62,15 +63,24 @@ class _Request:
     number: int
     change: m.DeviceChange
     check_only: bool = False
+    who: m.Asker | None = None
 
 
 class Requests:
     """Serves the control process of one gateway."""
 
-    def __init__(self, state: State, children: Children, applying: Applying, stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        state: State,
+        children: Children,
+        applying: Applying,
+        audit: Audit,
+        stop: Callable[[m.Asker | None], None],
+    ) -> None:
         self._state = state
         self._children = children
         self._applying = applying
+        self._audit = audit
         self._stop = stop
         self._parts: dict[int, list[m.DeviceChange]] = {}
 
@@ -91,7 +101,7 @@ class Requests:
                 self._rekey(message)
             case m.StopRequest():
                 self._children.send(Role.CONTROL, m.RequestResult(message.request, 0))
-                self._stop()
+                self._stop(message.who)
             case _:
                 _log.error("control asked for %s", type(message).__name__)
 
@@ -123,7 +133,7 @@ class Requests:
             return
         del self._parts[message.request]
         client = self._children.incarnation(Role.CONTROL)
-        request = _Request(client, message.request, parts[0], message.check_only)
+        request = _Request(client, message.request, parts[0], message.check_only, message.who)
         if not message.last:
             self._answer(request, errno.E2BIG, "the change has too many parts")
             return
@@ -146,6 +156,8 @@ class Requests:
         )
         if isinstance(model, Refusal):
             self._answer(request, model.errno, model.text)
+            if request.client:
+                self._audit.refused("set", model.text, request.who)
             return None
         try:
             if request.check_only:
@@ -167,7 +179,7 @@ class Requests:
             for peer in model.peers.values()
             if peer.slot in found.moved and peer.endpoint is not None
         }
-        return Work(model, found, endpoints, sockets, done)
+        return Work(model, found, endpoints, sockets, done, "control" if request.client else "", request.who)
 
     def _check_port(self, port: int | None) -> None:
         """Raise OSError if the port cannot be moved to."""
@@ -256,6 +268,7 @@ class Requests:
             token=state.token,
             loaded_unix=state.loaded_unix,
             reload_refused=state.reload_refused,
+            audit=state.audit,
             counters={
                 role: {reason.value: number for reason, number in block.items()}
                 for role, block in counters.items()

@@ -72,6 +72,7 @@ DEFAULT_ENTRIES: Mapping[Role, Sequence[str]] = {
     Role.EGRESS: _entry("wghsm.tunnel.egress"),
     Role.INGRESS: _entry("wghsm.tunnel.ingress"),
     Role.CONTROL: _entry("wghsm.control"),
+    Role.AUDITOR: _entry("wghsm.auditor"),
 }
 """The program of each role; `--channel FD` is added."""
 
@@ -135,7 +136,8 @@ class _Start:
     ) -> None:
         self._gateway = gateway
         self._file = file
-        self._entries = entries
+        without = set() if gateway.audit.enabled else {Role.AUDITOR}
+        self._entries = {role: entry for role, entry in entries.items() if role not in without}
         self._teller = teller
         self._tty = tty
         self._keep_tty = keep_tty
@@ -231,7 +233,7 @@ class _Start:
             users={role: found_users[role] for role in self._entries},
             environment=lambda role: environment(state.trial or state.gateway, role),
             deadline=limit,
-            pairs=pairs(runtime_psks=state.runtime_psks),
+            pairs=pairs(runtime_psks=state.runtime_psks, audited=self._gateway.audit.enabled),
             log_level=self._gateway.log_level,
         )
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from wghsm import config
     from wghsm.config import Gateway, Token, WrappedPsk
     from wghsm.ipc import StatsFile
 
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from ._tun import Tun
     from .model import Model, Peer
 
-__all__ = ["State"]
+__all__ = ["State", "audit_settings"]
+
+_JOURNALD = "/run/systemd/journal/socket"
 
 
 @dataclass
@@ -61,6 +64,7 @@ class State:
     outdated: set[int] = field(default_factory=set)
     identity: m.Identity | None = None
     token: m.TokenStatus | None = None
+    audit: m.AuditStatus | None = None
     served: bool = False
     started_unix: int = field(default_factory=time.time_ns)
     loaded_unix: int = field(default_factory=time.time_ns)
@@ -104,8 +108,13 @@ class State:
                 yield m.LinkState(self.link.up), ()
             case Role.EGRESS | Role.INGRESS:
                 yield from self._tunnel_feed()
+            case Role.AUDITOR:
+                yield audit_settings((self.trial or self.gateway).audit), ()
             case _:
-                yield m.ControlSettings(self.runtime_psks), [self.uapi.fileno(), self.admin.fileno()]
+                yield (
+                    m.ControlSettings(self.runtime_psks, self.gateway.audit.enabled),
+                    [self.uapi.fileno(), self.admin.fileno()],
+                )
                 if self.identity is not None:
                     yield self.identity, ()
 
@@ -136,6 +145,9 @@ class State:
             psk_wrap_key=token.psk_wrap_key,
             psk_overlap=token.psk_overlap,
             previous_key=gateway.interface.previous_key,
+            audited=gateway.audit.enabled,
+            audit_key=gateway.audit.key if gateway.audit.enabled else None,
+            audit_required=gateway.audit.enabled and gateway.audit.on_failure != "continue",
         )
 
     def _at_start(self, token: Token) -> Literal["wait", "fail"]:
@@ -143,3 +155,26 @@ class State:
             return "fail"
         # Sessions that live are worth more than an exit code.
         return "wait" if self.served else token.at_start
+
+
+def audit_settings(audit: config.Audit) -> m.AuditSettings:
+    """What the auditor is told of the file's section `audit`."""
+
+    def text(path: Path | None) -> str:
+        return "" if path is None else str(path)
+
+    syslog = None
+    if audit.syslog is not None:
+        files = (text(audit.syslog_ca), text(audit.syslog_certificate), text(audit.syslog_key))
+        syslog = m.SyslogServer(audit.syslog.host, audit.syslog.port, *files)
+    journald = audit.journald
+    return m.AuditSettings(
+        directory=str(audit.directory),
+        retention=audit.retention,
+        rotate_size=audit.rotate_size,
+        rotate_age=audit.rotate_age,
+        journald=journald if isinstance(journald, str) else _JOURNALD if journald else "",
+        journald_required=isinstance(journald, str),
+        syslog=syslog,
+        signed=audit.key is not None,
+    )

@@ -22,6 +22,7 @@ from wghsm.ipc import MAX_PEERS, ChannelKind, Role
 from wghsm.ipc import messages as m
 
 from ._applying import Applying
+from ._audit import Audit
 from ._children import Children, Settings
 from ._endpoints import Resolving, is_address, literal
 from ._expiry import Expiry
@@ -67,11 +68,14 @@ class Supervisor:
         self._stopping = False
         self._news = LinkNews(state, self.children.send, self.stop)
         families = [int(family) for family in state.udp.families]
-        self._applying = Applying(state, self.children, loop, self._settled)
+        self._audit = Audit(
+            lambda event: self.children.send(Role.AUDITOR, event), wanted=Role.AUDITOR in settings.entries
+        )
+        self._applying = Applying(state, self.children, loop, self._audit, self._settled)
         self._expiry = Expiry(state, loop, self._applying)
-        self._requests = Requests(state, self.children, self._applying, self.stop)
+        self._requests = Requests(state, self.children, self._applying, self._audit, self._asked_to_stop)
         self._resolving = Resolving(loop, resolver_user, families, self._requests.set_endpoints)
-        self._reloads = Reloads(state, self.children, loop, self._applying, self._resolving.want)
+        self._reloads = Reloads(state, self.children, loop, self._applying, self._audit, self._resolving.want)
 
     def start(self, watch: LinkWatch) -> None:
         """Spawn the children and begin to resolve names; the rest happens in the loop."""
@@ -90,12 +94,13 @@ class Supervisor:
         self._expiry.look()
         self.children.start([role for role in _ORDER if role in self._roles])
 
-    def stop(self, exit_code: ExitCode = ExitCode.OK, text: str = "") -> None:
+    def stop(self, exit_code: ExitCode = ExitCode.OK, text: str = "", who: m.Asker | None = None) -> None:
         """End the gateway; the first reason counts."""
         if self._stopping:
             return
         self._stopping = True
         self.outcome = (exit_code, text)
+        self._audit.stopped(exit_code, text, who)
         self._resolving.close()
         self.children.stop()
         if self.children.gone:
@@ -120,6 +125,8 @@ class Supervisor:
                 self.children.send(Role.CONTROL, message)
             case m.TokenStatus():
                 self._note_token(message)
+            case m.AuditStatus():
+                self._state.audit = message
             case m.ReloadRequest():
                 self._reloads.ask(message)
             case _:
@@ -128,10 +135,14 @@ class Supervisor:
     def serves(self, role: Role) -> None:
         """A child is ready; when all are, the gateway serves."""
         self._applying.serves(role)
+        self._audit.child_serves(role)
+        if role is Role.AUDITOR:
+            self._audit.attached()
         if self.children.served or not self.children.all_ready() or self._stopping:
             return
         self.children.served = True
         _log.info("the gateway serves on port %d", self._state.udp.port)
+        self._audit.started(self._state.file, len(self._state.model.peers))
         self._served()
 
     def left(self, role: Role) -> None:
@@ -148,6 +159,10 @@ class Supervisor:
                 detail = f"its PIN must be typed again: wghsm down {name}, then wghsm up {self._state.file}"
             self._state.token = m.TokenStatus("away", time.time_ns(), detail)
 
+    def fell(self, role: Role, text: str) -> None:
+        """A child has ended, for the audit log."""
+        self._audit.child_left(role, text)
+
     def may_restart(self, role: Role) -> bool:
         """A custodian whose PIN was typed cannot come back where there is no terminal any more."""
         state = self._state
@@ -158,6 +173,9 @@ class Supervisor:
         if not self._state.tun.exists():
             exit_code, text = deleted(self._state)
         self.stop(exit_code, text)
+
+    def _asked_to_stop(self, who: m.Asker | None) -> None:
+        self.stop(who=who)
 
     def take_signal(self, number: signal.Signals) -> None:
         """SIGTERM and SIGINT end the gateway, SIGHUP has it read its file again."""
@@ -176,6 +194,7 @@ class Supervisor:
             # One line is enough: the custodian has said since when it is away, and why.
             log = _log.info if token.state == "ready" else _log.debug
             log("%s is %s%s", token.token or "the token", token.state, f": {token.detail}" if token.detail else "")
+        self._audit.token(before, token)
         self._state.token = token
 
     def _settled(self) -> None:

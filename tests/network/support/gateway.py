@@ -78,6 +78,8 @@ class Gateway:
     psk_root: str | None = None
     interface: Mapping[str, object] = field(default_factory=dict)
     token_section: Mapping[str, object] = field(default_factory=dict)
+    sections: Mapping[str, object] = field(default_factory=dict)
+    """Further sections of the file, such as `audit`."""
     short_times: bool = False
     program: Sequence[str] = ()
     """In place of `wghsm run`; FILE follows."""
@@ -107,6 +109,7 @@ class Gateway:
             },
             "peers": [peer.entry() for peer in self.peers],
             "state_directory": str(self.state),
+            **self.sections,
         }
         self.file.write_text(json.dumps(said, indent=2))
 

@@ -27,7 +27,8 @@ class Reloading(Processes):
 
     result: m.ReloadResult = field(default_factory=lambda: m.ReloadResult(1, 0, "1 peer added"))
 
-    def reload(self, file: str, answer: Callable[[m.ReloadResult], None]) -> None:
+    def reload(self, file: str, answer: Callable[[m.ReloadResult], None], who: m.Asker | None = None) -> None:
+        self.askers.append(who)
         self.said.append(("reload", file))
         self.answers.append(lambda: answer(self.result))
 

@@ -42,6 +42,7 @@ class Processes:
     peers: list[m.PeerView] = field(default_factory=list)
     said: list[tuple[str, object]] = field(default_factory=list)
     answers: list[Callable[[], None]] = field(default_factory=list)
+    askers: list[m.Asker | None] = field(default_factory=list)
     change_errno: int = 0
     check_errno: int = 0
     put_errno: int = 0
@@ -54,7 +55,15 @@ class Processes:
         processes = [m.ProcessView("egress", 7, "ready", 1, 2 * 10**9, "compiled")]
         self.answers.append(lambda: answer(m.StatusPart(1, 10**9, "gw.yaml", processes, token, {"egress": {"x": 1}})))
 
-    def change(self, change: m.DeviceChange, answer: Callable[[int, str], None], *, check_only: bool = False) -> None:
+    def change(
+        self,
+        change: m.DeviceChange,
+        answer: Callable[[int, str], None],
+        *,
+        check_only: bool = False,
+        who: m.Asker | None = None,
+    ) -> None:
+        self.askers.append(who)
         self.said.append(("check" if check_only else "change", change))
         self.answers.append(lambda: answer(self.check_errno if check_only else self.change_errno, "why"))
 
@@ -62,7 +71,8 @@ class Processes:
         self.said.append(("rekey", peers))
         self.answers.append(lambda: answer(0, "asked 1 peer"))
 
-    def stop(self, answer: Callable[[int, str], None]) -> None:
+    def stop(self, answer: Callable[[int, str], None], who: m.Asker | None = None) -> None:
+        self.askers.append(who)
         self.said.append(("stop", None))
         self.answers.append(lambda: answer(0, ""))
 

@@ -79,7 +79,12 @@ class Site(World):
         self.requests._children = children
         self.wanted: list[tuple[bytes, config.Endpoint]] = []
         self.reloads = Reloads(
-            self.state, children, self.loop, self.applying, lambda key, host: self.wanted.append((key, host))
+            self.state,
+            children,
+            self.loop,
+            self.applying,
+            self.audit,
+            lambda key, host: self.wanted.append((key, host)),
         )
 
     def ask(self, number: int = 1, file: str = "") -> None:

@@ -16,6 +16,7 @@ from wghsm.ipc import PeerField, Role, StatsFile, create_stats, identity_number
 from wghsm.ipc import messages as m
 from wghsm.process import Loop
 from wghsm.supervisor._applying import Applying
+from wghsm.supervisor._audit import Audit
 from wghsm.supervisor._links import Links, LinkStatus
 from wghsm.supervisor._requests import Requests
 from wghsm.supervisor._sockets import UdpPair, UnixListener
@@ -70,6 +71,7 @@ class World:
         self.links = FakeLinks()
         self.loop = Loop()
         self.stopped = False
+        self.stopped_by: m.Asker | None = None
         self.fd = create_stats()
         self.state = State(
             gateway=file,
@@ -85,14 +87,21 @@ class World:
             stats=StatsFile(self.fd, Role.SUPERVISOR),
         )
         children = cast("Children", self.children)
-        self.applying = Applying(self.state, children, self.loop, lambda: None)
-        self.requests = Requests(self.state, children, self.applying, self._stop)
+        self.audited: list[m.AuditEvent] = []
+        self.audit = Audit(self._take, wanted=True)
+        self.applying = Applying(self.state, children, self.loop, self.audit, lambda: None)
+        self.requests = Requests(self.state, children, self.applying, self.audit, self._stop)
         for role in (Role.CUSTODIAN, Role.HANDSHAKE, Role.EGRESS, Role.INGRESS):
             assert self.applying.joined(role) == []
             self.applying.serves(role)
 
-    def _stop(self) -> None:
+    def _stop(self, who: m.Asker | None) -> None:
         self.stopped = True
+        self.stopped_by = who
+
+    def _take(self, event: m.AuditEvent) -> bool:
+        self.audited.append(event)
+        return True
 
     def obey(self) -> None:
         """Let the processes answer until nothing is left to do."""

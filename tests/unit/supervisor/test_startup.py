@@ -15,7 +15,7 @@ def test_numbers_are_uid_and_gid() -> None:
     found = users(gateway())
     assert found["custodian"] == (61100, 61100)
     assert found["resolver"] == (61105, 61105)
-    assert len(found) == 6
+    assert len(found) == 7
 
 
 def test_names_are_looked_up() -> None:
