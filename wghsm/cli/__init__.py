@@ -27,6 +27,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("wghsm.cli.plan:plan", "Show what a reload of a gateway file would change."),
     "reload": ("wghsm.cli.reload:reload", "Bring a changed gateway file into force; sessions go on."),
     "status": ("wghsm.cli.status:status", "Show running gateways and their peers."),
+    "ceremony": ("wghsm.cli.ceremony:ceremony", "Make a gateway's keys with several people, and print a transcript."),
     "inventory": ("wghsm.cli.inventory:inventory", "List every key and pre-shared key, its age, and what is due."),
     "rekey": ("wghsm.cli.status:rekey", "Start fresh handshakes at a running gateway."),
 }

@@ -83,10 +83,13 @@ def make_token(
     gid: int | None = None,
     pin: bytearray | None = None,
     so_pin: bytearray | None = None,
+    keep_pin: bool = True,
+    keep_so_pin: bool = True,
 ) -> SoftHsmToken:
     """Make the store `directory` if need be, and in it a token `label` that uid `uid` (gid: the same) will use.
 
-    A PIN that is not given is random. Another token may join a store that is there. Raises SetupError, LabelTaken,
+    A PIN that is not given is random. With `keep_pin` and `keep_so_pin` each is written to its file.
+    Another token may join a store that is there. Raises SetupError, LabelTaken,
     ModuleMissing, TokenError.
     """
     if not _LABEL.match(label):
@@ -105,8 +108,9 @@ def make_token(
         made.so_pin_file: bytearray(so_pin) if so_pin else _random_pin(),
     }
     try:
-        for path, value in pins.items():
-            _write_private(path, value)
+        for (path, value), keep in zip(pins.items(), (keep_pin, keep_so_pin), strict=True):
+            if keep:
+                _write_private(path, value)
         _make_in_child(made, owner, group, pin=pins[made.pin_file], so_pin=pins[made.so_pin_file])
     except BaseException:
         for path in pins:
