@@ -19,9 +19,9 @@ from typing import Literal
 
 from .anchor import Anchor
 from .files import list_files
+from .public_key import PublicKey
 from .record import rfc3339
 from .scan import Checkpoint, Link, Problem, Scan, Stretch, hash_in, is_beginning, misfit, scan, step, stretches
-from .statement import PublicKey
 
 __all__ = ["LogReport", "Report", "Verdict", "verify"]
 
