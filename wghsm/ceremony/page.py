@@ -1,6 +1,6 @@
 """The transcript as one HTML file that prints well on A4: no script, no font, nothing that is fetched.
 
-    head: what, where, when, fingerprint of the JSON file -> keys with QR codes -> people -> steps
+    head: what, where, when, fingerprint of the JSON file -> people -> keys with QR codes -> steps
     -> each token with the attributes of all its objects -> software -> places to sign
 
 Whatever comes from tokens and people is escaped.
@@ -57,14 +57,14 @@ def _body(one: Transcript) -> Iterator[str]:
         ]
     )
     yield f'<div class="seal"><p>SHA-256 of the transcript&rsquo;s JSON file</p>{_hash(digest)}</div></header>'
+    yield "<section><h2>Participants</h2>"
+    yield _table(("Name", "Role"), ((escape(person.name), escape(person.role)) for person in one.participants))
+    yield "</section>"
     yield "<section><h2>Keys</h2>"
     for token in one.tokens:
         for each in token.objects:
             if each.public_key is not None or each.check_value is not None:
                 yield _card(token, each)
-    yield "</section>"
-    yield "<section><h2>Participants</h2>"
-    yield _table(("Name", "Role"), ((escape(person.name), escape(person.role)) for person in one.participants))
     yield "</section>"
     yield '<section><h2>What was done</h2><ol class="steps">'
     for step in one.steps:
@@ -81,7 +81,8 @@ def _body(one: Transcript) -> Iterator[str]:
     yield _table(("Name", "Version", "SHA-256"), rows, "software")
     yield "</section>"
     yield '<section class="signatures"><h2>Signatures</h2>'
-    yield "<p>We were present. What this transcript says is what we saw.</p>"
+    yield "<p>We were present. What this transcript says is what we saw. The SHA-256 of its JSON file is</p>"
+    yield f"<p>{_hash(digest)}</p>"
     yield "".join(_signature(person) for person in one.participants)
     yield "</section>"
 
@@ -116,7 +117,7 @@ def _token(token: TokenSeen) -> Iterator[str]:
             ("Flags", escape(", ".join(token.flags)) or "none"),
             ("URI", _code(token.uri)),
             ("Module", f"{escape(token.module.version)}<br>{_code(token.module.path)}"),
-            ("SHA-256 of the module", _hash(token.module.sha256)),
+            ("SHA-256 of it", _hash(token.module.sha256)),
         ]
     )
     if token.objects:

@@ -23,6 +23,9 @@ from wghsm.pkcs11_backend.provision import KeyReport, SecretReport, list_keys, l
 __all__ = ["look", "names_in", "on", "read_back"]
 
 
+_KINDS = ("key", "psk-root", "psk-wrap-key", "audit-key", "other")
+
+
 def on(uri: TokenUri, pin: bytearray | None, work: Callable[[TokenPool], object], *, write: bool = False) -> Any:
     """Log in with `pin` and do `work`, which gives JSON values. Raises TokenError and CommandError."""
 
@@ -77,8 +80,13 @@ def read_back(uri: TokenUri, pin: bytearray | None, order: Order) -> TokenSeen:
         uri=str(uri),
         **{name: about[name] for name in ("label", "serial", "manufacturer", "model", "hardware", "firmware", "flags")},
         module=Software(name="PKCS#11 module", version=description, path=path, sha256=file_hash(Path(path))),
-        objects=msgspec.convert(objects, list[ObjectSeen]),
+        objects=sorted(msgspec.convert(objects, list[ObjectSeen]), key=_place),
     )
+
+
+def _place(one: ObjectSeen) -> tuple[int, str, str]:
+    """The order on paper; a token gives none that lasts."""
+    return _KINDS.index(one.kind), one.label, one.id
 
 
 def _key(pool: TokenPool, report: KeyReport, order: Order) -> ObjectSeen:
