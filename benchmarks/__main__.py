@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.flood import measure_flood
 from benchmarks.handshakes import measure_handshakes
 from benchmarks.peers import PEERS_BEGIN, PEERS_END, Crowd, Figure, figures_of, measure_peers, page, peers_results
 from benchmarks.plot import picture
@@ -15,12 +16,14 @@ from benchmarks.profiling import profile
 from benchmarks.ratios import Ratio
 from benchmarks.report import (
     Conditions,
+    flood_results,
     put_between,
     ratios_of,
     results,
     table,
     titles,
     token_results,
+    write_flood_page,
     write_page,
     write_results,
     write_token_page,
@@ -41,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="script/bench", description="wghsm against wireguard-go, as ratios.")
     parser.add_argument(
         "--only",
-        choices=(*_MEASUREMENTS, "token", "peers"),
+        choices=(*_MEASUREMENTS, "token", "peers", "flood"),
         help="run this part alone, and keep the rest of the results",
     )
     parser.add_argument("--rounds", type=int, default=5)
@@ -63,6 +66,7 @@ def main() -> None:
         return
     found: dict[str, Ratio] = {}
     bare: dict[str, Ratio] = {}
+    flooded: dict[str, Ratio] = {}
     figures: dict[str, Figure] = {}
     crowd = Crowd(10, 300, 20) if conditions.quick else Crowd()
     # Short and few: there are two dozen of them.
@@ -77,10 +81,15 @@ def main() -> None:
         if chosen.only in (None, "peers"):
             with Lab() as lab:
                 figures = measure_peers(lab, conditions.rounds, conditions.seconds * 2, crowd, _say)
+        if chosen.only in (None, "flood"):
+            with Lab() as lab:
+                flooded = measure_flood(lab, conditions.rounds, conditions.seconds, _say, quick=conditions.quick)
     if found:
         print(table(found), flush=True)
     if bare:
         print(table(bare, "custodian", "bare token"), flush=True)
+    if flooded:
+        print(table(flooded, "with", "without"), flush=True)
     if figures:
         print(figures_of(figures), flush=True)
     if chosen.out is None and conditions.quick:
@@ -91,6 +100,8 @@ def main() -> None:
         document = _beside(chosen.only, json.loads(_RESULTS.read_text()), document)
     if bare:
         document["token"] = token_results(bare, *samples)
+    if flooded:
+        document["flood"] = flood_results(flooded, conditions.rounds, conditions.seconds)
     if figures:
         document["peers"] = peers_results(figures, crowd, conditions.rounds)
     write_results(chosen.out or _RESULTS, document)
@@ -101,13 +112,15 @@ def main() -> None:
             _PICTURE.write_text(picture(everything, titles(everything), "wghsm divided by wireguard-go"))
         if bare:
             write_token_page(_PAGE, bare, samples[0])
+        if flooded:
+            write_flood_page(_PAGE, flooded, conditions.rounds)
         if figures:
             put_between(_PAGE, PEERS_BEGIN, PEERS_END, page(figures, crowd, conditions.rounds))
 
 
 def _beside(part: str, kept: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     """The document that is kept, with one part of it measured anew; what has no ratios is the caller's."""
-    if part in ("token", "peers"):
+    if part in ("token", "peers", "flood"):
         return kept
     other = {name: ratio for name, ratio in kept["ratios"].items() if not name.startswith(f"{part}.")}
     ratios = {**measured["ratios"], **other} if part == "throughput" else {**other, **measured["ratios"]}

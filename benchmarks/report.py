@@ -18,7 +18,9 @@ from benchmarks.ratios import Ratio
 from wghsm import __version__
 
 __all__ = [
+    "FLOODS",
     "Conditions",
+    "flood_results",
     "put_between",
     "ratios_of",
     "results",
@@ -26,6 +28,7 @@ __all__ = [
     "titles",
     "token_results",
     "versions",
+    "write_flood_page",
     "write_page",
     "write_results",
     "write_token_page",
@@ -33,6 +36,7 @@ __all__ = [
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 TOKEN_BEGIN, TOKEN_END = "<!-- token: begin -->", "<!-- token: end -->"
+FLOOD_BEGIN, FLOOD_END = "<!-- flood: begin -->", "<!-- flood: end -->"
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,15 @@ def token_results(found: Mapping[str, Ratio], rounds: int, seconds: float) -> di
     }
 
 
+def flood_results(found: Mapping[str, Ratio], rounds: int, seconds: float) -> dict[str, object]:
+    """What the same document says of a stream beside a flood; `seconds` is the length of one sample."""
+    return {
+        "compared": "a stream beside a flood, divided by the same beside a flood that nobody reads",
+        "conditions": {"rounds": rounds, "seconds": seconds},
+        "ratios": _ratios(found),
+    }
+
+
 def _ratios(found: Mapping[str, Ratio]) -> dict[str, object]:
     return {
         name: {
@@ -148,6 +161,11 @@ def write_token_page(path: Path, found: Mapping[str, Ratio], rounds: int) -> Non
     put_between(path, TOKEN_BEGIN, TOKEN_END, _token_page(found, rounds))
 
 
+def write_flood_page(path: Path, found: Mapping[str, Ratio], rounds: int) -> None:
+    """Put what is left of a stream beside a flood between its marks. Raises ValueError when there are none."""
+    put_between(path, FLOOD_BEGIN, FLOOD_END, _flood_page(found, rounds))
+
+
 def put_between(path: Path, begin: str, end: str, lines: Iterable[str]) -> None:
     """Put lines between two marks of a page. Raises ValueError when the marks are not there."""
     text = path.read_text()
@@ -174,6 +192,26 @@ def _token_page(found: Mapping[str, Ratio], rounds: int) -> Iterator[str]:
         yield f"| {delay.removesuffix('ms')} ms | {sessions} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
 
 
+def _flood_page(found: Mapping[str, Ratio], rounds: int) -> Iterator[str]:
+    """One row for each flood, from names such as `wghsm.initiations.rate`."""
+    known = versions()
+    yield (
+        f"wghsm {known['wghsm']} on Python {known['python']} with SoftHSM {known['softhsm']}; wireguard-go "
+        f"{known['wireguard_go']}; {rounds} rounds."
+    )
+    yield ""
+    yield "| beside the stream | wghsm keeps | least to greatest | wireguard-go keeps |"
+    yield "|---|---|---|---|"
+    for name, words in FLOODS.items():
+        ours, theirs = found[f"wghsm.{name}.rate"], found.get(f"wireguard-go.{name}.rate")
+        cells = (f"{ours.median:.2f}", _range(ours), f"{theirs.median:.2f}" if theirs else "")
+        yield f"| {words} | " + " | ".join(cells) + " |"
+
+
+def _range(ratio: Ratio) -> str:
+    return f"{min(ratio.rounds):.2f} to {max(ratio.rounds):.2f}"
+
+
 def _page(found: Mapping[str, Ratio], conditions: Conditions) -> Iterator[str]:
     known = versions()
     yield (
@@ -185,7 +223,7 @@ def _page(found: Mapping[str, Ratio], conditions: Conditions) -> Iterator[str]:
     yield "|---|---|---|"
     words = titles(found)
     for name, ratio in found.items():
-        yield f"| {words[name]} | {ratio.median:.2f} | {min(ratio.rounds):.2f} to {max(ratio.rounds):.2f} |"
+        yield f"| {words[name]} | {ratio.median:.2f} | {_range(ratio)} |"
 
 
 def titles(names: Iterable[str]) -> dict[str, str]:
@@ -195,6 +233,15 @@ def titles(names: Iterable[str]) -> dict[str, str]:
         for name in names
     }
 
+
+FLOODS = {
+    "initiations": "25,000 initiations a second with a good mac1, from 2,000 addresses",
+    "junk-mac2": "the same with a mac2 of random bytes",
+    "garbage": "25,000 random messages a second, some with a type or an unknown index",
+    "storm": "1,000 handshakes a second, of 200 peers",
+    "slow-token": "the same, and each derive of the token takes 100 ms longer",
+}
+"""Words for the floods, by the names of their cases."""
 
 _HANDSHAKES = {
     "handshakes.rate": "handshakes a second as responder",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import allowed_ips, peers
+from benchmarks import allowed_ips, flood, peers
 from benchmarks.ratios import Ratio, Rounds, interleave, ratio_of
-from benchmarks.report import BEGIN, END, TOKEN_BEGIN, TOKEN_END, Conditions, write_page, write_token_page
+from benchmarks.report import BEGIN, END, FLOODS, TOKEN_BEGIN, TOKEN_END, Conditions, write_page, write_token_page
 from benchmarks.throughput import cases
 from benchmarks.token_rate import cells
 
@@ -47,8 +47,17 @@ def test_a_quick_run_writes_its_document(tmp_path: Path) -> None:
         assert name in done.stdout
     assert document["token"]["ratios"].keys() == token_ratios(quick=True)
     assert all(ratio["median"] >= 0 for ratio in document["token"]["ratios"].values())
+    assert document["flood"]["ratios"].keys() == {case.ratio for case in flood.cases(quick=True)}
+    assert all(ratio["median"] > 0 for ratio in document["flood"]["ratios"].values())
     assert document["peers"]["figures"].keys() == peers.names()
     assert "/" not in json.dumps({key: value for key, value in document.items() if key != "compared"})
+
+
+def test_every_flood_has_words() -> None:
+    assert {case.name for case in flood.cases(quick=False)} == FLOODS.keys()
+    text = (ROOT / "docs/benchmarks.md").read_text()
+    for words in FLOODS.values():
+        assert f"| {words} | " in text
 
 
 def test_an_interrupted_run_ends_without_a_word() -> None:
@@ -83,6 +92,7 @@ def test_the_committed_document_is_of_a_whole_run() -> None:
     assert document["ratios"].keys() == ratios(quick=False)
     assert document["token"]["conditions"]["rounds"] >= 3
     assert document["token"]["ratios"].keys() == token_ratios(quick=False)
+    assert document["flood"]["ratios"].keys() == {case.ratio for case in flood.cases(quick=False)}
     figures = document["peers"]["figures"]
     assert figures.keys() == peers.names()
     assert document["peers"]["conditions"]["many"] >= 10_000

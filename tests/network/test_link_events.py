@@ -10,6 +10,7 @@ from tests.network.support.gateway_token import GatewayToken
 from tests.network.support.netns import add_address
 from tests.network.support.site import Client, Site
 from wghsm.exits import ExitCode
+from wghsm.supervisor import uapi_socket_path
 
 
 @pytest.fixture
@@ -151,6 +152,14 @@ def test_deleted_from_outside(site: Site) -> None:
     assert site.gateway.wait() == ExitCode.SYSTEM
     last = site.gateway.log().splitlines()[-1]
     assert last == f"wghsm: the interface {site.gateway.name} was deleted from outside"
+    assert site.gateway.leftovers(pids) == []
+
+
+def test_the_socket_of_wg_deleted(site: Site) -> None:
+    """Ends the gateway, and in good order, as it does wireguard-go."""
+    pids = list(site.gateway.pids().values())
+    uapi_socket_path(site.gateway.name).unlink()
+    assert site.gateway.wait() == ExitCode.OK
     assert site.gateway.leftovers(pids) == []
 
 

@@ -21,12 +21,8 @@ def main(child: Child) -> None:
     child.drop()
     audit = AuditSender(lambda event: child.try_send(ChannelKind.CONTROL_AUDITOR, event), wanted=settings.audited)
     child.on_attach(ChannelKind.CONTROL_AUDITOR, lambda _incarnation: audit.attached())
-    service = Service(Requests(child), settings.runtime_psks, audit)
-
-    def learn_identity(message: m.Identity, _fds: list[int]) -> None:
-        service.own_public_key = message.public_key
-
-    child.on(child.home, m.Identity, learn_identity)
+    service = Service(Requests(child), settings.runtime_psks, audit, child.loop.call_later)
+    child.on(child.home, m.Identity, lambda message, _fds: service.learn(message.public_key))
     Server(child.loop, socket.socket(fileno=fds[0]), service.feed_uapi)
     Server(child.loop, socket.socket(fileno=fds[1]), service.feed_admin)
     child.report(m.Ready())

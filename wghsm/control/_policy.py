@@ -23,15 +23,22 @@ if TYPE_CHECKING:
 
     from .uapi import Set
 
-__all__ = ["holders", "psk_label", "refusal"]
+__all__ = ["holders", "names_private_key", "psk_label", "refusal"]
 
 _ZERO = bytes(32)
+
+
+def names_private_key(operation: Set) -> bool:
+    """Whether it sets a private key, be it the gateway's own."""
+    return operation.private_key is not None and not hmac.compare_digest(operation.private_key, _ZERO)
 
 
 def refusal(operation: Set, own_public_key: bytes | None, runtime_psks: bool) -> str | None:
     """Why the keys in `operation` are refused (with EPERM), in one line for the log, or None."""
     private_key = operation.private_key
-    if private_key is not None and not hmac.compare_digest(private_key, _ZERO):
+    if private_key is not None and names_private_key(operation):
+        if own_public_key is None:
+            return "a private key in clear was refused: the token has not said yet which one is the gateway's"
         # Clamping happens on use, so keys that differ only there have one public key.
         public = X25519PrivateKey.from_private_bytes(private_key).public_key()
         if own_public_key != public.public_bytes(Encoding.Raw, PublicFormat.Raw):

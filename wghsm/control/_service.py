@@ -22,7 +22,7 @@ import msgspec
 from wghsm.ipc import admin
 from wghsm.ipc import messages as m
 
-from ._policy import holders, psk_label, refusal
+from ._policy import holders, names_private_key, psk_label, refusal
 from .uapi import Get, Malformed, Set, format_device, format_endpoint, next_operation
 
 if TYPE_CHECKING:
@@ -37,21 +37,34 @@ _log = logging.getLogger(__name__)
 
 _ZERO = bytes(32)
 _MAX_LINE = 16 * 1024 * 1024
+_PATIENCE = 10 * 1_000_000_000
+"""How long (ns) a private key waits for the token that it is compared with; then it is refused."""
 
 
 class Service:
-    """Answers the clients of both sockets."""
+    """Answers the clients of both sockets. `later` calls after so many nanoseconds, as the loop does."""
 
     def __init__(
-        self, requests: Requests, runtime_psks: bool, audit: Callable[[m.AuditEvent], None] = lambda _event: None
+        self,
+        requests: Requests,
+        runtime_psks: bool,
+        audit: Callable[[m.AuditEvent], None] = lambda _event: None,
+        later: Callable[[int, Callable[[], None]], object] = lambda _delay, _callback: None,
     ) -> None:
         """`audit` is told of what is refused here; what the supervisor refuses it tells itself."""
         self._audit = audit
         self.own_public_key: bytes | None = None
+        self._later = later
         self._requests = requests
         self._runtime_psks = runtime_psks
-        self._sets: deque[tuple[Connection, Set]] = deque()
+        self._sets: deque[tuple[Connection, Set, bool]] = deque()
+        self._waiting: list[tuple[Connection, Set]] = []
         self._setting = False
+
+    def learn(self, public_key: bytes) -> None:
+        """The token has said which key is the gateway's."""
+        self.own_public_key = public_key
+        self._go_on()
 
     def feed_uapi(self, connection: Connection) -> None:
         """Take the next operation of a client of the configuration protocol, if it is whole."""
@@ -68,7 +81,7 @@ class Service:
                 connection.reply(_errno(operation.errno), last=operation.close)
             case Set():
                 connection.busy = True
-                self._sets.append((connection, operation))
+                self._sets.append((connection, operation, True))
                 self._next_set()
 
     def feed_admin(self, connection: Connection) -> None:
@@ -122,8 +135,14 @@ class Service:
     def _next_set(self) -> None:
         if self._setting or not self._sets:
             return
+        connection, operation, may_wait = self._sets.popleft()
+        if may_wait and self.own_public_key is None and names_private_key(operation):
+            # Whether it is the gateway's own key is known as soon as the token is there; others need not wait.
+            self._waiting.append((connection, operation))
+            self._later(_PATIENCE, self._go_on)
+            self._next_set()
+            return
         self._setting = True
-        connection, operation = self._sets.popleft()
         who = f"uid {connection.credentials.uid} (pid {connection.credentials.pid})"
 
         def done(code: int, text: str) -> None:
@@ -156,6 +175,12 @@ class Service:
                 detail={"text": text},
             )
         )
+
+    def _go_on(self) -> None:
+        """Decide on private keys that had to wait, with or without the token's word."""
+        self._sets.extend((connection, operation, False) for connection, operation in self._waiting)
+        self._waiting.clear()
+        self._next_set()
 
     def _without_self(self, change: m.DeviceChange) -> m.DeviceChange:
         """The change without a peer of our own key: accepted and ignored (PROTOCOL.md 14.4)."""

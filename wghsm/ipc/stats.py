@@ -42,6 +42,7 @@ class PeerField(IntEnum):
     LAST_HANDSHAKE_RECEIVED = 14  # handshake; CLOCK_BOOTTIME ns
     PSK_CONFIRMED = 15  # custodian; PSK of the last confirmed session: 0 not known, 1 none, else its epoch + 2
     IDENTITY = 16  # custodian; first 8 bytes, little-endian, of the own public key that the peer last used; 0 not known
+    ENDPOINT_TOLD = 17  # ingress; CLOCK_BOOTTIME ns, of the last news to egress of where the peer is
 
 
 @unique

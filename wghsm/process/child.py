@@ -140,6 +140,14 @@ class Child:
         except ChannelClosed:
             return False
 
+    def catch_up(self, kind: ChannelKind) -> None:
+        """Handle now what waits on the channel of `kind`, out of turn. That its other end is gone is found later."""
+        channel = self._channels.get(kind)
+        if channel is not None:
+            with contextlib.suppress(ChannelClosed):
+                for message, fds in channel.messages():
+                    self._dispatch(kind, message, fds)
+
     def report(self, message: m.Message, fds: Iterable[int] = ()) -> None:
         """Send to the supervisor."""
         self.send(self.home, message, tuple(fds))

@@ -27,6 +27,7 @@ from ._links import Links, LinkStatus, LinkWatch
 from ._notify import Watchdog, tell_systemd
 from ._runtime import GatewayLock, runtime_directory, uapi_socket_path
 from ._signals import SignalWatch
+from ._socket_news import SocketNews
 from ._sockets import UdpPair, UnixListener
 from ._startup import deadline, environment, users, wants_pinpad, wants_prompt
 from ._state import State
@@ -166,6 +167,7 @@ class _Start:
         stack.callback(supervisor.children.abandon)
         signals.handler = supervisor.take_signal
         supervisor.start(watch)
+        stack.callback(SocketNews(loop, state.uapi, supervisor.socket_gone).close)
         Watchdog(loop)
         loop.run()
         return supervisor.outcome

@@ -6,7 +6,6 @@ The supervisor keeps all of them open for processes that are restarted, and read
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -153,10 +152,16 @@ class UnixListener:
 
     def close(self) -> None:
         """Stop listening, and remove the file unless it is another one by now."""
-        with contextlib.suppress(FileNotFoundError):
-            if self.path.stat().st_ino == self._inode:
-                self.path.unlink()
+        if self.is_there():
+            self.path.unlink(missing_ok=True)
         self._socket.close()
+
+    def is_there(self) -> bool:
+        """Whether the file is, and is this socket's."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except OSError:
+            return False
 
 
 def _remove_stale(path: Path) -> None:

@@ -188,6 +188,11 @@ class Supervisor:
         else:
             self.stop()
 
+    def socket_gone(self) -> None:
+        """The file of the UAPI socket was deleted: wg(8) cannot reach the gateway any more, and that ends it."""
+        _log.info("%s was deleted: the gateway ends", self._state.uapi.path)
+        self.stop()
+
     def _note_token(self, token: m.TokenStatus) -> None:
         before = self._state.token
         if before is None or before.state != token.state:

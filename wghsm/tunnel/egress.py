@@ -36,7 +36,15 @@ class _Egress(Worker):
     def __init__(self, child: Child, stats: StatsFile, times: Times, engine: Engine) -> None:
         self._stats = stats
         self._transmitters: dict[str, Transmitter] = {}
-        self.sender = Sender(self._stats, self._transmit, self._tell, times, answer=self._write_tun, engine=engine)
+        self.sender = Sender(
+            self._stats,
+            self._transmit,
+            self._tell,
+            times,
+            answer=self._write_tun,
+            engine=engine,
+            catch_up=lambda: child.catch_up(_FROM_INGRESS),
+        )
         super().__init__(child, self.sender)
         sender = self.sender
         child.on(ChannelKind.CUSTODIAN_EGRESS, m.InstallSend, self._install)

@@ -59,6 +59,7 @@ _LAST_DATA_RECEIVED: Final = int(PeerField.LAST_DATA_RECEIVED)
 _FIRST_DATA_UNACKNOWLEDGED: Final = int(PeerField.FIRST_DATA_UNACKNOWLEDGED)
 _LAST_SENT: Final = int(PeerField.LAST_SENT)
 _LAST_HANDSHAKE_SENT: Final = int(PeerField.LAST_HANDSHAKE_SENT)
+_ENDPOINT_TOLD: Final = int(PeerField.ENDPOINT_TOLD)
 
 
 class ReceivePeer:
@@ -245,6 +246,8 @@ class Receiver:
         peer.tell_after = now + self._times.endpoint_told_again
         moved = m.EndpointMoved(peer.number, endpoint_of(source), now)
         self._tell_egress(moved)
+        # Before any packet that it came with is in the TUN, and so before an answer: egress reads its news first.
+        self._words[peer.row + _ENDPOINT_TOLD] = now
         self._tell(moved)
 
     def _confirm(self, peer: ReceivePeer, session: ReceiveSession, now: int) -> None:

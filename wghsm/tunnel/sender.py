@@ -52,6 +52,7 @@ _LAST_DATA_SENT: Final = int(PeerField.LAST_DATA_SENT)
 _FIRST_DATA_UNANSWERED: Final = int(PeerField.FIRST_DATA_UNANSWERED)
 _LAST_RECEIVED: Final = int(PeerField.LAST_RECEIVED)
 _LAST_HANDSHAKE_RECEIVED: Final = int(PeerField.LAST_HANDSHAKE_RECEIVED)
+_ENDPOINT_TOLD: Final = int(PeerField.ENDPOINT_TOLD)
 
 _Reason = Literal["no-session", "rekey-after-time", "rekey-after-messages"]
 
@@ -59,7 +60,7 @@ _Reason = Literal["no-session", "rekey-after-time", "rekey-after-messages"]
 class SendPeer:
     """A peer as egress knows it."""
 
-    __slots__ = ("destination", "moved_at", "number", "row", "slots", "told_after", "wanted_after")
+    __slots__ = ("destination", "moved_at", "news_until", "number", "row", "slots", "told_after", "wanted_after")
 
     def __init__(self, number: int, row: int) -> None:
         self.number = number
@@ -67,6 +68,7 @@ class SendPeer:
         self.slots = SendSlots()
         self.destination: Destination | None = None
         self.moved_at = 0
+        self.news_until = 0
         self.told_after = 0
         self.wanted_after = 0
 
@@ -83,7 +85,9 @@ class Sender:
         staging: Staging | None = None,
         answer: Callable[[bytes], object] = lambda _packet: None,
         engine: Engine = PURE,
+        catch_up: Callable[[], object] = lambda: None,
     ) -> None:
+        """`catch_up` has what ingress has said so far handled at once."""
         self.routes = AllowedIPs()
         self.mtu = 0
         self._stats = stats
@@ -91,6 +95,7 @@ class Sender:
         self._transmit = transmit
         self._tell = tell
         self._answer = answer
+        self._catch_up = catch_up
         self._answers = RateLimiter()
         self._times = times
         self._engine = engine
@@ -144,6 +149,10 @@ class Sender:
         if peer is None:
             self._refuse(read, Counter.NO_PEER, now)
             return
+        told = self._words[peer.row + _ENDPOINT_TOLD]
+        if told != peer.news_until:
+            peer.news_until = told
+            self._catch_up()
         if peer.destination is None:
             self._refuse(read, Counter.NO_ENDPOINT, now)
             return

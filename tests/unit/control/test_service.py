@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from wghsm.control import _server
+from wghsm.control import _server, _service
 from wghsm.control._policy import psk_label
 from wghsm.control._server import Connection, Server
 from wghsm.control._service import Service
@@ -138,7 +138,7 @@ class Setup:
 def make(runtime: bool) -> Iterator[Setup]:
     loop = Loop()
     processes = Processes()
-    service = Service(processes, runtime)  # type: ignore[arg-type]
+    service = Service(processes, runtime, later=loop.call_later)  # type: ignore[arg-type]
     service.own_public_key = OWN
     yield Setup(loop, processes, service)
     loop.close()
@@ -173,6 +173,36 @@ def test_a_zero_or_the_same_private_key_changes_nothing(file_authority: Setup, k
 def test_another_private_key_is_refused(runtime: str, request: pytest.FixtureRequest) -> None:
     setup: Setup = request.getfixturevalue(runtime)
     assert setup.ask(f"set=1\nprivate_key={'11' * 32}\nfwmark=1\n\n") == f"errno=-{errno.EPERM}\n\n"
+    assert setup.said == []
+
+
+def test_a_private_key_waits_for_the_token_that_it_is_compared_with(file_authority: Setup) -> None:
+    setup = file_authority
+    setup.service.own_public_key = None
+    same, other, third = setup.uapi(), setup.uapi(), setup.uapi()
+    same.send(f"set=1\nprivate_key={OWN_PRIVATE.hex()}\n\n")
+    other.send(f"set=1\nprivate_key={'11' * 32}\n\n")
+    # Who names no key need not wait, nor who names a zero one.
+    assert setup.ask(f"set=1\nprivate_key={'00' * 32}\nfwmark=1\n\n") == "errno=0\n\n"
+    assert [same.read(), other.read()] == ["", ""]
+    setup.service.learn(OWN)
+    setup.processes.run()
+    assert [same.read(), other.read()] == ["errno=0\n\n", f"errno=-{errno.EPERM}\n\n"]
+    assert setup.said == [("change", m.DeviceChange(fwmark=1)), ("change", m.DeviceChange())]
+    setup.service.own_public_key = None
+    third.send(f"set=1\nprivate_key={OWN_PRIVATE.hex()}\n\n")
+    third.send("get=1\n\n")
+    assert third.read() == ""
+
+
+def test_a_private_key_does_not_wait_for_ever(file_authority: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_service, "_PATIENCE", 1)
+    setup = file_authority
+    setup.service.own_public_key = None
+    client = setup.uapi()
+    client.send(f"set=1\nprivate_key={OWN_PRIVATE.hex()}\n\n")
+    answers = iter(client.read, f"errno=-{errno.EPERM}\n\n")
+    assert set(answers) <= {""}
     assert setup.said == []
 
 

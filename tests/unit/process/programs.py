@@ -101,6 +101,7 @@ def _behave(made: Child, behaviour: str) -> None:
     made.on(
         made.home, m.LinkState, lambda _message, _fds: made.report(m.Applied(made.stats.get(3, PeerField.RX_BYTES)))
     )
+    made.on(made.home, m.TunnelPeers, lambda _message, _fds: made.catch_up(ChannelKind.HANDSHAKE_INGRESS))
     # The other end of a pair that came by Attach: what it says is told on, as is its coming and going.
     pair = ChannelKind.HANDSHAKE_INGRESS
     made.on(pair, m.ForgetSessions, lambda message, _fds: made.report(m.Applied(message.peer)))

@@ -183,6 +183,19 @@ def test_pairs_come_are_replaced_and_go(served: Started) -> None:
     first.close()
 
 
+def test_what_waits_on_a_pair_can_be_handled_out_of_turn(served: Started) -> None:
+    pair = pair_with(served, 5)
+    for number in (41, 42):
+        pair.send(m.ForgetSessions(number))
+    served.channel.send(m.TunnelPeers(1, [], []))
+    assert [served.next(), served.next()] == [m.Applied(41), m.Applied(42)]
+    pair.close()
+    assert served.next() == m.Prepared(0)
+    served.channel.send(m.TunnelPeers(1, [], []))
+    served.channel.send(m.RoutesCommit(9))
+    assert served.next() == m.Applied(9)
+
+
 def test_a_pair_whose_other_end_has_died_already_is_no_reason_to_end(served: Started) -> None:
     mine, theirs = socket_pair()
     mine.close()

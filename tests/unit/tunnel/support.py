@@ -93,28 +93,38 @@ class Chosen:
 class Egress:
     """A Sender that knows PEER at 192.0.2.7 with 10.0.0.0/8 and fd00::/8; `sent` and `told` keep what it did.
 
-    `batches`: datagrams, segment size and outer ECN of each send.
+    `batches`: datagrams, segment size and outer ECN of each send; `places`: where each went.
     """
 
     def __init__(self, times: Times = PROTOCOL_TIMES, staging: Staging | None = None) -> None:
         self.stats = make_stats(Role.EGRESS)
         self.sent: list[bytes] = []
         self.batches: list[tuple[int, int, int]] = []
+        self.places: list[str] = []
         self.told: list[m.Message] = []
         self.works = True
-        self.sender = Sender(self.stats, self._transmit, self.told.append, times, staging, engine=Chosen.engine)
+        self.news: list[m.EndpointMoved] = []
+        tell, engine = self.told.append, Chosen.engine
+        self.sender = Sender(self.stats, self._transmit, tell, times, staging, engine=engine, catch_up=self._catch_up)
         self.sender.mtu = MTU
         self.sender.change_peers([PEER], [])
         self.sender.routes.insert(packed("10.0.0.0"), 8, PEER)
         self.sender.routes.insert(packed("fd00::"), 8, PEER)
         self.move(START)
 
+    def _catch_up(self) -> None:
+        """What ingress has said and egress has not read yet: `news`."""
+        for moved in self.news:
+            self.sender.move_endpoint(moved, moved.at)
+        self.news.clear()
+
     def move(self, at: int, host: str = "192.0.2.7", peer: int = PEER) -> None:
         self.sender.move_endpoint(m.EndpointMoved(peer, m.Endpoint(host, 51820), at), at)
 
-    def _transmit(self, _peer: SendPeer, _destination: Destination, batch: Outgoing) -> int:
+    def _transmit(self, _peer: SendPeer, destination: Destination, batch: Outgoing) -> int:
         if not self.works:
             return 0
+        self.places.append(destination.endpoint.host)
         self.batches.append((batch.count, batch.segment, batch.ecn))
         self.sent += batch.datagrams()
         assert b"".join(batch.buffers) == b"".join(batch.datagrams())

@@ -229,6 +229,23 @@ def test_handshake_messages_are_passed_on(kind: int, size: int) -> None:
     assert _counters(ingress) == {Counter.HANDSHAKE_QUEUE_FULL: 1, Counter.MALFORMED: 1}
 
 
+def test_egress_is_told_of_a_move_before_the_packet_is_delivered() -> None:
+    ingress = Ingress()
+    ingress.install(1)
+    ingress.open(_sealed(1, 0))
+    seen: list[tuple[int, m.Message]] = []
+
+    def deliver(_write: bytes | memoryview) -> None:
+        seen.append((ingress.stats.get(PEER, PeerField.ENDPOINT_TOLD), ingress.told_egress[-1]))
+
+    data = _sealed(1, 1)
+    ingress.receiver.read(data, len(data), _ELSEWHERE, 0, START + 9, deliver)
+    ((told, message),) = seen
+    assert told == START + 9
+    assert isinstance(message, m.EndpointMoved)
+    assert message.endpoint.host == "198.51.100.3"
+
+
 def test_a_full_queue_is_left_to_what_is_no_blind_flood() -> None:
     """Responses and cookie replies find room that initiations without a cookie leave, whatever mac2 says."""
     ingress = Ingress()

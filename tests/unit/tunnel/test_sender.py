@@ -280,6 +280,23 @@ def test_newest_endpoint_wins() -> None:
     assert _endpoints(egress)[0].endpoint.host == "2001:db8::1"
 
 
+def test_an_answer_does_not_overtake_the_news_of_where_the_peer_is() -> None:
+    """Ingress notes in the table that it has told; egress reads what it was told before it sends, and else not."""
+    egress = Egress()
+    egress.start(1)
+    elsewhere = m.EndpointMoved(PEER, m.Endpoint("198.51.100.9", 5), START + 5)
+    egress.news.append(elsewhere)
+    packet = ip_packet("10.0.0.1", "10.0.0.2")
+    egress.sender.read(packet, START + 6)
+    assert egress.news, "nobody has said that there is any"
+    egress.stats.set(PEER, PeerField.ENDPOINT_TOLD, START + 5)
+    egress.sender.read(packet, START + 7)
+    assert egress.places[-2:] == ["192.0.2.7", "198.51.100.9"]
+    egress.news.append(elsewhere)
+    egress.sender.read(packet, START + 8)
+    assert egress.news, "it has caught up"
+
+
 def _endpoints(egress: Egress) -> list[m.EndpointMoved]:
     return [moved for part in egress.sender.snapshot() for moved in part.endpoints]
 
