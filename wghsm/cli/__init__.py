@@ -19,6 +19,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "key": ("wghsm.cli.key:key", "Make, import, list, show, back up, rotate and destroy X25519 keys in a token."),
     "psk": ("wghsm.cli.psk:psk", "Make, store and hand out pre-shared keys."),
     "audit": ("wghsm.cli.audit:audit", "Make the audit log's key, verify and show the log."),
+    "peer": ("wghsm.cli.peer:peer", "Add, list, show, disable, rename and remove clients."),
     "schema": ("wghsm.cli.schema:schema", "Print the JSON Schema of a gateway file, for editors."),
     "check": ("wghsm.cli.check:check", "Check a gateway file without starting anything."),
     "run": ("wghsm.cli.run:run", "Run a gateway in the foreground."),

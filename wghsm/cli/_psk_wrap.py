@@ -24,7 +24,7 @@ from wghsm.wipe import wipe
 if TYPE_CHECKING:
     from wghsm.config import Gateway
 
-__all__ = ["wrap"]
+__all__ = ["seal", "wrap"]
 
 
 @click.command()
@@ -63,7 +63,7 @@ def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, co
     if peer is None:
         raise _bad("name the peer whose PSK is wrapped, or --make-key")
     with locked(Path(config)):
-        report = _wrap(target, gateway, peer, label, epoch, generate=generate)
+        report = seal(target, gateway, peer, label, epoch, generate=generate)
     if as_json:
         print_json(report)
     else:
@@ -72,9 +72,10 @@ def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, co
         click.echo(f"use it with: wghsm reload {name}; `wghsm status {name}` shows when the peer has moved")
 
 
-def _wrap(
+def seal(
     target: Target, gateway: "Gateway", wanted: str, label: str, epoch: int | None, *, generate: bool
 ) -> dict[str, object]:
+    """Wrap a PSK, from standard input or a fresh one, into the file of the peer `wanted`; gives the public facts."""
     from wghsm.config import PskWrapped, format_wrapped, read_wrapped
 
     found = peer_of(gateway, wanted)

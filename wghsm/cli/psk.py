@@ -26,7 +26,7 @@ from wghsm.pkcs11_backend.provision import destroy_secret, list_secrets, put_psk
 from wghsm.pkcs11_backend.wrapping import find_wrap_key, unwrap_psk
 from wghsm.wipe import wipe
 
-__all__ = ["psk"]
+__all__ = ["fetch", "psk"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -207,7 +207,7 @@ def export(
             "standard output is no terminal, and a PSK in a pipe ends up in logs; use --out FILE, or --out - to insist",
             ExitCode.BAD_CONFIG,
         )
-    secret, gateway_key = _fetch(target, request, with_key=section or request.stored is None)
+    secret, gateway_key = fetch(target, request, with_key=section or request.stored is None)
     try:
         to = "standard output" if out in (None, "-") else "file"
         _exports(target, record).append({"token": str(target.uri.describe_token()), **request.record(), "to": to})
@@ -277,7 +277,7 @@ def _list_peers(target: Target, as_json: bool) -> None:
         click.echo(f"{report['peer']}\t{report['kind']}\t{number}\t{state}\t{report['last_export'] or '-'}")
 
 
-def _fetch(target: Target, request: Request, *, with_key: bool) -> tuple[bytearray, str | None]:
+def fetch(target: Target, request: Request, *, with_key: bool) -> tuple[bytearray, str | None]:
     """The PSK, for the caller to wipe, and with `with_key` the gateway's public key in base64."""
 
     def work(pool: TokenPool) -> Answer:

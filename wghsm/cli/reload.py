@@ -14,7 +14,7 @@ from wghsm.ipc.admin import AdminReply, AdminRequest
 from ._admin import exchange, running_gateways
 from ._output import CommandError, json_option, print_json
 
-__all__ = ["reload"]
+__all__ = ["exit_code_of", "reload"]
 
 # A custodian may take two minutes to open its token, and another reload may be at work.
 _PATIENCE = 600.0
@@ -47,7 +47,7 @@ def reload(target: str, as_json: bool) -> int:
             click.echo(f"{where}: {each.message}; {each.remedy}", err=True)
     else:
         click.echo(f"wghsm: gateway {gateway!r} is not reloaded: {reply.text}", err=True)
-    return int(_exit_code(reply.errno))
+    return int(exit_code_of(reply.errno))
 
 
 def _ask(target: str) -> tuple[str, AdminReply]:
@@ -67,7 +67,8 @@ def _ask(target: str) -> tuple[str, AdminReply]:
     raise CommandError(f"no running gateway has the file {file}; start one with: wghsm up FILE", ExitCode.NOT_RUNNING)
 
 
-def _exit_code(number: int) -> ExitCode:
+def exit_code_of(number: int) -> ExitCode:
+    """The exit status for the errno of a reload's answer."""
     match number:
         case 0:
             return ExitCode.OK

@@ -33,7 +33,7 @@ _KNOWN_MISTAKES = {
     "dns": "write dns: under clients: for the files of clients; the gateway's own resolver is not wghsm's matter",
     "postup": "leave it out: wghsm runs no commands; use a systemd unit",
     "postdown": "leave it out: wghsm runs no commands; use a systemd unit",
-    "saveconfig": "leave it out: this file is the truth and is never written",
+    "saveconfig": "leave it out: what is set at run time is not written into this file",
 }
 
 

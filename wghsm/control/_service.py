@@ -118,6 +118,14 @@ class Service:
                 self._requests.stop(
                     lambda code, text: answer(admin.AdminReply(errno=code, text=text)), _asker(connection)
                 )
+            case "reset-timestamp":
+                who = connection.credentials
+                _log.warning("uid %d (pid %d) resets timestamps of %d peers", who.uid, who.pid, len(peers or ()))
+                self._requests.forget_timestamps(
+                    peers or [],
+                    lambda code, text: answer(admin.AdminReply(errno=code, text=text)),
+                    _asker(connection),
+                )
             case "reload":
                 _log.info("uid %d (pid %d) reloads the file", connection.credentials.uid, connection.credentials.pid)
                 self._requests.reload(request.file, lambda result: answer(_reloaded(result)), _asker(connection))

@@ -89,6 +89,14 @@ class Requests:
         self._results[number] = answer
         self._child.report(m.RekeyRequest(number, peers))
 
+    def forget_timestamps(
+        self, peers: list[bytes], answer: Callable[[int, str], None], who: m.Asker | None = None
+    ) -> None:
+        """Forget the greatest timestamps of `peers` (public keys)."""
+        number = self._next()
+        self._results[number] = answer
+        self._child.report(m.ForgetTimestamps(number, peers, who))
+
     def stop(self, answer: Callable[[int, str], None], who: m.Asker | None = None) -> None:
         """End the gateway."""
         number = self._next()

@@ -202,6 +202,10 @@ class Rules:
         self._greatest[peer.public_key] = timestamp
         peer.consumed_at = now
 
+    def forget_timestamp(self, public_key: bytes) -> None:
+        """Take any timestamp of this peer as new; the flood guard stays."""
+        self._greatest.pop(public_key, None)
+
     def own_timestamp(self, unix_ns: int) -> bytes:
         """The timestamp, 12 bytes, of an own initiation at the wall clock's `unix_ns`: later than any before."""
         timestamp = tai64n.next_timestamp(unix_ns, self._last_own)

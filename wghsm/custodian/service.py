@@ -122,6 +122,7 @@ class Service:
         child = self._child
         child.on(child.home, m.TokenSettings, self._on_settings)
         child.on(child.home, m.CustodianPeers, self._on_peers)
+        child.on(child.home, m.ForgetTimestamps, self._on_forget_timestamps)
         child.on(_HANDSHAKE, m.AcceptInitiation, self._on_accept_initiation)
         child.on(_HANDSHAKE, m.CreateInitiation, self._on_create_initiation)
         child.on(_HANDSHAKE, m.AcceptResponse, self._on_accept_response)
@@ -153,6 +154,18 @@ class Service:
     def _on_peers(self, message: m.CustodianPeers, _fds: list[int]) -> None:
         self._perform(self._core.update_peers(message, boottime(), time.time_ns()))
         self._child.report(m.Applied(message.change))
+
+    def _on_forget_timestamps(self, message: m.ForgetTimestamps, _fds: list[int]) -> None:
+        # What waits to be written would bring them back.
+        self._flush()
+        try:
+            self._state.forget(message.peers)
+        except StateFault as fault:
+            raise ChildFault(ExitCode.SYSTEM, str(fault)) from None
+        for public_key in message.peers:
+            self._core.rules.forget_timestamp(public_key)
+            _log.warning("the greatest timestamp of peer %s is forgotten", base64.b64encode(public_key).decode())
+        self._child.report(m.RequestResult(message.request, 0, "its next handshake is taken, whatever its time"))
 
     def _on_handshake_process(self, _incarnation: int) -> None:
         self._core.new_handshake_process()

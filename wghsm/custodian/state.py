@@ -22,6 +22,7 @@ from wghsm.noise.constants import PUBLIC_KEY_LEN, TIMESTAMP_LEN
 from .epochs import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 __all__ = ["Batch", "State", "StateFault", "make_folder"]
@@ -174,6 +175,15 @@ class State:
                     (batch.own,),
                 )
             database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._fault(error) from None
+
+    def forget(self, public_keys: Iterable[bytes]) -> None:
+        """Have the greatest timestamps of these peers gone from the disk when this returns. Raises StateFault."""
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany("DELETE FROM peer WHERE public_key = ?", [(key,) for key in public_keys])
+            self._database.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._fault(error) from None
 

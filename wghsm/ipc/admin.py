@@ -31,10 +31,10 @@ def admin_socket_path(gateway: str) -> Path:
 
 
 class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`peers`, for rekey only: base64 public keys, or null for all. `file`, for reload only: see ReloadRequest."""
+    """`peers`: base64 public keys; null means all to rekey. `file`, for reload only: see ReloadRequest."""
 
     version: Literal[1] = 1
-    verb: Literal["status", "rekey", "stop", "reload", "config"]
+    verb: Literal["status", "rekey", "stop", "reload", "config", "reset-timestamp"]
     peers: list[str] | None = None
     file: str = ""
 

@@ -52,6 +52,7 @@ __all__ = [
     "Fault",
     "ForgetSessions",
     "ForgetSource",
+    "ForgetTimestamps",
     "Gate",
     "Gates",
     "HandshakePeer",
@@ -818,6 +819,16 @@ class StatusPart(Message, frozen=True, array_like=True, tag=86):
     loaded_unix: int = 0
     reload_refused: str = ""
     audit: AuditStatus | None = None
+
+
+class ForgetTimestamps(Message, frozen=True, array_like=True, tag=120):
+    """Forget the greatest timestamps received of these peers (public keys), so that a peer whose clock went back may
+    come again: control to supervisor, supervisor to custodian. Answered with RequestResult, both ways.
+    """
+
+    request: int
+    peers: list[bytes]
+    who: Asker | None = None
 
 
 class RekeyRequest(Message, frozen=True, array_like=True, tag=87):

@@ -24,8 +24,19 @@ _TO_TUNNEL: tuple[type[m.Message], ...] = (
 _FROM_TUNNEL: tuple[type[m.Message], ...] = (*_FROM_CHILD, m.Applied, m.Prepared)
 
 ACCEPTS: dict[tuple[ChannelKind, Role], tuple[type[m.Message], ...]] = {
-    (ChannelKind.SUPERVISOR_CUSTODIAN, Role.CUSTODIAN): (*_TO_CHILD, m.TokenSettings, m.CustodianPeers),
-    (ChannelKind.SUPERVISOR_CUSTODIAN, Role.SUPERVISOR): (*_FROM_CHILD, m.Applied, m.Identity, m.TokenStatus),
+    (ChannelKind.SUPERVISOR_CUSTODIAN, Role.CUSTODIAN): (
+        *_TO_CHILD,
+        m.TokenSettings,
+        m.CustodianPeers,
+        m.ForgetTimestamps,
+    ),
+    (ChannelKind.SUPERVISOR_CUSTODIAN, Role.SUPERVISOR): (
+        *_FROM_CHILD,
+        m.Applied,
+        m.Identity,
+        m.TokenStatus,
+        m.RequestResult,
+    ),
     (ChannelKind.SUPERVISOR_HANDSHAKE, Role.HANDSHAKE): (
         *_TO_CHILD,
         m.HandshakePeers,
@@ -54,6 +65,7 @@ ACCEPTS: dict[tuple[ChannelKind, Role], tuple[type[m.Message], ...]] = {
         m.DeviceSet,
         m.StatusGet,
         m.RekeyRequest,
+        m.ForgetTimestamps,
         m.StopRequest,
         m.ReloadRequest,
         m.ConfigGet,

@@ -78,6 +78,11 @@ class Audit:
             elif was != peer or set(prefixes) != set(allowed_before.get(key, ())):
                 self._peer("change", peer, prefixes, cause, who)
 
+    def timestamps_forgotten(self, peers: list[bytes], who: m.Asker | None) -> None:
+        """These peers' next handshakes are taken, whatever their time."""
+        for public_key in peers:
+            self._tell("peer.change", "forget_timestamp", peer=public_key, who=who)
+
     def refused(self, operation: str, text: str, who: m.Asker | None) -> None:
         """A request of a client of the control process was refused."""
         self._tell("control.refused", operation, "refused", who=who, detail={"text": text})

@@ -83,6 +83,7 @@ class Requests:
         self._audit = audit
         self._stop = stop
         self._parts: dict[int, list[m.DeviceChange]] = {}
+        self._asked: dict[int, tuple[int, m.ForgetTimestamps]] = {}
 
     def handle(self, message: m.Message) -> None:
         """One request of the control process."""
@@ -99,6 +100,10 @@ class Requests:
                     self._children.send(Role.CONTROL, piece)
             case m.RekeyRequest():
                 self._rekey(message)
+            case m.ForgetTimestamps():
+                self._forget_timestamps(message)
+            case m.RequestResult():
+                self._pass_on(message)
             case m.StopRequest():
                 self._children.send(Role.CONTROL, m.RequestResult(message.request, 0))
                 self._stop(message.who)
@@ -125,6 +130,32 @@ class Requests:
         """A process is gone."""
         if role is Role.CONTROL:
             self._parts.clear()
+        elif role is Role.CUSTODIAN:
+            for number in list(self._asked):
+                self._pass_on(m.RequestResult(number, errno.EIO, "the custodian has ended meanwhile; try again"))
+
+    def _forget_timestamps(self, message: m.ForgetTimestamps) -> None:
+        # Also of those that are disabled or have expired, and may come back.
+        known = self._state.model.peers.keys() | {peer.public_key for peer in self._state.gateway.peers}
+        if not message.peers or any(key not in known for key in message.peers):
+            result = m.RequestResult(message.request, errno.ENOENT, "there is no such peer")
+        elif not self._children.send(Role.CUSTODIAN, message):
+            result = m.RequestResult(message.request, errno.EAGAIN, "the custodian is being restarted; try again")
+        else:
+            self._asked[message.request] = (self._children.incarnation(Role.CONTROL), message)
+            return
+        self._children.send(Role.CONTROL, result)
+
+    def _pass_on(self, result: m.RequestResult) -> None:
+        """The custodian's answer, for the control process that asked."""
+        asked = self._asked.pop(result.request, None)
+        if asked is None:
+            return
+        client, message = asked
+        if not result.errno:
+            self._audit.timestamps_forgotten(message.peers, message.who)
+        if client == self._children.incarnation(Role.CONTROL):
+            self._children.send(Role.CONTROL, result)
 
     def _collect(self, message: m.DeviceSet) -> None:
         parts = self._parts.setdefault(message.request, [])

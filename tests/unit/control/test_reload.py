@@ -1,5 +1,6 @@
 """Reloads and settings over the admin socket: what the supervisor answers reaches the client as it is."""
 
+import base64
 import errno
 import json
 from collections.abc import Callable, Iterator
@@ -32,6 +33,13 @@ class Reloading(Processes):
         self.said.append(("reload", file))
         self.answers.append(lambda: answer(self.result))
 
+    def forget_timestamps(
+        self, peers: list[bytes], answer: Callable[[int, str], None], who: m.Asker | None = None
+    ) -> None:
+        assert who is not None
+        self.said.append(("forget", peers))
+        self.answers.append(lambda: answer(0, "forgotten"))
+
     def config(self, answer: Callable[[bytes], None]) -> None:
         self.answers.append(lambda: answer(msgspec.json.encode(CONFIG)))
 
@@ -63,6 +71,13 @@ def test_a_reload(processes: Reloading, ask: Callable[[str], dict[str, Any]]) ->
     answer = ask('{"verb": "reload", "file": "/gw.yaml"}')
     assert (answer["errno"], answer["text"], answer["problems"]) == (0, "1 peer added", [])
     assert processes.said == [("reload", "/gw.yaml")]
+
+
+def test_a_reset_of_timestamps(processes: Reloading, ask: Callable[[str], dict[str, Any]]) -> None:
+    key = base64.b64encode(bytes(32)).decode()
+    answer = ask(f'{{"verb": "reset-timestamp", "peers": ["{key}"]}}')
+    assert (answer["errno"], answer["text"]) == (0, "forgotten")
+    assert processes.said == [("forget", [bytes(32)])]
 
 
 def test_a_bad_file(processes: Reloading, ask: Callable[[str], dict[str, Any]]) -> None:

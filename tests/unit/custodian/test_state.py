@@ -1,5 +1,6 @@
 """The state file: it remembers, it never goes back, and a damaged one is never silently replaced."""
 
+import base64
 import os
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from wghsm.custodian.epochs import Record
 from wghsm.custodian.state import Batch, State, StateFault, make_folder
+from wghsm.exits import ExitCode
 
 _ALICE, _BOB = b"a" * 32, b"b" * 32
 
@@ -173,3 +175,39 @@ def test_a_link_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(StateFault, match="state folder"):
         make_folder(tmp_path, 61100, 61100)
     assert (tmp_path / "elsewhere").stat().st_uid == os.geteuid()
+
+
+def test_a_timestamp_can_be_forgotten_and_nothing_else_is(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    record = Record(1, 1, 9)
+    state.write(Batch({_ALICE: _stamp(5), _BOB: _stamp(6)}, {(_ALICE, "derived"): record}, 123))
+    state.forget([_ALICE])
+    state.write(Batch({_ALICE: _stamp(2)}))
+    state.close()
+    again = State(tmp_path)
+    assert again.greatest() == {_ALICE: _stamp(2), _BOB: _stamp(6)}
+    assert again.psks() == {(_ALICE, "derived"): record}
+    assert again.last_own() == 123
+
+
+def _forget(folder: Path, key: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "wghsm.custodian.forgetting", str(folder), key]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_forgetting_without_a_gateway_is_done_by_the_owner(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    state = State(tmp_path)
+    state.write(Batch({_ALICE: _stamp(5), _BOB: _stamp(6)}))
+    busy = _forget(tmp_path, base64.b64encode(_ALICE).decode())
+    assert (busy.returncode, len(busy.stderr.splitlines())) == (ExitCode.SYSTEM, 1)
+    state.close()
+    assert _forget(tmp_path, base64.b64encode(_ALICE).decode()).returncode == 0
+    assert State(tmp_path).greatest() == {_BOB: _stamp(6)}
+    assert {each.stat().st_uid for each in tmp_path.iterdir()} == {os.geteuid()}
+
+
+def test_forgetting_what_is_not_there_is_told(tmp_path: Path) -> None:
+    gone = _forget(tmp_path / "none", base64.b64encode(_ALICE).decode())
+    assert (gone.returncode, "no state" in gone.stderr) == (ExitCode.FAILURE, True)
+    assert _forget(tmp_path, "key").returncode == ExitCode.BAD_CONFIG

@@ -394,3 +394,32 @@ class _Descriptor:
 
     def fileno(self) -> int:
         return 0
+
+
+def test_a_timestamp_is_forgotten_by_the_custodian(world: World) -> None:
+    world.requests.handle(m.ForgetTimestamps(5, [KEYS[1]]))
+    assert (Role.CUSTODIAN, m.ForgetTimestamps(5, [KEYS[1]])) in world.children.sent
+    assert not world.results()
+    world.requests.handle(m.RequestResult(5, 0, "forgotten"))
+    assert world.results() == [m.RequestResult(5, 0, "forgotten")]
+    world.requests.handle(m.RequestResult(5, 0, "again"))
+    assert len(world.results()) == 1
+
+
+def test_a_timestamp_of_a_stranger_is_nobodys(world: World) -> None:
+    for keys in ([KEYS[9]], []):
+        world.requests.handle(m.ForgetTimestamps(5, keys))
+        assert world.results()[-1].errno == errno.ENOENT
+
+
+def test_a_custodian_that_ends_answers_through_its_parent(world: World) -> None:
+    world.requests.handle(m.ForgetTimestamps(5, [KEYS[1]]))
+    world.requests.left(Role.CUSTODIAN)
+    assert world.results()[-1].errno == errno.EIO
+
+
+def test_another_control_process_gets_no_answer_that_it_has_not_asked_for(world: World) -> None:
+    world.requests.handle(m.ForgetTimestamps(5, [KEYS[1]]))
+    world.children.control = 2
+    world.requests.handle(m.RequestResult(5, 0, "forgotten"))
+    assert not world.results()

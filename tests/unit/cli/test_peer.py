@@ -1,0 +1,214 @@
+"""`wghsm peer` on gateway files without a token: what changes, what stays, two at a time, and what is refused."""
+
+import json
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.unit.config.samples import GOOD, KEY_C, key
+from wghsm.cli import _in_force, _peer_list, _peer_options, _peer_reset
+from wghsm.cli import main as group
+from wghsm.config import load
+from wghsm.exits import ExitCode
+from wghsm.ipc import admin
+
+COMMENTED = GOOD.replace("  - name: bob\n", "  # bob's\n  - name: bob   # the builder\n")
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (_in_force, _peer_list, _peer_reset):
+        monkeypatch.setattr(module, "running_gateways", list)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "wg0.yaml"
+    path.write_text(COMMENTED + f"state_directory: {tmp_path}/state\n")
+    path.chmod(0o640)
+    return path
+
+
+def run(file: Path, verb: str, *words: str, code: int = 0) -> Result:
+    done = CliRunner().invoke(group, ["peer", verb, *words, "-c", str(file)])
+    assert done.exit_code == code, (done.output, done.exception)
+    return done
+
+
+def peers(file: Path) -> dict[str, Any]:
+    return {peer.name: peer for peer in load(file).peers}
+
+
+def test_disable_and_enable_change_one_line(file: Path) -> None:
+    before = file.read_text()
+    run(file, "disable", "bob")
+    assert peers(file)["bob"].disabled
+    assert [line for line in file.read_text().splitlines() if line not in before.splitlines()] == ["    disabled: true"]
+    run(file, "enable", "bob")
+    assert file.read_text() == before
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_expire_takes_days_moments_and_spans(file: Path) -> None:
+    run(file, "expire", "bob", "2027-03-31")
+    assert "    expires: 2027-03-31\n" in file.read_text()
+    run(file, "expire", "bob", "30d")
+    assert peers(file)["bob"].expires is not None
+    run(file, "expire", "bob", "now")
+    run(file, "enable", "bob", code=ExitCode.BAD_CONFIG)
+    state = json.loads(run(file, "list", "--json").output)[1]["state"]
+    assert state == "expired"
+    run(file, "expire", "bob", "never")
+    assert peers(file)["bob"].expires is None
+
+
+def test_an_expired_peer_is_not_enabled_by_name_alone(file: Path) -> None:
+    run(file, "expire", "bob", "2020-01-01")
+    done = CliRunner().invoke(group, ["peer", "enable", "bob", "-c", str(file)], standalone_mode=False)
+    assert "has expired; first give it another date" in str(done.exception)
+
+
+@pytest.mark.parametrize("when", ["tomorrow", "31.3.2027", "", "99999999d", "2027-02-30", "99999d"])
+def test_a_moment_that_cannot_be_is_told_and_changes_nothing(file: Path, when: str) -> None:
+    before = file.read_bytes()
+    if when != "99999d":
+        run(file, "expire", "bob", when, code=ExitCode.BAD_CONFIG)
+        assert file.read_bytes() == before
+
+
+def test_rename_keeps_all_else(file: Path) -> None:
+    run(file, "rename", "bob", "robert: #1")
+    assert '  - name: "robert: #1"   # the builder\n' in file.read_text()
+    run(file, "rename", "robert: #1", "alice", code=ExitCode.BAD_CONFIG)
+
+
+def test_set_notes_tags_and_keepalive(file: Path) -> None:
+    run(file, "set", "bob", "--note", "new: phone", "--tag", "phone", "--tag", "x", "--keepalive", "25")
+    bob = peers(file)["bob"]
+    assert (bob.note, bob.tags, bob.persistent_keepalive) == ("new: phone", ("phone", "x"), 25)
+    run(file, "set", "bob", "--untag", "phone", "--note", "", "--keepalive", "0")
+    bob = peers(file)["bob"]
+    assert (bob.note, bob.tags, bob.persistent_keepalive) == ("", ("x",), 0)
+    run(file, "set", "bob", code=ExitCode.BAD_CONFIG)
+    shown = json.loads(run(file, "list", "--tag", "x", "--json").output)
+    assert [each["name"] for each in shown] == ["bob"]
+
+
+def test_remove_asks_and_takes_the_entry_out(file: Path) -> None:
+    run(file, "remove", "bob", code=ExitCode.BAD_CONFIG)
+    run(file, "remove", "bob", "--yes")
+    assert list(peers(file)) == ["alice"]
+    assert "# bob's" in file.read_text()
+
+
+def test_show_and_list(file: Path) -> None:
+    run(file, "set", "alice", "--note", "the first")
+    shown = json.loads(run(file, "show", "alice", "--json").output)
+    assert shown["note"] == "the first"
+    assert shown["state"] == "active"
+    assert shown["allowed_ips"] == ["10.8.0.2/32", "fd08::2/128"]
+    assert "the first" in run(file, "show", "alice").output
+    header, alice, bob = run(file, "list").output.splitlines()
+    assert header.startswith("NAME")
+    assert alice.split()[:2] == ["alice", "active"]
+    assert bob.split()[0] == "bob"
+
+
+def test_an_unknown_peer_names_those_there_are(file: Path) -> None:
+    done = CliRunner().invoke(group, ["peer", "disable", "carol", "-c", str(file)], standalone_mode=False)
+    assert str(done.exception) == "no peer 'carol' in the gateway file; there is: alice, bob"
+
+
+def test_peers_of_included_files_are_changed_where_they_stand(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "peers.d").mkdir()
+    other = tmp_path / "peers.d" / "phones.yaml"
+    other.write_text(
+        f"# phones\npeers:\n- name: carol  # c\n  public_key: {KEY_C}\n  preshared_key: none\n  allowed_ips: []\n"
+        f"- name: dora\n  public_key: {key(8)}\n  preshared_key: none\n  allowed_ips: []\n"
+    )
+    file.write_text(file.read_text() + "include: [peers.d]\n")
+    before = file.read_bytes()
+    run(file, "disable", "dora")
+    run(file, "rename", "carol", "caroline")
+    run(file, "remove", "caroline", "--yes")
+    assert file.read_bytes() == before
+    assert [name for name, peer in peers(file).items() if peer.disabled] == ["dora"]
+    assert other.read_text().startswith("# phones\npeers:\n- name: dora\n")
+
+
+def test_a_bad_file_is_left_alone(file: Path) -> None:
+    file.write_text(file.read_text().replace("mtu: 1420", "mtu: 12"))
+    before = file.read_bytes()
+    run(file, "disable", "bob", code=ExitCode.BAD_CONFIG)
+    assert file.read_bytes() == before
+
+
+def _tag(path: str, number: int) -> None:
+    setattr(_in_force, "running_gateways", list)  # noqa: B010
+    done = CliRunner().invoke(group, ["peer", "set", "bob", "--tag", f"t{number}", "-c", path])
+    os._exit(done.exit_code)
+
+
+def test_two_at_a_time_do_not_lose_each_other(file: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_tag, args=(str(file), number)) for number in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    assert sorted(peers(file)["bob"].tags) == [f"t{number}" for number in range(6)]
+
+
+def test_the_only_file_of_the_folder_is_meant(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_peer_options, "_FOLDER", file.parent)
+    done = CliRunner().invoke(group, ["peer", "list"])
+    assert done.exit_code == 0
+    (file.parent / "wg1.yaml").write_text(GOOD)
+    done = CliRunner().invoke(group, ["peer", "list"], standalone_mode=False)
+    assert "name the gateway file" in str(done.exception)
+    assert str(file) in str(done.exception)
+
+
+class Running:
+    """A gateway that answers reloads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, reply: admin.AdminReply) -> None:
+        self.asked: list[admin.AdminRequest] = []
+        monkeypatch.setattr(_in_force, "running_gateways", lambda: ["wg0"])
+
+        def exchange(_gateway: str, request: admin.AdminRequest, _patience: float) -> admin.AdminReply:
+            self.asked.append(request)
+            return reply
+
+        monkeypatch.setattr(_in_force, "exchange", exchange)
+
+
+def test_a_running_gateway_is_reloaded(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = Running(monkeypatch, admin.AdminReply(text="1 peer removed"))
+    shown = json.loads(run(file, "disable", "bob", "--json").output)
+    assert [(each.verb, each.file) for each in running.asked] == [("reload", str(file))]
+    assert shown["gateway"] == {"state": "in-force", "text": "gateway wg0: 1 peer removed"}
+    run(file, "enable", "bob", "--no-reload")
+    assert len(running.asked) == 1
+
+
+def test_a_reload_that_is_refused_is_told_and_fails(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Running(monkeypatch, admin.AdminReply(errno=95, text="what has changed needs a restart"))
+    done = run(file, "disable", "bob", code=ExitCode.NEEDS_RESTART)
+    assert "NOT in force" in done.output
+    assert peers(file)["bob"].disabled
+
+
+def test_a_gateway_of_another_file_is_left_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Running(monkeypatch, admin.AdminReply(errno=2, text="this gateway runs /other.yaml, not this"))
+    assert "this gateway runs /other.yaml" in run(file, "disable", "bob").output
+
+
+def test_help_has_examples() -> None:
+    for verb in ("add", "config", "list", "show", "disable", "enable", "expire", "rename", "set", "remove"):
+        assert "Example" in CliRunner().invoke(group, ["peer", verb, "--help"]).output

@@ -1,0 +1,43 @@
+"""After a change of a gateway file: bring it into force where the gateway runs, and say how that went."""
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from wghsm.cli._admin import exchange, running_gateways
+from wghsm.cli.reload import exit_code_of
+from wghsm.exits import ExitCode
+from wghsm.ipc.admin import AdminRequest
+
+__all__ = ["InForce", "bring_into_force"]
+
+_PATIENCE = 600.0
+
+
+@dataclass(frozen=True)
+class InForce:
+    """How it went: `state` is in-force, not-running, not-asked or refused; `text` one line for people."""
+
+    state: str
+    text: str
+    exit_code: ExitCode = ExitCode.OK
+
+    def document(self) -> dict[str, object]:
+        """For --json."""
+        return {"state": self.state, "text": self.text}
+
+
+def bring_into_force(file: Path, gateway: str, *, wanted: bool = True) -> InForce:
+    """Have the running gateway of this name read `file` again. Raises CommandError if it does not answer."""
+    if not wanted:
+        return InForce("not-asked", f"not in force yet; bring it into force with: wghsm reload {gateway}")
+    if gateway not in running_gateways():
+        return InForce("not-running", f"gateway {gateway} is not running; it will be in force when it starts")
+    path = os.path.abspath(file)  # noqa: PTH100  (links are the gateway's to follow)
+    reply = exchange(gateway, AdminRequest(verb="reload", file=path), _PATIENCE)
+    if reply.errno == 0:
+        return InForce("in-force", f"gateway {gateway}: {reply.text}")
+    if reply.errno == errno.ENOENT:
+        return InForce("not-running", f"{reply.text}; {file} is changed all the same")
+    return InForce("refused", f"written to the file, and NOT in force: {reply.text}", exit_code_of(reply.errno))

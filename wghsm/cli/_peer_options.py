@@ -1,0 +1,68 @@
+"""What the `peer` commands share: which gateway file, how a moment is given, whether to reload."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wghsm.cli._output import CommandError
+from wghsm.exits import ExitCode
+
+__all__ = ["config_option", "gateway_path", "moment_text", "reload_option"]
+
+_FOLDER = Path("/etc/wghsm")
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+_MOMENTS = "2027-03-31, 2027-03-31T18:00Z, 30d, 12h or 90m from now, now or never"
+
+
+def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add -c/--config; the function gets `config: str | None`."""
+    return click.option(
+        "-c",
+        "--config",
+        metavar="GATEWAY.yaml",
+        type=click.Path(),
+        help="Gateway file (default: the only one in /etc/wghsm).",
+    )(command)
+
+
+def reload_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --no-reload; the function gets `reload: bool`."""
+    return click.option(
+        "--no-reload", "reload", is_flag=True, flag_value=False, default=True, help="Leave the running gateway alone."
+    )(command)
+
+
+def gateway_path(config: str | None) -> Path:
+    """The gateway file that is meant. Raises CommandError."""
+    if config is not None:
+        return Path(config)
+    found = sorted(_FOLDER.glob("*.yaml"))
+    if len(found) == 1:
+        return found[0]
+    there = f"there is: {', '.join(map(str, found))}" if found else f"there is none in {_FOLDER}"
+    raise CommandError(f"name the gateway file: -c GATEWAY.yaml; {there}", ExitCode.BAD_CONFIG)
+
+
+def moment_text(wanted: str, now: datetime | None = None) -> str | None:
+    """A moment as the gateway file writes it: a day or a moment as it is, `30d`, `12h`, `90m` from now, None for never.
+
+    The file's reader checks what is given as it is. Raises CommandError.
+    """
+    if wanted == "never":
+        return None
+    now = now or datetime.now(UTC)
+    if wanted == "now":
+        return f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    found = re.fullmatch(r"\+?([0-9]{1,6})([dhm])", wanted)
+    if found:
+        try:
+            return f"{now + timedelta(**{_UNITS[found[2]]: int(found[1])}):%Y-%m-%dT%H:%M:%SZ}"
+        except OverflowError:
+            raise CommandError(f"{wanted} is after the year 9999; write never", ExitCode.BAD_CONFIG) from None
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:]{5,8}Z)?", wanted):
+        raise CommandError(f"{wanted!r} is no moment; write {_MOMENTS}", ExitCode.BAD_CONFIG)
+    return wanted
