@@ -6,6 +6,7 @@
 Called by the tests that hold the packet path to costing alike with few peers and many, and by benchmarks.peers.
 """
 
+import gc
 import itertools
 import sys
 from collections.abc import Callable
@@ -80,10 +81,14 @@ def steps(work: Callable[[], object]) -> int:
         next(counted)
         return trace
 
-    before = sys.gettrace()
+    before, collects = sys.gettrace(), gc.isenabled()
+    # Its passes come when they like, and may call Python.
+    gc.disable()
     sys.settrace(trace)
     try:
         work()
     finally:
         sys.settrace(before)
+        if collects:
+            gc.enable()
     return next(counted)

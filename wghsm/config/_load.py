@@ -180,11 +180,20 @@ def _gateway(whole: Callable[[Callable[[str], Document]], Document], name: str) 
     with _no_collections():
         gateway, faults = _validate(whole(quick))
         if gateway is not None and not faults:
+            _share_names(gateway)
             return gateway
         gateway, faults = _validate(whole(parse))
     if gateway is None or faults:
         raise ConfigError(problem(name, *fault) for fault in faults)
     return gateway
+
+
+def _share_names(gateway: Gateway) -> None:
+    """Let all peers with the same fields have one set of their names, not one each: 7 MB with ten thousand peers."""
+    known: dict[frozenset[str], set[str]] = {}
+    for peer in gateway.peers:
+        names = peer.model_fields_set
+        object.__setattr__(peer, "__pydantic_fields_set__", known.setdefault(frozenset(names), names))
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from wghsm.exits import ExitCode
 from wghsm.ipc import ChannelKind, Counter, PeerField, identity_number
 from wghsm.ipc import messages as m
 from wghsm.noise.constants import NSEC_PER_SEC
-from wghsm.process import ChildFault, boottime
+from wghsm.process import ChildFault, boottime, settle
 from wghsm.wipe import wipe
 
 from . import psks
@@ -154,6 +154,7 @@ class Service:
     def _on_peers(self, message: m.CustodianPeers, _fds: list[int]) -> None:
         self._perform(self._core.update_peers(message, boottime(), time.time_ns()))
         self._child.report(m.Applied(message.change))
+        settle(len(message.upsert))
 
     def _on_forget_timestamps(self, message: m.ForgetTimestamps, _fds: list[int]) -> None:
         # What waits to be written would bring them back.

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from wghsm.ipc import ChannelKind, Counter, ProtocolError, Role, StatsFile
 from wghsm.ipc import messages as m
 from wghsm.ipc.table import ACCEPTS
-from wghsm.process import Child, boottime
+from wghsm.process import Child, boottime, settle
 from wghsm.process.endpoints import destination_of
 
 from .core import HandshakeCore
@@ -85,6 +85,8 @@ class Shell:
 
     def _handle(self, sender: Role, message: m.Message, _fds: list[int]) -> None:
         self.run(self.core.handle(sender, message, boottime()))
+        if isinstance(message, m.HandshakePeers):
+            settle(len(message.upsert))
 
     def _attached(self, other: Role, _incarnation: int) -> None:
         self.run(self.core.attached(other, boottime()))

@@ -16,7 +16,7 @@ from enum import Enum, StrEnum, auto, unique
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .times import Limits, Times
 
@@ -73,19 +73,14 @@ class _Armed:
 class PeerTimers:
     """The timers of one peer. `attempts` counts repetitions of the present initiation."""
 
+    __slots__ = ("_armed", "_interval", "_limits", "_times", "attempts")
+
     def __init__(self, times: Times, limits: Limits) -> None:
         self.attempts = 0
         self._times = times
         self._limits = limits
         self._interval = 0
         self._armed: dict[Timer, _Armed] = {}
-        self._on_expiry: dict[Timer, Callable[[_Armed, int, Activity, int], tuple[Action, ...]]] = {
-            Timer.RETRANSMIT_HANDSHAKE: self._expire_retransmit_handshake,
-            Timer.SEND_KEEPALIVE: self._expire_send_keepalive,
-            Timer.NEW_HANDSHAKE: self._expire_new_handshake,
-            Timer.ZERO_KEY_MATERIAL: self._expire_zero_key_material,
-            Timer.PERSISTENT_KEEPALIVE: self._expire_persistent_keepalive,
-        }
 
     def pending(self, timer: Timer) -> bool:
         """Whether `timer` is armed, perhaps void."""
@@ -102,7 +97,7 @@ class PeerTimers:
 
     def expire(self, timer: Timer, now: int, activity: Activity, jitter: int) -> tuple[Action, ...]:
         """Take a due `timer`: what to do, in order; nothing when it was void."""
-        return self._on_expiry[timer](self._armed.pop(timer), now, activity, jitter)
+        return _ON_EXPIRY[timer](self, self._armed.pop(timer), now, activity, jitter)
 
     def start(self, interval: int, now: int, activity: Activity, jitter: int) -> None:
         """Begin for a peer whose `activity` may come from before a restart of this process.
@@ -211,3 +206,12 @@ class PeerTimers:
             return ()
         self._arm(Timer.PERSISTENT_KEEPALIVE, now)
         return (Action.SEND_KEEPALIVE,)
+
+
+_ON_EXPIRY: Mapping[Timer, Callable[[PeerTimers, _Armed, int, Activity, int], tuple[Action, ...]]] = {
+    Timer.RETRANSMIT_HANDSHAKE: PeerTimers._expire_retransmit_handshake,
+    Timer.SEND_KEEPALIVE: PeerTimers._expire_send_keepalive,
+    Timer.NEW_HANDSHAKE: PeerTimers._expire_new_handshake,
+    Timer.ZERO_KEY_MATERIAL: PeerTimers._expire_zero_key_material,
+    Timer.PERSISTENT_KEEPALIVE: PeerTimers._expire_persistent_keepalive,
+}

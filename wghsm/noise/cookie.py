@@ -12,7 +12,6 @@ import hmac
 from wghsm.noise._kdf import Buffer, blake2s, mac
 from wghsm.noise._xchacha import xchacha_open, xchacha_seal
 from wghsm.noise.constants import (
-    COOKIE_LEN,
     COOKIE_SECRET_MAX_AGE,
     COOKIE_USABLE_TIME,
     LABEL_COOKIE,
@@ -43,18 +42,25 @@ def source_bytes(address: bytes, port: int) -> bytes:
 
 
 class CookieMaker:
-    """Puts macs on handshake messages to one peer, and remembers the cookie that the peer sends."""
+    """Puts macs on handshake messages to one peer, and remembers the cookie that the peer sends.
+
+    Of a peer that is never talked to it keeps nothing but the key.
+    """
+
+    __slots__ = ("_cookie", "_cookie_time", "_last_mac1", "_mac1_key", "_peer_public")
 
     def __init__(self, peer_public: bytes) -> None:
-        self._mac1_key = mac1_key(peer_public)
-        self._cookie_key = cookie_key(peer_public)
+        self._peer_public = peer_public
+        self._mac1_key: bytes | None = None
         self._last_mac1: bytes | None = None
-        self._cookie = bytearray(COOKIE_LEN)
-        self._cookie_time: int | None = None
+        self._cookie: bytes | None = None
+        self._cookie_time = 0
 
     def authenticate(self, message: Initiation | Response, now: int) -> bytes:
         """The whole message with mac1, and with mac2 if a cookie came less than 115 s ago."""
-        usable = self._cookie_time is not None and now - self._cookie_time < COOKIE_USABLE_TIME
+        if self._mac1_key is None:
+            self._mac1_key = mac1_key(self._peer_public)
+        usable = now - self._cookie_time < COOKIE_USABLE_TIME
         data = with_macs(message, self._mac1_key, self._cookie if usable else None)
         self._last_mac1 = data[-2 * MAC_LEN : -MAC_LEN]
         return data
@@ -63,10 +69,10 @@ class CookieMaker:
         """Keep the cookie of `reply`. One reply for each message sent: a second one is refused."""
         if self._last_mac1 is None:
             return Rejected(Reason.UNEXPECTED_COOKIE)
-        cookie = xchacha_open(self._cookie_key, reply.nonce, reply.cookie, self._last_mac1)
+        cookie = xchacha_open(cookie_key(self._peer_public), reply.nonce, reply.cookie, self._last_mac1)
         if cookie is None:
             return Rejected(Reason.AUTHENTICATION)
-        self._cookie[:] = cookie
+        self._cookie = cookie
         self._cookie_time = now
         self._last_mac1 = None
         return None

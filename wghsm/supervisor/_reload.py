@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 from wghsm import config
 from wghsm.ipc import Role
 from wghsm.ipc import messages as m
+from wghsm.process import settle_anew
 
 from ._applying import Work
 from ._endpoints import literal
@@ -258,6 +259,8 @@ class _Attempt:
         tell_systemd("READY=1", f"STATUS=serving on port {state.udp.port}")
         self._audit.reloaded(0, text, self._who)
         self._answer(0, text)
+        # Of the file before, nothing but what is still in force is to stay in memory.
+        self._loop.call_at(0, settle_anew)
 
     def _refuse(self, number: int, text: str) -> None:
         """Take back what was prepared, and end."""
@@ -270,6 +273,7 @@ class _Attempt:
         tell_systemd("READY=1", f"STATUS=serving on port {self._state.udp.port}; the last reload was refused")
         self._audit.reloaded(number, text, self._who)
         self._answer(number, text, problems)
+        self._loop.call_at(0, settle_anew)
         self._applying.release()
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from wghsm.config import ConfigError, read_wrapped_files
 from wghsm.exits import ExitCode
 from wghsm.ipc import Role, StatsFile, create_stats
-from wghsm.process import Loop, configure_log
+from wghsm.process import Loop, configure_log, settle_anew
 from wghsm.process.privileges import Capability, reduce
 
 from ._children import Settings
@@ -245,3 +245,4 @@ class _Start:
         if not self._keep_tty:
             state.tty = None
         self._teller.tell(ExitCode.OK, "")
+        settle_anew()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from wghsm.exits import ExitCode
 from wghsm.ipc import ProtocolError, StatsFile
 from wghsm.ipc import messages as m
-from wghsm.process import ChildFault, boottime
+from wghsm.process import ChildFault, boottime, settle
 from wghsm.tunnel.allowed_ips import RouteChanges
 from wghsm.tunnel.virtio import SIZE
 
@@ -64,6 +64,7 @@ class Worker:
         self._core = core
         self._changes = RouteChanges(core.routes)
         self._expiring = False
+        self._added = 0
         home = child.home
         child.on(home, m.TunnelPeers, self._take_peers)
         child.on(home, m.Routes, self._take_routes)
@@ -101,6 +102,7 @@ class Worker:
             self._changes.prepare(message.change, message.routes)
         except ValueError as error:
             raise ProtocolError(str(error)) from None
+        self._added += len(message.routes)
         if message.last:
             self.child.report(m.Prepared(message.change))
 
@@ -109,6 +111,8 @@ class Worker:
             self._changes.commit(message.change)
         except ValueError as error:
             raise ProtocolError(str(error)) from None
+        settle(self._added)
+        self._added = 0
         self.child.report(m.Applied(message.change))
 
     def _take_tun(self, message: m.TunDevice, fds: list[int]) -> None:
