@@ -18,7 +18,7 @@ KNOWS = {
     "softhsm_setup": {"pkcs11_backend"},
     "ceremony": set(),
     "config": set(),
-    "inventory": {"config"},
+    "inventory": {"audit", "config"},
     "ipc": set(),
     "process": {"ipc"},
     "custodian": {"noise", "pkcs11_backend", "ipc", "process", "audit"},

@@ -7,6 +7,7 @@ state files, exports, running gateways -> notes ---------+-> wghsm.inventory -> 
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from wghsm.audit import decode
+from wghsm.audit.files import list_files
 from wghsm.cli._admin import running_gateways, status_of
 from wghsm.cli._key_report import plain_report
 from wghsm.cli._output import CommandError, json_option, print_json
@@ -31,6 +34,7 @@ from wghsm.inventory import (
     build,
     json_schema,
     notes_of_exports,
+    notes_of_log,
     notes_of_state,
     write_metrics,
 )
@@ -40,12 +44,14 @@ from wghsm.pkcs11_backend.provision import list_keys, list_secrets
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from wghsm.audit import Record
     from wghsm.pkcs11_backend import TokenPool
 
 __all__ = ["inventory"]
 
 _FILES = Path("/etc/wghsm")
 _DAY = 86_400
+_NEWEST = 64 << 20
 _COLOURS = {"due": "red", "missing": "red", "age-unknown": "yellow", "unused": "yellow", "ok": "green"}
 
 
@@ -110,6 +116,8 @@ def _known(gateway: Gateway) -> Known:
             notes_of_exports(exports.all(), notes)
         except OSError as error:
             click.echo(f"warning: {exports.path}: {error.strerror}; its records are left out", err=True)
+    if gateway.audit.enabled:
+        notes_of_log(_newest_records(gateway.audit.directory), notes)
     _hear(gateway.interface.name, notes)
     epochs: dict[str, int] = {}
     for peer in gateway.peers:
@@ -119,6 +127,24 @@ def _known(gateway: Gateway) -> Known:
             except ConfigError as error:
                 click.echo(f"warning: {error}", err=True)
     return Known(gateway, gateway.token.in_order, notes, epochs)
+
+
+def _newest_records(folder: Path) -> Iterator[Record]:
+    """The records in the newest files of the gateway's log, of some 64 MiB together: the last uses are there."""
+    left = _NEWEST
+    if not folder.is_dir():
+        return
+    for file in reversed(list_files(folder).get("gateway", [])):
+        try:
+            left -= file.path.stat().st_size
+            with file.path.open("rb") as lines:
+                for line in lines:
+                    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                        yield decode(line)
+        except OSError as error:
+            click.echo(f"warning: {file.path}: {error.strerror}; its records are left out", err=True)
+        if left <= 0:
+            return
 
 
 def _hear(name: str, notes: Notes) -> None:

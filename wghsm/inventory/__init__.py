@@ -8,7 +8,7 @@ Called by `wghsm inventory`, which does the asking (docs/inventory.md).
 from wghsm.inventory.build import Asked, Known, build
 from wghsm.inventory.metrics import write_metrics
 from wghsm.inventory.model import Inventory, Item, TokenSeen, json_schema
-from wghsm.inventory.notes import Notes, Seen, notes_of_exports, notes_of_state
+from wghsm.inventory.notes import Notes, Seen, notes_of_exports, notes_of_log, notes_of_state
 
 __all__ = [
     "Asked",
@@ -21,6 +21,7 @@ __all__ = [
     "build",
     "json_schema",
     "notes_of_exports",
+    "notes_of_log",
     "notes_of_state",
     "write_metrics",
 ]

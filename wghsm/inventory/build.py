@@ -95,7 +95,10 @@ def _objects(token: Asked, known: Sequence[Known], now: float) -> Iterator[Item]
         kind: Kind = "key" if report["dialect"] else "audit-key" if report["attributes"].get("SIGN") else "other"
         public = None if report["public_key"] is None else base64.b64decode(report["public_key"])
         use = _used(users, report["label"])
-        own = [seen for one in users if public is not None and (seen := one.notes.keys.get(public)) is not None]
+        if kind == "audit-key":
+            own = [one.notes.sealed for one in use.files if one.notes.sealed is not None]
+        else:
+            own = [seen for one in users if public is not None and (seen := one.notes.keys.get(public)) is not None]
         item = _object(token, report, kind, use)
         yield _judged(item, _made(report), max(own, key=_at, default=None), use.files, now)
     for report in token.secrets:

@@ -1,13 +1,15 @@
 """What gateways have noted of their keys' and peers' past, for those whose token tells nothing.
 
     notes_of_state     <state_directory>/custodian/state.sqlite: since when a PSK is the file's, who was heard when
+    notes_of_log       the audit log: who shook hands under which key, when the log was last sealed
     notes_of_exports   psk-exports.jsonl: when a PSK was first handed out
-    Notes.saw_peer     what a running gateway tells, or the audit log
+    Notes.saw_peer     what a running gateway tells
 
 The state file belongs to the custodian, which may be running and then has it to itself: a copy is read. A peer's
 greatest timestamp is that of its own clock.
 """
 
+import base64
 import contextlib
 import shutil
 import sqlite3
@@ -18,7 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Notes", "Seen", "first_export", "notes_of_exports", "notes_of_state"]
+from wghsm.audit import Record
+
+__all__ = ["Notes", "Seen", "first_export", "notes_of_exports", "notes_of_log", "notes_of_state"]
 
 _APPLICATION = 0x77676873
 _VERSION = 3
@@ -39,13 +43,15 @@ class Seen:
 class Notes:
     """Of one gateway. `psks`: by public key and kind the file's epoch and since when; `exports` as they were recorded.
 
-    `peers`: when each public key was last heard, `keys`: when each own public key was last used.
+    `peers`: when each public key was last heard, `keys`: when each own public key was last used, `sealed`: when the
+    audit key was.
     """
 
     psks: dict[tuple[bytes, str], tuple[int, Seen]] = field(default_factory=dict)
     peers: dict[bytes, Seen] = field(default_factory=dict)
     keys: dict[bytes, Seen] = field(default_factory=dict)
     exports: list[Mapping[str, Any]] = field(default_factory=list)
+    sealed: Seen | None = None
 
     def saw_peer(self, peer: bytes, own: bytes | None, seen: Seen) -> None:
         """A handshake with `peer` under the gateway's key `own` (32 bytes each), if that is known."""
@@ -101,6 +107,28 @@ def _header(log: Path) -> bytes:
             return file.read(_WAL_HEADER)
     except FileNotFoundError:
         return b""
+
+
+def notes_of_log(records: Iterable[Record], notes: Notes) -> None:
+    """Add the records of the gateway's audit log, as they stand there: whoever doubts them verifies the log first."""
+    for record in records:
+        if record.kind == "key.use" and record.result == "ok":
+            peer = _key(record.peer)
+            if peer is not None:
+                notes.saw_peer(peer, _key(record.key), Seen(_moment(record.time), "audit log"))
+        elif record.kind == "checkpoint":
+            notes.sealed = _later(notes.sealed, Seen(_moment(record.time), "audit log"))
+
+
+def _key(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True) or None
+    except ValueError:
+        return None
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 def notes_of_exports(records: Iterable[Mapping[str, Any]], notes: Notes) -> None:

@@ -207,3 +207,10 @@ def test_a_key_that_signs_is_an_audit_key() -> None:
     report = key("seal", dialect=None, public_key=None, attributes={"SIGN": True, "LOCAL": True})
     found = build([_known(gateway())], [Asked(URI, "'gw'", [report], [])], NOW)
     assert (found.items[0].kind, found.items[0].roles) == ("audit-key", [])
+
+
+def test_an_audit_key_is_used_when_it_seals() -> None:
+    report = key("seal", dialect=None, public_key=None, attributes={"SIGN": True, "LOCAL": True})
+    known = _known(gateway(audit="audit: {key: seal}\n"), Notes(sealed=Seen(NOW - 60, "audit log")))
+    item = build([known], [Asked(URI, "'gw'", [report], [])], NOW).items[0]
+    assert (item.kind, item.roles, item.last_used_from) == ("audit-key", ["audit key of wg0"], "audit log")
