@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import queue
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.network import support
 from tests.network.support import Lab, ping_until, until
+from tests.network.support.log_server import LogServer, make_certificate
 from tests.network.support.site import Client, Site
 from tests.network.support.wireguard_go import KeyPair, make_psk
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
     from tests.network.support.gateway_token import GatewayToken
 
 AUDIT_KEY = "audit"
+FLOOD_SECONDS = float(os.environ.get("WGHSM_FLOOD_SECONDS", "5"))
+"""docs/audit.md has the command for ten minutes of it."""
 
 
 class AuditedSite:
@@ -57,11 +69,16 @@ class AuditedSite:
             record["operation"] == operation and wanted.items() <= record.items() for record in self.records(kind)
         )
 
-    def verify(self) -> subprocess.CompletedProcess[str]:
+    def verify(self, *more: str | Path) -> subprocess.CompletedProcess[str]:
         """`wghsm audit verify` of what is there."""
         public = self.folder.parent / "audit.pem"
         public.write_text(self.token.command("audit", "key", "public", AUDIT_KEY).stdout)
-        return self.gateway.command("audit", "verify", self.folder, "--key", public, check=False)
+        return self.gateway.command("audit", "verify", self.folder, "--key", public, *more, check=False)
+
+    def state(self) -> str:
+        """What status says of it."""
+        audit = self.gateway.status().audit
+        return "" if audit is None else audit.state
 
 
 @pytest.fixture
@@ -117,3 +134,167 @@ def test_a_handshake_leaves_records_that_verify_with_the_public_key(audited: Aud
     verdict = audited.verify()
     assert verdict.returncode == 0, verdict
     assert "as it was written" in verdict.stdout
+
+
+def test_a_full_disk_costs_no_packet_and_stops_handshakes_where_that_is_asked_for(audited: AuditedSite) -> None:
+    audited.folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "audit", audited.folder], check=True)
+    try:
+        audited.configure(on_failure="stop-new-handshakes")
+        gateway, client = audited.gateway, audited.client
+        audited.site.start()
+        audited.connect()
+        streams = audited.site.streams(client)
+        filler = audited.folder / "filler"
+        with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(512))
+        known = client.wait_for_age()
+
+        def fails() -> bool:
+            # What is left of the file's last page takes a few records more.
+            peer = KeyPair.make().public
+            gateway.namespace.run("wg", "set", gateway.name, "peer", peer, "allowed-ips", "10.9.9.9/32")
+            return audited.state() == "failing"
+
+        until(fails, "the log fails")
+        gateway.command("rekey", gateway.name, client.name)
+        until(lambda: gateway.counter("audit-stopped"), "a handshake is refused")
+        assert client.latest_handshake() == known
+        shown = gateway.command("status", gateway.name).stdout
+        assert "No space left on device" in next(line for line in shown.splitlines() if "audit log" in line)
+        filler.unlink()
+        until(lambda: audited.state() == "ok", "the log is kept again")
+        client.wait_for_handshake(known)
+        for stream in streams:
+            stream.wait_for(50, limit=60.0)
+        assert [len(stream.finish().lost) for stream in streams] == [0, 0]
+        assert gateway.log().count("the audit log is not whole") == 1
+        gateway.stop()
+        (gap,) = audited.records("gap")
+        assert (gap["operation"], "No space left" in gap["detail"]["text"]) == ("unwritten", True)
+        assert gap["detail"]["count"] >= 1
+        assert audited.verify().returncode == 0
+    finally:
+        subprocess.run(["umount", "--lazy", audited.folder], check=True)
+
+
+def test_a_flood_of_strangers_grows_the_log_by_a_line_a_second_at_most(audited: AuditedSite, lab: Lab) -> None:
+    gateway, client = audited.gateway, audited.client
+    audited.site.start()
+    audited.connect()
+    until(lambda: audited.has("key.use", "accept"), "the record of a handshake")
+    before = len(audited.records())
+    script = Path(support.__file__).with_name("_flood_process.py")
+    key, target = audited.site.gateway.public_key, client.link.left.ipv4
+    words = (base64.b64decode(key).hex(), target, str(gateway.listen_port), client.link.right.ipv4)
+    began = time.monotonic()
+    flood = lab.add(client.namespace.start(sys.executable, script, *words, folder=lab.scratch, label="flood"))
+    until(lambda: time.monotonic() - began > FLOOD_SECONDS, "the end of the flood", FLOOD_SECONDS + 60)
+    flood.stop()
+    lasted = time.monotonic() - began
+    until(lambda: audited.records("aggregate"), "an aggregate")
+    grown = [record["kind"] for record in audited.records()[before:]]
+    assert grown.count("aggregate") <= lasted + 2
+    assert len(grown) - grown.count("aggregate") <= 4 + lasted / 20
+    assert max(len(record["detail"]) for record in audited.records("aggregate")) <= 20
+    gateway.stop()
+
+
+def test_records_stream_to_journald_and_syslog_which_anchor_them(audited: AuditedSite, folder: Path) -> None:
+    certificate, key = make_certificate(folder)
+    listener = _listener(audited.site)
+    server = LogServer(certificate, key, listener=listener)
+    journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        path = folder / "journal"
+        journal.bind(str(path))
+        path.chmod(0o666)
+        datagrams: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(journal, datagrams), daemon=True).start()
+        audited.configure(
+            journald=str(path), syslog=f"127.0.0.1:{server.port}", syslog_ca=str(certificate), rotate_size="64K"
+        )
+        audited.site.start()
+        audited.connect()
+        until(lambda: audited.has("key.use", "accept"), "the record of a handshake")
+        # Settings of the log are for a reload, which starts the auditor alone again.
+        audited.configure(journald=str(path), syslog=f"127.0.0.1:{server.port}", syslog_ca=str(certificate))
+        audited.gateway.command("reload", audited.gateway.name)
+        begun = [("start", "auditor"), ("stop", "auditor"), ("start", "auditor")]
+
+        def began_again() -> bool:
+            said = [(record["kind"], record["operation"]) for record in audited.records()]
+            return [one for one in said if one in begun] == begun
+
+        until(began_again, "another auditor")
+        audited.gateway.stop()
+        lines = [json.dumps(record, separators=(",", ":")) for record in audited.records()]
+        received: list[bytes] = []
+        while len(received) < len(lines):
+            received.append(server.messages.get(timeout=60))
+        anchor = folder / "anchor"
+        anchor.write_bytes(b"\n".join(received) + b"\n")
+        for line in lines:
+            assert f"MESSAGE={line}\n".encode() in datagrams.get(timeout=60)
+        verdict = audited.verify("--anchor", anchor)
+        assert verdict.returncode == 0, verdict
+        # Whoever rewrites the files has not rewritten the anchor.
+        newest = max(audited.folder.glob("gateway.*.jsonl"))
+        newest.write_text("\n".join(newest.read_text().splitlines()[:-2]) + "\n")
+        assert audited.verify("--anchor", anchor).returncode == 1
+    finally:
+        journal.shutdown(socket.SHUT_RDWR)
+        server.close()
+
+
+def test_an_auditor_that_is_killed_comes_back_and_a_token_that_is_away_leaves_records_unsealed(
+    audited: AuditedSite,
+) -> None:
+    gateway, client = audited.gateway, audited.client
+    audited.site.start()
+    audited.connect()
+    streams = audited.site.streams(client)
+    os.kill(gateway.pids()["auditor"], signal.SIGKILL)
+    until(lambda: audited.has("recovery", "process"), "another auditor")
+    known = client.wait_for_age()
+    gateway.command("rekey", gateway.name, client.name)
+    client.wait_for_handshake(known)
+    until(lambda: len(audited.records("key.use")) >= 3, "the records of a second handshake")
+
+    # No custodian, no seal; records go on.
+    os.kill(gateway.pids()["custodian"], signal.SIGSTOP)
+    stopped = gateway.pids()["custodian"]
+    gateway.namespace.run("wg", "set", gateway.name, "fwmark", "7")
+    until(lambda: audited.has("config.change", "fwmark"), "a record while nobody signs")
+    os.kill(stopped, signal.SIGCONT)
+    for stream in streams:
+        stream.wait_for(50, limit=60.0)
+    assert [len(stream.finish().lost) for stream in streams] == [0, 0]
+    gateway.stop()
+    (fault,) = [record for record in audited.records("fault") if record["operation"] == "process"]
+    assert fault["detail"]["process"] == "auditor"
+    verdict = audited.verify()
+    assert verdict.returncode == 0, verdict
+
+
+def _read(journal: socket.socket, datagrams: queue.SimpleQueue[bytes]) -> None:
+    """Play journald until the socket is shut down."""
+    with journal:
+        while datagram := journal.recv(65536):
+            datagrams.put(datagram)
+
+
+def _listener(site: Site) -> socket.socket:
+    """A TCP socket that listens on 127.0.0.1 of the gateway's namespace."""
+    site.namespace.run("ip", "link", "set", "lo", "up")
+    ours, theirs = socket.socketpair()
+    code = (
+        "import socket,sys; s = socket.create_server(('127.0.0.1', 0)); "
+        "socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b'x'], [s.fileno()])"
+    )
+    with ours, theirs:
+        words = site.namespace.argv(sys.executable, "-I", "-c", code, str(theirs.fileno()))
+        subprocess.run(words, pass_fds=[theirs.fileno()], check=True, timeout=60)
+        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
+    return socket.socket(fileno=fds[0])

@@ -2,12 +2,14 @@
 
     MESSAGE=the line   SYSLOG_IDENTIFIER=wghsm-audit   WGHSM_GATEWAY, WGHSM_KIND, WGHSM_SEQ   PRIORITY
 
-A datagram a record, sent without waiting: what journald does not take is counted. Called by `service`.
+A datagram a record, sent without waiting. What journald does not take now is kept for the next time, up to `room`
+records; what has no room is counted. Called by `service`.
 """
 
 from __future__ import annotations
 
 import socket
+from collections import deque
 from typing import TYPE_CHECKING
 
 from .severity import severity
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from wghsm.audit import Record
 
 __all__ = ["Journald", "fields"]
+
+_ROOM = 10_000
 
 
 def fields(gateway: str, line: bytes, record: Record) -> bytes:
@@ -34,34 +38,41 @@ class Journald:
 
     name = "journald"
 
-    def __init__(self, path: str, gateway: str, *, required: bool) -> None:
+    def __init__(self, path: str, gateway: str, *, required: bool, room: int = _ROOM) -> None:
         self._path = path
         self._gateway = gateway
         self._expected = required
+        self._room = room
+        self._waiting: deque[bytes] = deque()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.lost = 0
-        """Records that were not taken."""
+        """Records that had no room."""
         self.losing = False
-        """Whether the last one was not."""
+        """Whether the last one had none."""
         self.state = "not used yet"
 
     def send(self, lines: Sequence[tuple[bytes, Record]]) -> None:
-        """Hand the records over, as far as they are taken."""
+        """Hand the records over, and what waits, as far as they are taken."""
         for line, record in lines:
-            try:
-                self._socket.sendto(fields(self._gateway, line, record), self._path)
-            except OSError as error:
-                if not self._expected and isinstance(error, FileNotFoundError | ConnectionRefusedError):
-                    self.state = "there is none"
-                    return
+            self.losing = len(self._waiting) >= self._room
+            if self.losing:
                 self.lost += 1
-                self.losing = True
-                self.state = f"{self._path}: {error.strerror}"
             else:
+                self._waiting.append(fields(self._gateway, line, record))
+        try:
+            while self._waiting:
+                self._socket.sendto(self._waiting[0], self._path)
+                self._waiting.popleft()
                 self._expected = True
-                self.losing = False
                 self.state = "ok"
+        except OSError as error:
+            if not self._expected and isinstance(error, FileNotFoundError | ConnectionRefusedError):
+                self._waiting.clear()
+                self.state = "there is none"
+            elif not isinstance(error, BlockingIOError):
+                self.state = f"{self._path}: {error.strerror}"
 
     def close(self) -> None:
-        """Close the socket."""
+        """Hand over what waits, as far as it is taken, and close the socket."""
+        self.send(())
         self._socket.close()

@@ -216,6 +216,9 @@ class Service:
             self._asked = None
         self._batch += self._aggregates.take()
         self._flush()
+        for sink in self._sinks:
+            # What waits for it may be taken now.
+            sink.send(())
         if self._ticks % _TIDY_EVERY == 0:
             self._out(self._writer.tidy(_now(), sealing=self._settings.signed))
         self._tell_status()
