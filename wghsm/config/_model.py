@@ -240,3 +240,12 @@ class Gateway(_Section):
             directory = AUDIT_ROOT / self.interface.name
             self.__dict__["audit"] = self.audit.model_copy(update={"directory": directory})
         return self
+
+    def sharing(self, before: "Gateway") -> "Gateway":
+        """An equal gateway that has those peers of `before` which are equal to its own in their place.
+
+        Of two files that are kept one after the other, only what has changed is then in memory twice.
+        """
+        known = {peer.public_key: peer for peer in before.peers}
+        peers = tuple(old if (old := known.get(peer.public_key)) == peer and old else peer for peer in self.peers)
+        return self.model_copy(update={"peers": peers})

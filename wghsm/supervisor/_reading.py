@@ -1,6 +1,6 @@
 """The gateway's file read in a thread: 10,000 peers take seconds, in which children may die and clients ask.
 
-    Reading(loop, file, done) -> thread: load, files beside it, model -> the loop: done(Wanted | problems)
+    Reading(loop, file, before, done) -> thread: load, files beside it, model -> the loop: done(Wanted | problems)
 
 Called by `_reload`.
 """
@@ -41,10 +41,17 @@ class Wanted:
 class Reading:
     """One reading of a file."""
 
-    def __init__(self, loop: Loop, file: str, done: Callable[[Wanted | tuple[config.Problem, ...]], None]) -> None:
-        """`done` is called by the loop, once."""
+    def __init__(
+        self,
+        loop: Loop,
+        file: str,
+        before: config.Gateway,
+        done: Callable[[Wanted | tuple[config.Problem, ...]], None],
+    ) -> None:
+        """`done` is called by the loop, once. `before`: the gateway of the file when it was read last."""
         self._loop = loop
         self._file = file
+        self._before = before
         self._done = done
         self._found: Wanted | tuple[config.Problem, ...] = ()
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -54,7 +61,7 @@ class Reading:
 
     def _read(self) -> None:
         try:
-            gateway = config.load(self._file)
+            gateway = config.load(self._file).sharing(self._before)
             wrapped = config.read_wrapped_files(gateway)
             self._found = Wanted(gateway, wrapped, initial(gateway, wrapped, time.time()))
         except config.ConfigError as error:

@@ -132,7 +132,7 @@ class _Attempt:
         """Its turn has come."""
         _log.info("reading %s again", self._state.file)
         tell_systemd("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=reloading")
-        Reading(self._loop, self._state.file, self._read)
+        Reading(self._loop, self._state.file, self._state.gateway, self._read)
 
     def _read(self, found: Wanted | tuple[config.Problem, ...]) -> None:
         if not isinstance(found, Wanted):

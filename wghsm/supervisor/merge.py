@@ -50,7 +50,9 @@ def merged(
                 peers[key] = replace(want, slot=slots.take())
                 continue
             was = loaded.peers.get(key) if keep_runtime else None
-            peers[key] = peer = _peer(now, was, want)
+            peer = _peer(now, was, want)
+            # The one that is there already where nothing differs: less memory.
+            peers[key] = peer = now if peer == now else peer
             if peer.host is not None and peer.host != now.host:
                 moved.add(key)
     except NoSlotError:

@@ -194,3 +194,13 @@ def test_several_tokens_in_order() -> None:
     assert load_text(
         GOOD.replace(next(line for line in GOOD.splitlines() if "uri:" in line), f'  uris: ["{typed}"]')
     ).token.in_order == (typed,)
+
+
+def test_a_gateway_shares_the_peers_that_have_not_changed() -> None:
+    before = load_text(GOOD)
+    other = load_text(GOOD.replace("name: bob", "name: bobby"))
+    shared = other.sharing(before)
+    assert shared == other
+    assert shared.peers[0] is before.peers[0]
+    assert shared.peers[1] is other.peers[1]
+    assert shared.peers[1] != before.peers[1]
