@@ -9,15 +9,19 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
+from tests.token.conftest import NSS_MODULE
 from tests.token.terminal import Terminal
 from wghsm.ceremony import fingerprint, transcript_of
 from wghsm.cli._ceremony_software import tree_hash
 from wghsm.exits import ExitCode
+from wghsm.pkcs11_backend import TokenPool
+from wghsm.pkcs11_backend._objects import CKA
 from wghsm.softhsm_setup import find_module
 
 if TYPE_CHECKING:
@@ -274,3 +278,51 @@ def test_a_tree_is_hashed_as_by_hand(tmp_path: Path) -> None:
     by_hand = "find . -type f -not -path '*/__pycache__/*' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum"
     done = subprocess.run(["sh", "-c", by_hand], cwd=tmp_path, capture_output=True, check=True)
     assert done.stdout.decode().split()[0] == tree_hash(tmp_path)
+
+
+def test_tokens_that_are_there_get_a_wrapped_copy(place: Path) -> None:
+    """Two NSS stores with one AES key: taken as they are, the key made in the first leaves wrapped into the other."""
+    (place / "pin").write_text("store-pin-55\n")
+    (place / "pin").chmod(0o600)
+    first = place / "nss-1"
+    first.mkdir()
+    subprocess.run(["certutil", "-N", "-d", f"sql:{first}", "-f", str(place / "pin")], check=True)
+    uris = [
+        f"pkcs11:token=NSS%20Certificate%20DB?module-path={NSS_MODULE}&pin-source=file:{place}/pin&x-init-args="
+        + quote(f"configdir='sql:{place}/nss-{number}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=")
+        for number in (1, 2)
+    ]
+    with TokenPool.open(uris[0], bytearray(b"store-pin-55"), 1, read_write=True) as pool, pool.control() as calls:
+        uses = (("SENSITIVE", True), ("EXTRACTABLE", False), ("WRAP", True), ("UNWRAP", True))
+        calls.generate_key(
+            0x1080,
+            (
+                *((CKA[name], value) for name, value in (("CLASS", 4), ("KEY_TYPE", 0x1F), ("VALUE_LEN", 32))),
+                *((CKA[name], value) for name, value in (("TOKEN", True), ("PRIVATE", True), *uses)),
+                (CKA["LABEL"], b"shared"),
+            ),
+        )
+    copytree(first, place / "nss-2")
+    gateway = place / "wg0.yaml"
+    gateway.write_text(
+        f"version: 1\nstate_directory: {place}/state\ntoken:\n  uris:\n"
+        + "".join(f'  - "{uri}"\n' for uri in uris)
+        + "interface: {name: wg0, key: gateway}\n"
+    )
+    with Terminal("ceremony", "-c", str(gateway), "--out", f"{place}/out", "--copy", "wrapped:shared") as one:
+        _people(one)
+        one.answer("Go on")
+        for _ in uris:
+            one.answer("Go on")
+            one.answer("Take it as it is", "y")
+        for _ in range(4):
+            one.answer("Go on")
+        assert one.end() == ExitCode.OK, one.seen[-2000:]
+        assert "store-pin-55" not in one.seen
+    then = transcript_of((place / "out/transcript.json").read_bytes())
+    keys = [each for token in then.tokens for each in token.objects if each.label == "gateway"]
+    assert len({each.public_key for each in keys}) == 1
+    assert len(keys) == 2
+    assert [each.attributes["EXTRACTABLE"] for each in keys] == [True, False]
+    assert "its PINs were set before" in (place / "out/transcript.txt").read_text().replace("\n      ", " ")
+    assert _run(place, "ceremony", "verify", f"{place}/out/transcript.json").returncode == ExitCode.OK

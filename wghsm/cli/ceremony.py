@@ -31,6 +31,7 @@ from wghsm.ceremony import (
 from wghsm.cli._ceremony_run import Ceremony
 from wghsm.cli._ceremony_software import software
 from wghsm.cli._ceremony_token import read_back
+from wghsm.cli._ceremony_tokens import Tokens
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._psk_file import replace_file
 from wghsm.config import load
@@ -87,7 +88,8 @@ def ceremony(context: click.Context, config: str | None, out: str | None, sofths
     uid = None if os.geteuid() != 0 else custodian if isinstance(custodian, int) else _CUSTODIAN_UID
     place = None if softhsm is None else Path(softhsm).absolute()
     try:
-        with Ceremony(journal, folder / _JOURNAL, sessions=gateway.token.sessions, softhsm=place, uid=uid) as sitting:
+        with Tokens(journal, place, uid) as tokens:
+            sitting = Ceremony(journal, folder / _JOURNAL, tokens, gateway.token.sessions)
             sitting.save()
             transcript = sitting.run()
     except (KeyboardInterrupt, click.Abort):
