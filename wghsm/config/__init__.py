@@ -17,7 +17,7 @@ from wghsm.config._document import from_document, to_document, written
 from wghsm.config._edit import with_fields, with_peer, without_peer
 from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._load import load, load_peers, load_text, peer_place
-from wghsm.config._model import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Users
+from wghsm.config._model import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Tunnel, Users
 from wghsm.config._plan import Change, Effect, KernelRoute, Plan, kernel_routes, plan
 from wghsm.config._psk import PskDerived, PskNone, PskObject, PskWrapped
 from wghsm.config._schema import json_schema, peers_schema
@@ -43,6 +43,7 @@ __all__ = [
     "PskObject",
     "PskWrapped",
     "Token",
+    "Tunnel",
     "Users",
     "WrappedPsk",
     "format_wrapped",

@@ -18,7 +18,19 @@ from wghsm.config import _psk as p
 from wghsm.config import _values as v
 from wghsm.config._yaml import Scalar
 
-__all__ = ["AUDIT_ROOT", "STATE_ROOT", "Audit", "Clients", "Gateway", "Interface", "Peer", "Policy", "Token", "Users"]
+__all__ = [
+    "AUDIT_ROOT",
+    "STATE_ROOT",
+    "Audit",
+    "Clients",
+    "Gateway",
+    "Interface",
+    "Peer",
+    "Policy",
+    "Token",
+    "Tunnel",
+    "Users",
+]
 
 STATE_ROOT = Path("/var/lib/wghsm")
 AUDIT_ROOT = Path("/var/log/wghsm")
@@ -159,6 +171,12 @@ class Clients(_Section):
     ] = None
 
 
+class Tunnel(_Section):
+    """How the tunnel is run: `workers` pairs of egress and ingress (docs/scaling.md)."""
+
+    workers: Annotated[int, _whole(1, 32, "workers", "write a number of worker pairs from 1 to 32")] = 1
+
+
 class Users(_Section):
     """Who each room runs as: a uid or a user's name (not looked up here); each its own."""
 
@@ -227,6 +245,7 @@ class Gateway(_Section):
     clients: Clients = Clients()
     policy: Policy = Policy()
     audit: Audit = Audit(enabled=False)
+    tunnel: Tunnel = Tunnel()
     users: Users = Users()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _choice("log_level", "debug", "info", "warning", "error")

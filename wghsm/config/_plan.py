@@ -15,7 +15,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
-from wghsm.config._model import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Users
+from wghsm.config._model import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Tunnel, Users
 from wghsm.config._psk import PskWrapped
 from wghsm.config._wrapped import WrappedPsk
 
@@ -74,7 +74,15 @@ CUSTODIAN = frozenset(
     }
 )
 RESTART = frozenset(
-    {"version", "interface.name", "interface.authority", "state_directory", "log_level", "audit.enabled"}
+    {
+        "version",
+        "interface.name",
+        "interface.authority",
+        "state_directory",
+        "log_level",
+        "audit.enabled",
+        "tunnel.workers",
+    }
     | {f"users.{room}" for room in Users.model_fields}
 )
 PEER = frozenset(Peer.model_fields)
@@ -87,6 +95,7 @@ _SECTIONS = {
     "audit": Audit,
     "clients": Clients,
     "policy": Policy,
+    "tunnel": Tunnel,
     "users": Users,
 }
 
@@ -176,6 +185,7 @@ def plan(
             *_fields("clients.", before.clients, after.clients, frozenset()),
             *_fields("policy.", before.policy, after.policy, frozenset()),
             *_fields("audit.", before.audit, after.audit, frozenset()),
+            *_fields("tunnel.", before.tunnel, after.tunnel, frozenset()),
             *_fields("users.", before.users, after.users, frozenset()),
             *_peers(before, after, wrapped_before or {}, wrapped_after or {}),
         ),

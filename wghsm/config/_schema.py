@@ -36,6 +36,7 @@ _WRITTEN: dict[str, dict[str, Any]] = {
     "token.psk_overlap": _SPAN,
     "token.environment": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,127}$"},
     "token.sessions": {"type": "integer", "minimum": 1, "maximum": 64},
+    "tunnel.workers": {"type": "integer", "minimum": 1, "maximum": 32},
     "interface.name": {"type": ["string", "number"], "pattern": "^[a-zA-Z0-9_=+.-]{1,15}$"},
     "interface.key": _WORD,
     "interface.previous_key": _WORD,
@@ -145,6 +146,8 @@ _ABOUT = {
     "audit.syslog_certificate": "The certificate to show to the server, in PEM.",
     "audit.syslog_key": "Its private key, in PEM.",
     "audit.on_failure": "What to do while the log cannot be kept.",
+    "tunnel": "How the tunnel is run.",
+    "tunnel.workers": "Pairs of egress and ingress that share the peers.",
     "users": "Who each process runs as: a uid or a user's name, each its own.",
     "log_level": "How much is written to the log.",
 }

@@ -5,7 +5,7 @@ import re
 
 from pydantic import BaseModel
 
-from wghsm.config._model import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Users
+from wghsm.config._model import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Tunnel, Users
 
 __all__ = ["section", "unknown_key"]
 
@@ -17,6 +17,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "clients": Clients,
     "policy": Policy,
     "audit": Audit,
+    "tunnel": Tunnel,
     "users": Users,
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wghsm.ipc import identity_number
+from wghsm.ipc import identity_number, index_of
 from wghsm.ipc import messages as m
 
 if TYPE_CHECKING:
@@ -70,12 +70,15 @@ class Install:
     keys: SessionKeys
     answer: m.Message
 
-    def messages(self) -> tuple[m.InstallReceive, m.InstallSend]:
-        """What ingress and egress are told; the keys in them are copies, for the sender to wipe."""
+    def messages(self, workers: int = 1) -> tuple[m.InstallReceive, m.InstallSend]:
+        """What ingress and egress of the peer's worker are told; the keys are copies, for the sender to wipe.
+
+        Whoever chose the index may not have known whose it would be: the worker's bits in it are set here.
+        """
         receive = m.InstallReceive(
             self.session,
             self.peer,
-            self.local_index,
+            index_of(self.local_index, self.peer, workers),
             self.initiator,
             self.created,
             bytes(self.keys.receive),

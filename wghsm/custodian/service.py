@@ -23,7 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from wghsm.exits import ExitCode
-from wghsm.ipc import ChannelKind, Counter, PeerField, identity_number
+from wghsm.ipc import ChannelKind, Counter, PeerField, identity_number, worker_of_peer
 from wghsm.ipc import messages as m
 from wghsm.noise.constants import NSEC_PER_SEC
 from wghsm.process import ChildFault, boottime, settle
@@ -257,12 +257,14 @@ class Service:
                     self._tell_status()
 
     def _install(self, install: Install) -> None:
-        with install.keys:
-            receive, send = install.messages()
         child = self._child
-        taken = child.has(ChannelKind.CUSTODIAN_INGRESS) and child.has(ChannelKind.CUSTODIAN_EGRESS)
-        taken = taken and child.send(ChannelKind.CUSTODIAN_INGRESS, receive)
-        taken = taken and child.send(ChannelKind.CUSTODIAN_EGRESS, send)
+        workers = child.start.workers
+        worker = worker_of_peer(install.peer, workers)
+        with install.keys:
+            receive, send = install.messages(workers)
+        taken = child.has(ChannelKind.CUSTODIAN_INGRESS, worker) and child.has(ChannelKind.CUSTODIAN_EGRESS, worker)
+        taken = taken and child.send(ChannelKind.CUSTODIAN_INGRESS, receive, worker=worker)
+        taken = taken and child.send(ChannelKind.CUSTODIAN_EGRESS, send, worker=worker)
         wipe(receive.key)
         wipe(send.key)
         child.send(_HANDSHAKE, install.answer if taken else self._core.refuse(install.request).message)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wghsm.ipc import Counter, PeerField, Role
+from wghsm.ipc import Counter, PeerField, Role, role_of, worker_of
 from wghsm.ipc import messages as m
 from wghsm.noise import CookieMaker
 
@@ -22,12 +22,14 @@ from .indices import HandshakeEntry, Session
 from .peers import Peer
 from .schedule import Rekeys
 from .snapshots import Snapshots
-from .state import WORKERS, State
+from .state import State
 from .timers import Action, PeerTimers, Timer
 from .times import Limits, Times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from wghsm.ipc import Seat
 
     from .effects import Effect
     from .indices import IndexTable
@@ -40,7 +42,7 @@ class HandshakeCore:
     """All peers of one gateway.
 
     `entropy` gives that many random bytes, `wall_clock` Unix nanoseconds for the time of the last handshake, and
-    `index_entropy` a random u32 for each index (from `entropy` if None).
+    `index_entropy` a random u32 for each index (from `entropy` if None). `workers`: pairs of egress and ingress.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class HandshakeCore:
         times: Times | None = None,
         limits: Limits | None = None,
         index_entropy: Callable[[], int] | None = None,
+        workers: int = 1,
     ) -> None:
         self._state = State(
             stats,
@@ -58,15 +61,16 @@ class HandshakeCore:
             times or Times(),
             limits or Limits(),
             index_entropy or (lambda: int.from_bytes(entropy(4), "little")),
+            workers,
         )
         self._exchange = Exchange(self._state, self._queue_rekey, wall_clock)
         self._rekeys = Rekeys(self._state.times.rekey_spacing)
-        self._snapshots = Snapshots()
-        self._known: set[Role] = set()
+        self._snapshots = [Snapshots() for _ in range(workers)]
+        self._known: set[Seat] = set()
 
     # What the shell calls.
 
-    def handle(self, sender: Role, message: m.Message, now: int) -> list[Effect]:
+    def handle(self, sender: Seat, message: m.Message, now: int) -> list[Effect]:
         """A message of another process. TypeError for one that is not for this process."""
         match message:
             case m.Datagram():
@@ -86,7 +90,7 @@ class HandshakeCore:
             case m.Refused():
                 self._exchange.refused(message, now)
             case m.Installed():
-                self._exchange.installed(message, now)
+                self._exchange.installed(message, worker_of(sender), now)
             case m.SessionConfirmed():
                 self._exchange.confirmed(message, now)
             case m.EndpointMoved():
@@ -105,25 +109,27 @@ class HandshakeCore:
                 raise TypeError(f"{type(message).__name__} is not for the handshake process")
         return self._state.take_effects()
 
-    def attached(self, other: Role, now: int) -> list[Effect]:
+    def attached(self, other: Seat, now: int) -> list[Effect]:
         """A fresh channel to the custodian, egress or ingress is there: another incarnation, or ours is the new one."""
         self._lose(other)
         replaced = other in self._known
         self._known.add(other)
         self._state.attached.add(other)
-        if other in WORKERS:
+        if other in self._state.tunnel:
+            worker = worker_of(other)
+            peers = [peer for peer in self._state.peers.values() if self._state.worker(peer) == worker]
             self._state.tell(other, m.AwaitSessions())
-            if other is Role.EGRESS:
-                self._brief_egress(now)
+            if role_of(other) is Role.EGRESS:
+                self._brief_egress(peers, now)
             else:
                 self._exchange.brief_ingress(now)
             if replaced:
-                self._snapshots.give_up()
-                self._rekey_active(self._state.peers.values(), now)
+                self._snapshots[worker].give_up()
+                self._rekey_active(peers, now)
             self._resume(now)
         return self._state.take_effects()
 
-    def detached(self, other: Role, _now: int) -> list[Effect]:
+    def detached(self, other: Seat, _now: int) -> list[Effect]:
         """The custodian, egress or ingress is gone."""
         self._state.attached.discard(other)
         self._lose(other)
@@ -187,7 +193,7 @@ class HandshakeCore:
                 if self._state.up:
                     peer.timers.set_interval(peer.keepalive, now, self._state.activity(peer))
                     if turned_on:
-                        self._state.tell(Role.EGRESS, m.SendKeepalive(peer.number))
+                        self._state.tell_egress(peer, m.SendKeepalive(peer.number))
                     self._state.watch(peer)
         self._state.tell(Role.SUPERVISOR, m.Applied(message.change))
 
@@ -220,13 +226,13 @@ class HandshakeCore:
             if self._state.up:
                 self._start(peer, now)
                 if peer.keepalive:
-                    self._state.tell(Role.EGRESS, m.SendKeepalive(peer.number))
+                    self._state.tell_egress(peer, m.SendKeepalive(peer.number))
                 continue
             peer.timers.stop()
             self._state.watch(peer)
             self._rekeys.discard(peer.number)
             self._exchange.drop(peer)
-            self._state.tell(Role.EGRESS, m.PurgeStaged(peer.number))
+            self._state.tell_egress(peer, m.PurgeStaged(peer.number))
             self._state.forget_sessions(peer)
             peer.forget_source()
         self._state.waiting.clear()
@@ -242,14 +248,15 @@ class HandshakeCore:
 
     # What comes and goes: the custodian and the workers.
 
-    def _lose(self, other: Role) -> None:
-        if other is Role.CUSTODIAN:
+    def _lose(self, other: Seat) -> None:
+        role = role_of(other)
+        if role is Role.CUSTODIAN:
             self._state.has_identity = False
             self._exchange.lose_custodian()
-        elif other is Role.INGRESS:
-            self._exchange.lose_ingress()
-        elif other is Role.EGRESS:
-            self._exchange.lose_egress()
+        elif role is Role.INGRESS:
+            self._exchange.lose_ingress(worker_of(other))
+        elif role is Role.EGRESS:
+            self._exchange.lose_egress(worker_of(other))
 
     def _identity(self, message: m.Identity, now: int) -> None:
         self._state.identities = (message.public_key, message.previous) if message.previous else (message.public_key,)
@@ -267,15 +274,16 @@ class HandshakeCore:
 
     def _resume(self, now: int) -> None:
         """Start what waited for a process to come back."""
-        if self._state.obstacle() is None:
-            for number in sorted(self._state.waiting):
-                self._queue_rekey(self._state.peers[number], now)
-            self._state.waiting.clear()
+        for number in sorted(self._state.waiting):
+            peer = self._state.peers[number]
+            if self._state.obstacle(peer) is None:
+                self._queue_rekey(peer, now)
+                self._state.waiting.discard(number)
 
-    def _brief_egress(self, now: int) -> None:
-        for peer in self._state.peers.values():
+    def _brief_egress(self, peers: Iterable[Peer], now: int) -> None:
+        for peer in peers:
             if peer.endpoint is not None:
-                self._state.tell(Role.EGRESS, m.EndpointMoved(peer.number, peer.endpoint, peer.endpoint_at))
+                self._state.tell_egress(peer, m.EndpointMoved(peer.number, peer.endpoint, peer.endpoint_at))
             if self._state.up and peer.keepalive:
                 peer.timers.set_interval(peer.keepalive, now, self._state.activity(peer))
                 self._state.watch(peer)
@@ -299,20 +307,21 @@ class HandshakeCore:
         else:
             self._exchange.initiate(peer, now)
 
-    def _snapshot(self, sender: Role, message: m.SessionSnapshot, now: int) -> None:
+    def _snapshot(self, sender: Seat, message: m.SessionSnapshot, now: int) -> None:
+        role = role_of(sender)
         for moved in message.endpoints:
             if (peer := self._state.peers.get(moved.peer)) is not None:
-                self._state.move(peer, moved.endpoint, moved.at, tell=sender is not Role.EGRESS)
+                self._state.move(peer, moved.endpoint, moved.at, tell=role is not Role.EGRESS)
         for info in message.sessions:
             peer = self._state.peers.get(info.peer)
             if peer is None:
                 continue
-            if sender is Role.INGRESS:
+            if role is Role.INGRESS:
                 self._take_over(peer, info)
             if self._state.up:
                 peer.timers.session_derived(info.created)
                 self._state.watch(peer)
-        halves = self._snapshots.add(sender, message)
+        halves = self._snapshots[worker_of(sender)].add(role, message)
         self._rekey_active((self._state.peers[number] for number in halves.lost if number in self._state.peers), now)
         for number in halves.unknown & self._state.peers.keys():
             self._state.peers[number].made_with[0] = now
@@ -322,7 +331,7 @@ class HandshakeCore:
 
     def _take_over(self, peer: Peer, info: m.SessionInfo) -> None:
         peer.made_with[info.identity] = max(info.created, peer.made_with.get(info.identity, 0))
-        holder = self._state.indices.lookup(info.index)
+        holder = self._state.indices.holder(info.index)
         if isinstance(holder, Session):
             return
         if isinstance(holder, HandshakeEntry) and holder.peer in self._state.peers:
@@ -368,10 +377,10 @@ class HandshakeCore:
         elif action in (Action.NEW_INITIATION, Action.RETRY_INITIATION):
             self._exchange.initiate(peer, now, retry=action is Action.RETRY_INITIATION)
         elif action is Action.SEND_KEEPALIVE:
-            self._state.tell(Role.EGRESS, m.SendKeepalive(peer.number))
+            self._state.tell_egress(peer, m.SendKeepalive(peer.number))
         elif action is Action.GIVE_UP:
             self._state.stats.count(Counter.HANDSHAKE_GIVEN_UP)
-            self._state.tell(Role.EGRESS, m.PurgeStaged(peer.number))
+            self._state.tell_egress(peer, m.PurgeStaged(peer.number))
         else:
             self._exchange.drop(peer)
             self._state.forget_sessions(peer)

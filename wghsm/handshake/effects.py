@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wghsm.ipc import Role
+    from wghsm.ipc import Seat
     from wghsm.ipc.messages import Endpoint, Message
 
 __all__ = ["Effect", "SendDatagram", "Tell"]
@@ -19,7 +19,7 @@ __all__ = ["Effect", "SendDatagram", "Tell"]
 class Tell:
     """Send `message` to another process of the gateway."""
 
-    to: Role
+    to: Seat
     message: Message
 
 

@@ -43,7 +43,9 @@ class Exchange:
         self._state = state
         self._rekey = rekey
         self._wall_clock = wall_clock
-        self._egress_incarnation = 0
+        self._losses = 0
+        # Of each worker, which of all losses of an egress process was its last.
+        self._last_loss: dict[int, int] = {}
         self._requests = Requests(state.times.request_deadline)
         self._load = Load(self._requests, state.times, state.limits)
         self._intake = Intake(state, self._load, self._receive_initiation, self._receive_response)
@@ -67,16 +69,17 @@ class Exchange:
         for peer in self._state.peers.values():
             self._drop_initiation(peer)
 
-    def lose_egress(self) -> None:
+    def lose_egress(self, worker: int) -> None:
         """No session whose send key went to the dead egress, or may have, is ever used."""
-        self._egress_incarnation += 1
-        for installation in self._installs.clear():
+        self._losses += 1
+        self._last_loss[worker] = self._losses
+        for installation in self._installs.clear(lambda peer: self._state.worker(peer) == worker, worker):
             self._drop_installation(installation)
 
-    def lose_ingress(self) -> None:
+    def lose_ingress(self, worker: int) -> None:
         """Its sessions and acknowledgements are gone."""
-        self._installs.forget_early()
-        self._state.indices.forget_all_sessions()
+        self._installs.forget_early(worker)
+        self._state.indices.forget_all_sessions(worker)
 
     def drop(self, peer: Peer) -> None:
         """Nothing that is under way with the peer counts any more."""
@@ -109,9 +112,7 @@ class Exchange:
             index = self._state.indices.reserve(None)
             size = len(datagram.data)
             request = self._requests.add(
-                Accepting(
-                    identity, index, message.sender, datagram.source, datagram.at, size, self._egress_incarnation
-                ),
+                Accepting(identity, index, message.sender, datagram.source, datagram.at, size, self._losses),
                 now,
             )
             fields = (message.ephemeral, message.static, message.timestamp)
@@ -130,7 +131,7 @@ class Exchange:
             or initiation.identity != identity
         ):
             self._state.stats.count(Counter.UNKNOWN_HANDSHAKE)
-        elif (obstacle := self._state.obstacle()) is not None:
+        elif (obstacle := self._state.obstacle(peer)) is not None:
             self._state.stats.count(obstacle)
         else:
             candidate = Candidate(message, datagram.source, datagram.at)
@@ -162,7 +163,7 @@ class Exchange:
         self._state.watch(peer)
         if peer.creating is not None:
             return
-        if (obstacle := self._state.obstacle()) is not None:
+        if (obstacle := self._state.obstacle(peer)) is not None:
             self._state.waiting.add(peer.number)
         elif peer.endpoint is None:
             obstacle = Counter.NO_ENDPOINT
@@ -205,7 +206,7 @@ class Exchange:
             return
         initiation.trying = candidate
         message = candidate.message
-        request = self._requests.add(Finishing(peer, initiation, candidate, self._egress_incarnation), now)
+        request = self._requests.add(Finishing(peer, initiation, candidate, self._losses), now)
         self._state.tell(
             Role.CUSTODIAN,
             m.AcceptResponse(request, initiation.handle, message.ephemeral, message.empty, message.sender),
@@ -248,15 +249,15 @@ class Exchange:
         if peer is None or not self._state.up:
             self._state.indices.release(request.index)
             return
-        self._state.indices.assign(request.index, peer.number)
+        index = self._state.indices.assign(request.index, peer.number)
         crossed = peer.initiation is not None
         # The custodian has dropped the handle of our own initiation.
         self._drop_initiation(peer)
         self._received(peer, request.source, request.at, now, request.size)
         self._state.stats.count(Counter.INITIATION_RECEIVED)
         identity = identity_number(request.identity)
-        session = Session(message.session, peer.number, request.index, initiator=False, created=now, identity=identity)
-        response = Response(request.index, request.remote_index, message.ephemeral, message.empty)
+        session = Session(message.session, peer.number, index, initiator=False, created=now, identity=identity)
+        response = Response(index, request.remote_index, message.ephemeral, message.empty)
         answer = Answer(response, self._detour(peer, request.identity) if crossed else 0)
         installation = Installation(peer, session, answer)
         peer.responding = installation
@@ -271,7 +272,7 @@ class Exchange:
         self._state.watch(peer)
         if self._end_retired(installation, now):
             return
-        if incarnation != self._egress_incarnation:
+        if incarnation < self._last_loss.get(self._state.worker(peer), 0):
             self._drop_installation(installation)
             self._rekey(peer, now)
             return
@@ -279,9 +280,9 @@ class Exchange:
         if accepted is not None:
             self._joined(installation, accepted, now)
 
-    def installed(self, message: m.Installed, now: int) -> None:
-        """Ingress has taken a session, or would not."""
-        installation = self._installs.installed(message.session, message.accepted, now)
+    def installed(self, message: m.Installed, worker: int, now: int) -> None:
+        """A worker's ingress has taken a session, or would not."""
+        installation = self._installs.installed(message.session, message.accepted, now, worker)
         if installation is not None:
             self._joined(installation, message.accepted, now)
 
@@ -295,7 +296,7 @@ class Exchange:
             return
         self._state.indices.install(installation.session)
         if installation.answer is None:
-            self._state.tell(Role.EGRESS, m.Activate(installation.session.number, peer.number, confirm=True))
+            self._state.tell_egress(peer, m.Activate(installation.session.number, peer.number, confirm=True))
             self._complete(peer, now)
         elif peer.responding is installation:
             peer.responding = None

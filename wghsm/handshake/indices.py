@@ -1,6 +1,7 @@
 """The 32-bit indices by which a peer's messages name our handshakes and sessions (PROTOCOL.md section 5).
 
     index -> handshake entry (no session yet)    reserve - install: the index names the session from then on
+             its low bits name the peer's worker (wghsm.ipc.index_of), of a stranger's when it is known whose it is
     index -> session, in a slot of its peer      PREVIOUS, CURRENT, NEXT as ingress holds them
 
 The slots are a copy of what ingress does, so that an index is free again when ingress has dropped its session.
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from wghsm.ipc import index_of, worker_bits, worker_of_peer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -72,11 +75,15 @@ class _Slots:
 class IndexTable:
     """Indices in use: at most three sessions a peer and its handshakes.
 
-    `entropy` gives a random u32; workers that share a port may get one each that fixes the low bits.
+    `entropy` gives a random u32. No two indices in use differ in the low bits alone, which the peer decides: so each
+    can be chosen before the peer is known.
     """
 
-    def __init__(self, entropy: Callable[[], int]) -> None:
+    def __init__(self, entropy: Callable[[], int], workers: int = 1) -> None:
         self._entropy = entropy
+        self._workers = workers
+        self._shared = ~worker_bits(workers)
+        # By index without the bits of the worker.
         self._entries: dict[int, HandshakeEntry | Session] = {}
         self._slots: dict[int, _Slots] = {}
 
@@ -85,7 +92,14 @@ class IndexTable:
 
     def lookup(self, index: int) -> HandshakeEntry | Session | None:
         """Whose index this is."""
-        return self._entries.get(index)
+        entry = self.holder(index)
+        if entry is None or entry.peer is None or index == index_of(index, entry.peer, self._workers):
+            return entry
+        return None
+
+    def holder(self, index: int) -> HandshakeEntry | Session | None:
+        """What keeps this index from being chosen, be it the same or one that differs in the worker's bits."""
+        return self._entries.get(index & self._shared)
 
     def sessions(self, peer: int) -> list[Session]:
         """The peer's sessions as ingress holds them, PREVIOUS first."""
@@ -96,26 +110,30 @@ class IndexTable:
         return self._slots[peer].current if peer in self._slots else None
 
     def reserve(self, peer: int | None) -> int:
-        """A free index for a handshake. Raises RuntimeError when the entropy gives only taken ones."""
+        """A free index for a handshake; of a peer that is not known yet, without the bits of its worker.
+
+        Raises RuntimeError when the entropy gives only taken ones.
+        """
         for _ in range(_TRIES):
-            index = self._entropy()
+            index = self._entropy() & self._shared
             if index not in self._entries:
                 self._entries[index] = HandshakeEntry(peer)
-                return index
+                return index if peer is None else index_of(index, peer, self._workers)
         raise RuntimeError("no free index: the source of random numbers repeats itself")
 
-    def assign(self, index: int, peer: int) -> None:
-        """The handshake with `index` is this peer's."""
-        self._entries[index] = HandshakeEntry(peer)
+    def assign(self, index: int, peer: int) -> int:
+        """The handshake with `index` is this peer's; the whole index."""
+        self._entries[index & self._shared] = HandshakeEntry(peer)
+        return index_of(index, peer, self._workers)
 
     def release(self, index: int) -> None:
         """The handshake with `index` is over; an index that names a session stays."""
-        if isinstance(self._entries.get(index), HandshakeEntry):
-            del self._entries[index]
+        if isinstance(self.holder(index), HandshakeEntry):
+            del self._entries[index & self._shared]
 
     def install(self, session: Session) -> None:
         """Ingress has taken `session`: its index names it, and the sessions that it displaced are gone."""
-        self._entries[session.index] = session
+        self._entries[session.index & self._shared] = session
         self._change(session.peer, lambda slots: slots.install(session))
 
     def confirm(self, peer: int, number: int) -> None:
@@ -124,7 +142,7 @@ class IndexTable:
 
     def take_over(self, session: Session, slot: str) -> None:
         """A session that ingress held before this process began, in "previous", "current" or "next"."""
-        self._entries[session.index] = session
+        self._entries[session.index & self._shared] = session
         self._change(session.peer, lambda slots: setattr(slots, slot, session))
 
     def forget_sessions(self, peer: int, keep: Container[int] = ()) -> None:
@@ -132,9 +150,9 @@ class IndexTable:
         if peer in self._slots:
             self._change(peer, lambda slots: slots.clear(keep))
 
-    def forget_all_sessions(self) -> None:
-        """Ingress died, and every session with it."""
-        for peer in list(self._slots):
+    def forget_all_sessions(self, worker: int = 0) -> None:
+        """A worker's ingress died, and every session with it."""
+        for peer in [each for each in self._slots if worker_of_peer(each, self._workers) == worker]:
             self.forget_sessions(peer)
 
     def _change(self, peer: int, change: Callable[[_Slots], None]) -> None:
@@ -147,5 +165,5 @@ class IndexTable:
                 self._drop(session)
 
     def _drop(self, session: Session) -> None:
-        if self._entries.get(session.index) == session:
-            del self._entries[session.index]
+        if self.holder(session.index) == session:
+            del self._entries[session.index & self._shared]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wghsm.ipc import Counter, Role
+from wghsm.ipc import Counter, Role, all_seats
 from wghsm.ipc import messages as m
 from wghsm.noise import CookieReply, Initiation, MessageType, Rejected, Response, message_type
 
@@ -53,7 +53,8 @@ class Intake:
     def brief_ingress(self, now: int) -> None:
         """Tell ingress whom messages may be for, and which cookies hold."""
         self._told = self._gates.told(now)
-        self._state.tell(Role.INGRESS, self._told)
+        for seat in all_seats(Role.INGRESS, self._state.workers):
+            self._state.tell(seat, self._told)
 
     def datagram(self, datagram: m.Datagram, now: int) -> None:
         """A message of type 1 to 3 from the network, unchecked."""

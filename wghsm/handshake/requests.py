@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wghsm.ipc.messages import Endpoint
 
     from .peers import Candidate, Installation, OwnInitiation, Peer
@@ -24,7 +26,7 @@ __all__ = ["Accepting", "Creating", "Finishing", "Installs", "Request", "Request
 class Accepting:
     """An initiation of a stranger is being proven, made for our key `identity` (32 bytes).
 
-    `incarnation` counts the egress processes, for the session's send key.
+    `incarnation` counts the egress processes that were lost before, for the session's send key.
     """
 
     identity: bytes
@@ -115,7 +117,7 @@ class Installs:
         self._lifetime = lifetime
         self._limit = early
         self._derived: OrderedDict[int, tuple[int, Installation]] = OrderedDict()
-        self._early: OrderedDict[int, tuple[int, bool]] = OrderedDict()
+        self._early: OrderedDict[int, tuple[int, bool, int]] = OrderedDict()
 
     def derived(self, session: int, installation: Installation, now: int) -> bool | None:
         """The custodian has derived a session: ingress's word on it if that came first, else None: wait for it."""
@@ -124,18 +126,19 @@ class Installs:
         self._derived[session] = (now, installation)
         return None
 
-    def installed(self, session: int, accepted: bool, now: int) -> Installation | None:
-        """Ingress has spoken: the session that waited for it, or None if the custodian's word is yet to come."""
+    def installed(self, session: int, accepted: bool, now: int, worker: int = 0) -> Installation | None:
+        """A worker's ingress has spoken: the session that waited for it, or None while the custodian has not."""
         if (entry := self._derived.pop(session, None)) is not None:
             return entry[1]
-        self._early[session] = (now, accepted)
+        self._early[session] = (now, accepted, worker)
         if len(self._early) > self._limit:
             self._early.popitem(last=False)
         return None
 
     def next_deadline(self) -> int | None:
         """When the oldest entry is given up."""
-        firsts = [next(iter(table.values()))[0] for table in (self._derived, self._early) if table]
+        firsts = [next(iter(self._derived.values()))[0]] if self._derived else []
+        firsts += [next(iter(self._early.values()))[0]] if self._early else []
         return min(firsts) + self._lifetime if firsts else None
 
     def expire(self, now: int) -> list[Installation]:
@@ -147,13 +150,15 @@ class Installs:
             expired.append(self._derived.popitem(last=False)[1][1])
         return expired
 
-    def forget_early(self) -> None:
-        """Ingress died: what it acknowledged is gone. Sessions wait on: they may have gone to its successor."""
-        self._early.clear()
+    def forget_early(self, worker: int = 0) -> None:
+        """A worker's ingress died: what it acknowledged is gone. Sessions wait on: they may go to its successor."""
+        for session in [number for number, entry in self._early.items() if entry[2] == worker]:
+            del self._early[session]
 
-    def clear(self) -> list[Installation]:
-        """Forget all, acknowledgements too; the sessions among it."""
-        given_up = [installation for _, installation in self._derived.values()]
-        self._derived.clear()
-        self._early.clear()
+    def clear(self, owns: Callable[[Peer], bool], worker: int = 0) -> list[Installation]:
+        """Forget all of a worker, which `owns` these peers, acknowledgements too; the sessions among it."""
+        given_up = [installation for _, installation in self._derived.values() if owns(installation.peer)]
+        for installation in given_up:
+            del self._derived[installation.session.number]
+        self.forget_early(worker)
         return given_up

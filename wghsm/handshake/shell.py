@@ -18,7 +18,7 @@ from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from wghsm.ipc import ChannelKind, Counter, ProtocolError, Role, StatsFile
+from wghsm.ipc import ChannelKind, Counter, ProtocolError, Role, StatsFile, all_seats, worker_of
 from wghsm.ipc import messages as m
 from wghsm.ipc.table import ACCEPTS
 from wghsm.process import Child, boottime, settle
@@ -28,13 +28,14 @@ from .core import HandshakeCore
 from .effects import Effect, SendDatagram, Tell
 
 if TYPE_CHECKING:
+    from wghsm.ipc import Seat
     from wghsm.process import Timer
 
     from .times import Limits, Times
 
 __all__ = ["Shell", "main"]
 
-_CHANNELS: Final = {
+_KINDS: Final = {
     Role.CUSTODIAN: ChannelKind.HANDSHAKE_CUSTODIAN,
     Role.EGRESS: ChannelKind.HANDSHAKE_EGRESS,
     Role.INGRESS: ChannelKind.HANDSHAKE_INGRESS,
@@ -56,26 +57,31 @@ class Shell:
         self, child: Child, stats: StatsFile, times: Times | None = None, limits: Limits | None = None
     ) -> None:
         """Register everything that the table of channels gives this process with `child`."""
-        self.core = HandshakeCore(stats, os.urandom, time.time_ns, times, limits)
+        workers = child.start.workers
+        self.core = HandshakeCore(stats, os.urandom, time.time_ns, times, limits, workers=workers)
         self.sockets: dict[str, socket.socket] = {}
         self._child = child
         self._stats = stats
         self._timer: Timer | None = None
         self._stale = False
-        for sender, kind in _CHANNELS.items():
+        self._channels = {
+            seat: (kind, worker_of(seat)) for role, kind in _KINDS.items() for seat in all_seats(role, workers)
+        }
+        for sender, (kind, worker) in self._channels.items():
             for message in ACCEPTS[kind, Role.HANDSHAKE]:
                 if message not in _OWN:
-                    child.on(kind, message, partial(self._handle, sender))
+                    child.on(kind, message, partial(self._handle, sender), worker)
             if kind is not child.home:
-                child.on_attach(kind, partial(self._attached, sender))
-                child.on_detach(kind, partial(self._detached, sender))
+                child.on_attach(kind, partial(self._attached, sender), worker)
+                child.on_detach(kind, partial(self._detached, sender), worker)
         child.on(child.home, m.UdpSockets, self._take_sockets)
 
     def run(self, effects: list[Effect]) -> None:
         """Carry out what the core asks for, and look again when its next deadline has come."""
         for effect in effects:
             if isinstance(effect, Tell):
-                self._child.send(_CHANNELS[effect.to], effect.message)
+                kind, worker = self._channels[effect.to]
+                self._child.send(kind, effect.message, worker=worker)
             else:
                 self._send(effect)
         if not self._stale:
@@ -83,15 +89,15 @@ class Shell:
             self._stale = True
             self._child.loop.call_at(0, self._set_timer)
 
-    def _handle(self, sender: Role, message: m.Message, _fds: list[int]) -> None:
+    def _handle(self, sender: Seat, message: m.Message, _fds: list[int]) -> None:
         self.run(self.core.handle(sender, message, boottime()))
         if isinstance(message, m.HandshakePeers):
             settle(len(message.upsert))
 
-    def _attached(self, other: Role, _incarnation: int) -> None:
+    def _attached(self, other: Seat, _incarnation: int) -> None:
         self.run(self.core.attached(other, boottime()))
 
-    def _detached(self, other: Role) -> None:
+    def _detached(self, other: Seat) -> None:
         self.run(self.core.detached(other, boottime()))
 
     def _expire(self) -> None:

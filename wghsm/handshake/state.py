@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wghsm.ipc import Counter, Role, identity_number
+from wghsm.ipc import TUNNEL, Counter, Role, all_seats, identity_number, seat_of, worker_of_peer
 from wghsm.ipc import messages as m
 
 from .effects import Effect, Tell
@@ -18,17 +18,20 @@ from .schedule import Schedule
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wghsm.ipc import Seat
+
     from .peers import Statistics
     from .timers import Activity
     from .times import Limits, Times
 
-__all__ = ["WORKERS", "State"]
-
-WORKERS = frozenset((Role.EGRESS, Role.INGRESS))
+__all__ = ["State"]
 
 
 class State:
-    """Peers by slot number, and the means to reach the other processes."""
+    """Peers by slot number, and the means to reach the other processes.
+
+    `workers`: pairs of egress and ingress; each peer is one pair's.
+    """
 
     def __init__(
         self,
@@ -37,20 +40,23 @@ class State:
         times: Times,
         limits: Limits,
         index_entropy: Callable[[], int],
+        workers: int = 1,
     ) -> None:
+        self.workers = workers
+        self.tunnel = frozenset(seat for role in TUNNEL for seat in all_seats(role, workers))
         self.stats = stats
         self.entropy = entropy
         self.times = times
         self.limits = limits
-        self.indices = IndexTable(index_entropy)
+        self.indices = IndexTable(index_entropy, workers)
         self.peers: dict[int, Peer] = {}
         self.up = False
-        self.attached: set[Role] = set()
+        self.attached: set[Seat] = set()
         self.has_identity = False
         self.identities: tuple[bytes, ...] = ()
         """The public keys that the custodian serves, or the last one did, the current one first."""
         self.waiting: set[int] = set()
-        """Peers whose handshake waits until the custodian and both workers are there."""
+        """Peers whose handshake waits until the custodian and both processes of their worker are there."""
         self.effects: list[Effect] = []
         self.timers: Schedule[int] = Schedule()
         self.reports: Schedule[int] = Schedule()
@@ -60,16 +66,26 @@ class State:
         effects, self.effects = self.effects, []
         return effects
 
-    def tell(self, to: Role, message: m.Message) -> None:
+    def tell(self, to: Seat, message: m.Message) -> None:
         """Send to a process, if it is there: whoever comes later is told what it needs then."""
-        if to is Role.SUPERVISOR or to in self.attached:
+        if to == Role.SUPERVISOR or to in self.attached:
             self.effects.append(Tell(to, message))
 
-    def obstacle(self) -> Counter | None:
-        """Why no handshake can be made now."""
+    def worker(self, peer: Peer) -> int:
+        """The worker that owns the peer's sessions."""
+        return worker_of_peer(peer.number, self.workers)
+
+    def tell_egress(self, peer: Peer, message: m.Message) -> None:
+        """Send to the egress of the peer's worker."""
+        self.tell(seat_of(Role.EGRESS, self.worker(peer)), message)
+
+    def obstacle(self, peer: Peer | None = None) -> Counter | None:
+        """Why no handshake can be made now: with `peer`, or if that is not known yet, with anybody."""
         if Role.CUSTODIAN not in self.attached or not self.has_identity:
             return Counter.NO_CUSTODIAN
-        return None if self.attached >= WORKERS else Counter.NO_WORKER
+        workers = range(self.workers) if peer is None else (self.worker(peer),)
+        serves = any(all(seat_of(role, worker) in self.attached for role in TUNNEL) for worker in workers)
+        return None if serves else Counter.NO_WORKER
 
     def serves(self, identity: int) -> bool:
         """Whether an own key is served, by its number (`wghsm.ipc.identity_number`)."""
@@ -103,7 +119,7 @@ class State:
         changed = endpoint != peer.endpoint
         peer.endpoint, peer.endpoint_at = endpoint, at
         if tell:
-            self.tell(Role.EGRESS, m.EndpointMoved(peer.number, endpoint, at))
+            self.tell_egress(peer, m.EndpointMoved(peer.number, endpoint, at))
         if changed and report and peer.number not in self.reports:
             self.reports.set(peer.number, max(at, peer.reported + self.times.report_interval))
 
@@ -116,7 +132,7 @@ class State:
     def forget_source(self, peer: Peer) -> None:
         """Drop the own address that the peer was last reached from, in case it is the cause of trouble."""
         peer.forget_source()
-        self.tell(Role.EGRESS, m.ForgetSource(peer.number))
+        self.tell_egress(peer, m.ForgetSource(peer.number))
 
     def forget_sessions(self, peer: Peer) -> None:
         """Destroy all the peer's sessions."""
@@ -136,5 +152,5 @@ class State:
 
     def _keep_sessions(self, peer: Peer, keep: tuple[int, ...]) -> None:
         self.indices.forget_sessions(peer.number, keep)
-        for worker in (Role.EGRESS, Role.INGRESS):
-            self.tell(worker, m.ForgetSessions(peer.number, keep))
+        for role in TUNNEL:
+            self.tell(seat_of(role, self.worker(peer)), m.ForgetSessions(peer.number, keep))

@@ -3,12 +3,28 @@ of statistics. `messages` has the messages, `table` who may send which, `roles` 
 """
 
 from .channel import Channel, ChannelClosed, ProtocolError, socket_pair
-from .roles import ENDS, ChannelKind, Role
+from .roles import (
+    ENDS,
+    MAX_WORKERS,
+    TUNNEL,
+    ChannelKind,
+    Role,
+    Seat,
+    all_seats,
+    index_of,
+    role_of,
+    seat_of,
+    worker_bits,
+    worker_of,
+    worker_of_peer,
+)
 from .stats import MAX_PEERS, Counter, PeerField, StatsFile, create_stats, identity_number
 
 __all__ = [
     "ENDS",
     "MAX_PEERS",
+    "MAX_WORKERS",
+    "TUNNEL",
     "Channel",
     "ChannelClosed",
     "ChannelKind",
@@ -16,8 +32,16 @@ __all__ = [
     "PeerField",
     "ProtocolError",
     "Role",
+    "Seat",
     "StatsFile",
+    "all_seats",
     "create_stats",
     "identity_number",
+    "index_of",
+    "role_of",
+    "seat_of",
     "socket_pair",
+    "worker_bits",
+    "worker_of",
+    "worker_of_peer",
 ]

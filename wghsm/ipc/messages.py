@@ -60,6 +60,7 @@ __all__ = [
     "HandshakeWanted",
     "Hello",
     "Identity",
+    "Inbox",
     "InitiationAccepted",
     "InitiationCreated",
     "InstallReceive",
@@ -154,7 +155,10 @@ class Hello(Message, frozen=True, array_like=True, tag=1):
 
 
 class Start(Message, frozen=True, array_like=True, tag=2):
-    """Who a child is. `incarnation` counts the children of this gateway, so it never repeats."""
+    """Who a child is. `incarnation` counts the children of this gateway, so it never repeats.
+
+    `worker` of `workers`: which pair of the tunnel's it belongs to, 0 for a process that is there once.
+    """
 
     gateway: str
     incarnation: int
@@ -162,13 +166,19 @@ class Start(Message, frozen=True, array_like=True, tag=2):
     gid: int
     parent: int
     log_level: str = "info"
+    worker: int = 0
+    workers: int = 1
 
 
 class Attach(Message, frozen=True, array_like=True, tag=3):
-    """One end of a fresh socket pair, as the message's only descriptor; replaces an earlier one of its kind."""
+    """One end of a fresh socket pair, as the message's only descriptor; replaces an earlier one of its kind.
+
+    `worker`: whose process is at the other end, where there is one for each worker and the receiver is there once.
+    """
 
     kind: str
     incarnation: int
+    worker: int = 0
 
 
 class StatsTable(Message, frozen=True, array_like=True, tag=4):
@@ -402,6 +412,15 @@ class TunDevice(Message, frozen=True, array_like=True, tag=34):
     mtu: int
     vnet: bool = False
     uso: bool = False
+
+
+class Inbox(Message, frozen=True, array_like=True, tag=36):
+    """Where packets for a worker's peers go that another worker's egress has read, as the message's only descriptor.
+
+    The end to read for that worker itself, the end to write for all others: a TUN read each, as it is.
+    """
+
+    worker: int
 
 
 class Mtu(Message, frozen=True, array_like=True, tag=35):

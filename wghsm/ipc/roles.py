@@ -1,11 +1,30 @@
 """The processes of a gateway and the socket pairs between them (SEAMS.md "Channels").
 
-Everything that names a process or a channel, in code, logs or status, uses these words.
+Everything that names a process or a channel, in code, logs or status, uses these words. Egress and ingress may be there
+several times, a pair for each worker of the tunnel: a seat names one process, "egress" the first and "egress-1" the
+next.
 """
 
 from enum import StrEnum, unique
 
-__all__ = ["ENDS", "ChannelKind", "Role"]
+__all__ = [
+    "ENDS",
+    "MAX_WORKERS",
+    "TUNNEL",
+    "ChannelKind",
+    "Role",
+    "Seat",
+    "all_seats",
+    "index_of",
+    "role_of",
+    "seat_of",
+    "worker_bits",
+    "worker_of",
+    "worker_of_peer",
+]
+
+MAX_WORKERS = 32
+"""Workers of one tunnel, each a pair of egress and ingress."""
 
 
 @unique
@@ -19,6 +38,48 @@ class Role(StrEnum):
     INGRESS = "ingress"
     CONTROL = "control"
     AUDITOR = "auditor"
+
+
+TUNNEL = (Role.EGRESS, Role.INGRESS)
+"""The roles that each worker has."""
+
+Seat = str
+"""A role where there is one process of it, or its first one; with a number behind it for those that follow."""
+
+
+def seat_of(role: Role, worker: int = 0) -> Seat:
+    """The seat of this worker's process."""
+    return f"{role}-{worker}" if worker else role
+
+
+def role_of(seat: Seat) -> Role:
+    """The role of a seat; ValueError if it names none."""
+    return Role(seat.partition("-")[0])
+
+
+def worker_of(seat: Seat) -> int:
+    """The worker that a seat belongs to, 0 for a role that is there once."""
+    return int(seat.partition("-")[2] or 0)
+
+
+def all_seats(role: Role, workers: int) -> tuple[Seat, ...]:
+    """Every seat of a role."""
+    return tuple(seat_of(role, worker) for worker in range(workers if role in TUNNEL else 1))
+
+
+def worker_of_peer(peer: int, workers: int) -> int:
+    """Who owns all sessions of the peer in this slot: their counters, windows and places in the statistics."""
+    return peer % workers
+
+
+def worker_bits(workers: int) -> int:
+    """The low bits of a local index that name the worker, as a mask."""
+    return (1 << (workers - 1).bit_length()) - 1
+
+
+def index_of(index: int, peer: int, workers: int) -> int:
+    """A local index of this peer: `index`, with the low bits that lead its datagrams to the peer's worker."""
+    return index & ~worker_bits(workers) | worker_of_peer(peer, workers)
 
 
 @unique

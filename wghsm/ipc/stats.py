@@ -13,7 +13,7 @@ import mmap
 import os
 from enum import IntEnum, StrEnum, unique
 
-from .roles import Role
+from .roles import MAX_WORKERS, TUNNEL, Role
 
 __all__ = ["MAX_PEERS", "Counter", "PeerField", "StatsFile", "create_stats", "identity_number"]
 
@@ -68,6 +68,8 @@ class Counter(StrEnum):
     SEND_FAILED = "send-failed"
     KEY_REPEATED = "key-repeated"
     KEY_REFUSED = "key-refused"
+    HANDED_OVER = "handed-over"
+    OTHER_WORKER_BUSY = "other-worker-busy"
     # Handshakes (handshake process).
     BAD_MAC1 = "bad-mac1"
     BAD_MAC2 = "bad-mac2"
@@ -117,12 +119,21 @@ class Counter(StrEnum):
 
 _WORD = 8
 _HEADER_WORDS = 512
-_MAGIC = 0x7767_6873_6D03
+_MAGIC = 0x7767_6873_6D04
 _ROLES = (Role.SUPERVISOR, Role.CUSTODIAN, Role.HANDSHAKE, Role.EGRESS, Role.INGRESS, Role.CONTROL, Role.AUDITOR)
 _BLOCK_WORDS = 128
 _ROW_WORDS = 24
-_PEERS_AT = _HEADER_WORDS + _BLOCK_WORDS * len(_ROLES)
+_BLOCKS = len(_ROLES) + len(TUNNEL) * (MAX_WORKERS - 1)
+_PEERS_AT = _HEADER_WORDS + _BLOCK_WORDS * _BLOCKS
 _COUNTERS = {counter: position for position, counter in enumerate(Counter)}
+
+
+def _block(role: Role, worker: int) -> int:
+    """Where the block of a process begins, in words: the roles, then the pairs of further workers."""
+    number = _ROLES.index(role)
+    if worker:
+        number = len(_ROLES) + len(TUNNEL) * (worker - 1) + TUNNEL.index(role)
+    return _HEADER_WORDS + _BLOCK_WORDS * number
 
 
 def identity_number(public_key: bytes) -> int:
@@ -141,13 +152,13 @@ def create_stats() -> int:
 class StatsFile:
     """A mapping of the table for one process. Values are u64; writes wrap."""
 
-    def __init__(self, fd: int, role: Role) -> None:
+    def __init__(self, fd: int, role: Role, worker: int = 0) -> None:
         """Map the memfd `fd`, which stays the caller's; ValueError if it is no statistics table."""
         self._map = mmap.mmap(fd, (_PEERS_AT + _ROW_WORDS * MAX_PEERS) * _WORD)
         self._words = memoryview(self._map).cast("Q")
         if self._words[0] != _MAGIC:
             raise ValueError("not a statistics table of this version")
-        self._block = _HEADER_WORDS + _BLOCK_WORDS * _ROLES.index(role)
+        self._block = _block(role, worker)
 
     @property
     def words(self) -> memoryview[int]:
@@ -181,9 +192,9 @@ class StatsFile:
         """Count an event in this process's own block."""
         self._words[self._block + _COUNTERS[counter]] += number
 
-    def counters(self, role: Role) -> dict[Counter, int]:
+    def counters(self, role: Role, worker: int = 0) -> dict[Counter, int]:
         """What `role` has counted, without the zeros."""
-        start = _HEADER_WORDS + _BLOCK_WORDS * _ROLES.index(role)
+        start = _block(role, worker)
         return {counter: value for counter, at in _COUNTERS.items() if (value := self._words[start + at])}
 
     def close(self) -> None:

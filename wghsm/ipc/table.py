@@ -45,7 +45,7 @@ ACCEPTS: dict[tuple[ChannelKind, Role], tuple[type[m.Message], ...]] = {
         m.Rekey,
     ),
     (ChannelKind.SUPERVISOR_HANDSHAKE, Role.SUPERVISOR): (*_FROM_CHILD, m.Applied, m.EndpointMoved),
-    (ChannelKind.SUPERVISOR_EGRESS, Role.EGRESS): _TO_TUNNEL,
+    (ChannelKind.SUPERVISOR_EGRESS, Role.EGRESS): (*_TO_TUNNEL, m.Inbox),
     (ChannelKind.SUPERVISOR_EGRESS, Role.SUPERVISOR): _FROM_TUNNEL,
     (ChannelKind.SUPERVISOR_INGRESS, Role.INGRESS): _TO_TUNNEL,
     (ChannelKind.SUPERVISOR_INGRESS, Role.SUPERVISOR): _FROM_TUNNEL,

@@ -20,7 +20,7 @@ import sys
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from wghsm.exits import ExitCode
-from wghsm.ipc import Channel, ChannelClosed, ChannelKind, ProtocolError, Role, StatsFile
+from wghsm.ipc import Channel, ChannelClosed, ChannelKind, ProtocolError, Role, StatsFile, seat_of
 from wghsm.ipc import messages as m
 
 from . import privileges
@@ -39,6 +39,9 @@ _BEHIND = 10
 
 _M = TypeVar("_M", bound=m.Message)
 
+_End = tuple[ChannelKind, int]
+"""A channel of this process: its kind, and the worker at the other end."""
+
 
 class ChildFault(Exception):  # noqa: N818
     """Ends the child with this exit code; the one line goes to the supervisor, which shows it to the operator."""
@@ -50,20 +53,25 @@ class ChildFault(Exception):  # noqa: N818
 
 
 class Child:
-    """One child process: its loop, its channel to the supervisor and the channels it is handed later."""
+    """One child process: its loop, its channel to the supervisor and the channels it is handed later.
+
+    `worker` in its methods: whose process is at the other end, where each worker of the tunnel has one.
+    """
 
     def __init__(self, role: Role, fd: int) -> None:
         """Take over `fd`, the child's end of its channel to the supervisor, and wait for Start."""
         self.role = role
         self.loop = Loop()
         self.home = ChannelKind(f"{Role.SUPERVISOR}-{role}")
-        self._channels = {self.home: Channel(socket.socket(fileno=fd), self.home, role)}
-        self._handlers: dict[tuple[ChannelKind, type[m.Message]], Callable[[m.Message, list[int]], None]] = {}
-        self._attached: dict[ChannelKind, Callable[[int], None]] = {}
-        self._detached: dict[ChannelKind, Callable[[], None]] = {}
+        self._channels: dict[_End, Channel] = {
+            (self.home, 0): Channel(socket.socket(fileno=fd), self.home, role),
+        }
+        self._handlers: dict[tuple[_End, type[m.Message]], Callable[[m.Message, list[int]], None]] = {}
+        self._attached: dict[_End, Callable[[int], None]] = {}
+        self._detached: dict[_End, Callable[[], None]] = {}
         self._stats: StatsFile | None = None
         self.start: m.Start = self.await_message(m.Start)[0]
-        configure_log(self.start.gateway, role, self.start.log_level)
+        configure_log(self.start.gateway, seat_of(role, self.start.worker), self.start.log_level)
         self.on(self.home, m.Attach, self._attach)
         self.on(self.home, m.StatsTable, self._map_stats)
         self.on(self.home, m.Shutdown, lambda _message, _fds: self.loop.stop())
@@ -80,7 +88,7 @@ class Child:
 
         StatsTable is taken on the way. Raises ChannelClosed and ProtocolError.
         """
-        channel = self._channels[self.home]
+        channel = self._channels[self.home, 0]
         while True:
             item = channel.receive()
             if item is None:
@@ -101,25 +109,27 @@ class Child:
             os.nice(_BEHIND)
         privileges.drop(self.start.uid, self.start.gid, self.start.parent, keep_memory_lock=keep_memory_lock)
 
-    def on(self, kind: ChannelKind, message: type[_M], handler: Callable[[_M, list[int]], None]) -> None:
+    def on(
+        self, kind: ChannelKind, message: type[_M], handler: Callable[[_M, list[int]], None], worker: int = 0
+    ) -> None:
         """Call `handler` with each message of this type on channels of `kind`, and its descriptors to own."""
-        self._handlers[kind, message] = cast("Callable[[m.Message, list[int]], None]", handler)
+        self._handlers[(kind, worker), message] = cast("Callable[[m.Message, list[int]], None]", handler)
 
-    def on_attach(self, kind: ChannelKind, handler: Callable[[int], None]) -> None:
+    def on_attach(self, kind: ChannelKind, handler: Callable[[int], None], worker: int = 0) -> None:
         """Call `handler` with the incarnation of the other end whenever a fresh channel of `kind` is there."""
-        self._attached[kind] = handler
+        self._attached[kind, worker] = handler
 
-    def on_detach(self, kind: ChannelKind, handler: Callable[[], None]) -> None:
+    def on_detach(self, kind: ChannelKind, handler: Callable[[], None], worker: int = 0) -> None:
         """Call `handler` when the other end of `kind` is gone."""
-        self._detached[kind] = handler
+        self._detached[kind, worker] = handler
 
-    def has(self, kind: ChannelKind) -> bool:
+    def has(self, kind: ChannelKind, worker: int = 0) -> bool:
         """Whether there is a channel of `kind` now."""
-        return kind in self._channels
+        return (kind, worker) in self._channels
 
-    def send(self, kind: ChannelKind, message: m.Message, fds: Sequence[int] = ()) -> bool:
+    def send(self, kind: ChannelKind, message: m.Message, fds: Sequence[int] = (), worker: int = 0) -> bool:
         """Send on the channel of `kind`, in order and without blocking; False if its other end is gone."""
-        channel = self._channels.get(kind)
+        channel = self._channels.get((kind, worker))
         if channel is None:
             return False
         try:
@@ -132,7 +142,7 @@ class Child:
 
     def try_send(self, kind: ChannelKind, message: m.Message) -> bool:
         """Send on the channel of `kind` now or not at all; False if it is full or its other end is gone."""
-        channel = self._channels.get(kind)
+        channel = self._channels.get((kind, 0))
         if channel is None:
             return False
         try:
@@ -142,11 +152,12 @@ class Child:
 
     def catch_up(self, kind: ChannelKind) -> None:
         """Handle now what waits on the channel of `kind`, out of turn. That its other end is gone is found later."""
-        channel = self._channels.get(kind)
+        end = (kind, 0)
+        channel = self._channels.get(end)
         if channel is not None:
             with contextlib.suppress(ChannelClosed):
                 for message, fds in channel.messages():
-                    self._dispatch(kind, message, fds)
+                    self._dispatch(end, message, fds)
 
     def report(self, message: m.Message, fds: Iterable[int] = ()) -> None:
         """Send to the supervisor."""
@@ -154,50 +165,52 @@ class Child:
 
     def serve(self) -> None:
         """Run the loop until the supervisor says Shutdown or goes away. ProtocolError is fatal and not caught."""
-        home = self._channels[self.home]
-        self.loop.add_channel(home, lambda message, fds: self._dispatch(self.home, message, fds), self.loop.stop)
+        end = (self.home, 0)
+        self.loop.add_channel(
+            self._channels[end], lambda message, fds: self._dispatch(end, message, fds), self.loop.stop
+        )
         self.loop.run()
 
-    def _dispatch(self, kind: ChannelKind, message: m.Message, fds: list[int]) -> None:
+    def _dispatch(self, end: _End, message: m.Message, fds: list[int]) -> None:
         if isinstance(message, m.Ping):
             self.report(m.Pong())
             return
-        handler = self._handlers.get((kind, type(message)))
+        handler = self._handlers.get((end, type(message)))
         if handler is None:
-            raise ProtocolError(f"{self.role} has no use for {type(message).__name__} on {kind}")
+            raise ProtocolError(f"{self.role} has no use for {type(message).__name__} on {end[0]}")
         handler(message, fds)
 
     def _attach(self, message: m.Attach, fds: list[int]) -> None:
-        kind = ChannelKind(message.kind)
-        self._detach(kind)
+        end = (ChannelKind(message.kind), message.worker)
+        self._detach(end)
         sock = socket.socket(fileno=fds[0])
         try:
-            channel = Channel(sock, kind, self.role)
+            channel = Channel(sock, end[0], self.role)
         except ChannelClosed:
             # Whoever was at the other end is dead already; its successor comes with a pair of its own.
             sock.close()
             return
-        self._channels[kind] = channel
+        self._channels[end] = channel
         self.loop.add_channel(
             channel,
-            lambda received, received_fds: self._dispatch(kind, received, received_fds),
-            lambda: self._detach(kind, channel),
+            lambda received, received_fds: self._dispatch(end, received, received_fds),
+            lambda: self._detach(end, channel),
         )
-        if handler := self._attached.get(kind):
+        if handler := self._attached.get(end):
             handler(message.incarnation)
 
-    def _detach(self, kind: ChannelKind, only: Channel | None = None) -> None:
-        channel = self._channels.get(kind)
+    def _detach(self, end: _End, only: Channel | None = None) -> None:
+        channel = self._channels.get(end)
         if channel is None or (only is not None and channel is not only):
             return
-        del self._channels[kind]
+        del self._channels[end]
         self.loop.remove_channel(channel)
         channel.close()
-        if handler := self._detached.get(kind):
+        if handler := self._detached.get(end):
             handler()
 
     def _map_stats(self, _message: m.StatsTable, fds: list[int]) -> None:
-        self._stats = StatsFile(fds[0], self.role)
+        self._stats = StatsFile(fds[0], self.role, self.start.worker)
         os.close(fds[0])
 
 

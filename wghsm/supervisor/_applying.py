@@ -22,6 +22,7 @@ from .changes import Changes, Finished, Step, plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from wghsm.ipc import Seat
     from wghsm.process import Loop, Timer
 
     from ._audit import Audit
@@ -96,21 +97,21 @@ class Applying:
         self._held = False
         self._next()
 
-    def answered(self, role: Role, answer: m.Applied | m.Prepared) -> None:
+    def answered(self, role: Seat, answer: m.Applied | m.Prepared) -> None:
         """A process has done a step."""
         self._run(self._changes.answered(role, answer))
 
-    def joined(self, role: Role) -> list[m.Message]:
+    def joined(self, role: Seat) -> list[m.Message]:
         """What a fresh process must hear of the change at work, after its settings."""
         return [step.message for step in self._changes.joined(role)]
 
-    def serves(self, role: Role) -> None:
+    def serves(self, role: Seat) -> None:
         """A process has become ready."""
         self._changes.ready(role)
 
-    def left(self, role: Role) -> None:
+    def left(self, role: Seat) -> None:
         """A process is gone; what clients of a control process wanted goes with it."""
-        if role is Role.CONTROL:
+        if role == Role.CONTROL:
             self._queue = deque(waiting for waiting in self._queue if not waiting.client)
         self._run(self._changes.left(role))
 
@@ -131,7 +132,8 @@ class Applying:
         state.endpoints.update(work.endpoints)
         sockets = state.udp_message() if work.sockets else None
         self._work = work
-        self._run(self._changes.begin(state.number(), plan(found, state.number, state.endpoints, sockets)))
+        stages = plan(found, state.number, state.endpoints, sockets, state.workers)
+        self._run(self._changes.begin(state.number(), stages))
 
     def _run(self, effects: Iterable[Step | Finished]) -> None:
         if self._watchdog is not None:
@@ -141,7 +143,7 @@ class Applying:
             if isinstance(effect, Finished):
                 self._finish()
             else:
-                fds = self._state.udp.descriptors if isinstance(effect.message, m.UdpSockets) else ()
+                fds = self._state.udp_descriptors(effect.role) if isinstance(effect.message, m.UdpSockets) else ()
                 self._children.send(effect.role, effect.message, fds)
         if self._changes.busy:
             self._watchdog = self._loop.call_later(_ANSWER_WITHIN, self._late)
@@ -152,6 +154,7 @@ class Applying:
         if work is None:
             return
         before, self._state.model = self._state.model, work.model
+        self._state.steering.change(work.found.routes)
         for slot in work.found.removed:
             self._state.forget(slot)
         self._settled()

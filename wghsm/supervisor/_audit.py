@@ -21,7 +21,7 @@ from wghsm.process.audit import AuditSender
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wghsm.ipc import Role
+    from wghsm.ipc import Seat
 
     from .model import Model, Peer, Prefix
 
@@ -36,7 +36,7 @@ class Audit:
 
     def __init__(self, send: Callable[[m.AuditEvent], bool], *, wanted: bool) -> None:
         self._sender = AuditSender(send, wanted=wanted)
-        self._away: set[Role] = set()
+        self._away: set[Seat] = set()
         self._wanted = wanted
 
     def attached(self) -> None:
@@ -106,12 +106,12 @@ class Audit:
         elif before is not None and before.token and now.token and before.token != now.token:
             self._tell("recovery", "token_switched", token=now.token, detail={"before": before.token})
 
-    def child_left(self, role: Role, text: str) -> None:
+    def child_left(self, role: Seat, text: str) -> None:
         """A child has ended and is started again."""
         self._away.add(role)
         self._tell("fault", "process", "ended", detail={"process": role, "text": text})
 
-    def child_serves(self, role: Role) -> None:
+    def child_serves(self, role: Seat) -> None:
         """A child is ready."""
         if role in self._away:
             self._away.discard(role)

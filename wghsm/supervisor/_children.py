@@ -1,9 +1,9 @@
 """The child processes: started, paired with each other, watched, restarted, ended.
 
-    spawn(role)   fresh channel -> fork+exec -> Start, the role's settings (feed), Attach of a fresh pair with each
-                  process that lives; the other end of each pair goes to that process
+    spawn(seat)   fresh channel -> fork+exec -> Start, its settings (feed), Attach of a fresh pair with each process
+                  that lives; the other end of each pair goes to that process
     its end       the channel is read to its end (a Fault may be in it) -> restart.judge -> wait, spawn | end all
-    renew(role)   Shutdown -> its end -> spawn at once, as a trial: whether it serves, and nothing ends if it does not
+    renew(seat)   Shutdown -> its end -> spawn at once, as a trial: whether it serves, and nothing ends if it does not
 
 No copy of a pair's ends is kept here: it would hide a process's end from its peer. Called by `_supervisor`, which
 gets the messages and the events.
@@ -21,7 +21,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from wghsm.exits import ExitCode
-from wghsm.ipc import ENDS, Channel, ChannelClosed, ChannelKind, ProtocolError, Role, socket_pair
+from wghsm.ipc import (
+    ENDS,
+    TUNNEL,
+    Channel,
+    ChannelClosed,
+    ChannelKind,
+    ProtocolError,
+    Role,
+    all_seats,
+    role_of,
+    socket_pair,
+    worker_of,
+)
 from wghsm.ipc import messages as m
 from wghsm.process import boottime
 
@@ -30,6 +42,7 @@ from .restart import Backoff, EndGateway, judge
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from wghsm.ipc import Seat
     from wghsm.process import Loop, Timer
 
 __all__ = ["ChildEvents", "Children", "Settings"]
@@ -38,28 +51,29 @@ _log = logging.getLogger(__name__)
 
 _SECOND = 1_000_000_000
 _KILL_AFTER = 3 * _SECOND
+_OF_ONE_WORKER = ChannelKind.INGRESS_EGRESS
 
 
 class ChildEvents(Protocol):
     """What the owner of the children is told and asked."""
 
-    def feed(self, role: Role) -> Iterable[tuple[m.Message, Sequence[int]]]:
+    def feed(self, seat: Seat) -> Iterable[tuple[m.Message, Sequence[int]]]:
         """The settings of a fresh process, with descriptors that stay the owner's."""
 
-    def received(self, role: Role, message: m.Message) -> None:
+    def received(self, seat: Seat, message: m.Message) -> None:
         """A message from a child, but Ready and Fault."""
 
-    def serves(self, role: Role) -> None:
+    def serves(self, seat: Seat) -> None:
         """The child has said Ready."""
 
-    def left(self, role: Role) -> None:
+    def left(self, seat: Seat) -> None:
         """The child is gone."""
 
-    def fell(self, role: Role, text: str) -> None:
+    def fell(self, seat: Seat, text: str) -> None:
         """Why a child has ended that nobody had told to."""
 
-    def may_restart(self, role: Role) -> bool:
-        """Whether to start the role again; if not, it waits for an operator."""
+    def may_restart(self, seat: Seat) -> bool:
+        """Whether to start it again; if not, it waits for an operator."""
 
     def ended(self, exit_code: ExitCode, text: str) -> None:
         """The gateway must end, and why."""
@@ -76,6 +90,8 @@ class Settings:
     deadline: Callable[[Role], int | None]
     pairs: frozenset[ChannelKind]
     log_level: str = "info"
+    workers: int = 1
+    """Pairs of egress and ingress."""
     ask_every: int = 5 * _SECOND
     """Nanoseconds between two Pings to each child that serves."""
     patience: int = 6
@@ -84,10 +100,10 @@ class Settings:
 
 
 class _Process:
-    """One incarnation of a role."""
+    """One incarnation of a seat's process."""
 
-    def __init__(self, role: Role, incarnation: int, popen: subprocess.Popen[bytes], channel: Channel) -> None:
-        self.role = role
+    def __init__(self, seat: Seat, incarnation: int, popen: subprocess.Popen[bytes], channel: Channel) -> None:
+        self.seat = seat
         self.incarnation = incarnation
         self.popen = popen
         self.pidfd = os.pidfd_open(popen.pid)
@@ -109,7 +125,7 @@ class _Process:
 
 @dataclass
 class _Room:
-    """What outlives the incarnations of a role."""
+    """What outlives the incarnations of a seat's process."""
 
     backoff: Backoff = field(default_factory=Backoff)
     process: _Process | None = None
@@ -129,21 +145,24 @@ class Children:
         self._loop = loop
         self._settings = settings
         self._events = events
-        self._rooms = {role: _Room() for role in settings.entries}
+        self._rooms: dict[Seat, _Room] = {
+            seat: _Room() for role in settings.entries for seat in all_seats(role, settings.workers)
+        }
         self._incarnations = 0
         self._stopping = False
         self._kill_timer: Timer | None = None
         self.served = False
 
     def start(self, roles: Sequence[Role]) -> None:
-        """Spawn these roles in this order."""
+        """Spawn the processes of these roles in this order."""
         self._loop.call_later(self._settings.ask_every, self._ask)
         for role in roles:
-            self._spawn(role)
+            for seat in all_seats(role, self._settings.workers):
+                self._spawn(seat)
 
-    def send(self, role: Role, message: m.Message, fds: Sequence[int] = ()) -> bool:
-        """Send to the role's process; False if there is none, or it is about to be found dead."""
-        process = self._rooms[role].process
+    def send(self, seat: Seat, message: m.Message, fds: Sequence[int] = ()) -> bool:
+        """Send to the seat's process; False if there is none, or it is about to be found dead."""
+        process = self._rooms[seat].process
         if process is None:
             return False
         try:
@@ -153,9 +172,9 @@ class Children:
         self._loop.flush(process.channel)
         return True
 
-    def incarnation(self, role: Role) -> int:
-        """The number of the role's process, 0 if there is none."""
-        process = self._rooms[role].process
+    def incarnation(self, seat: Seat) -> int:
+        """The number of the seat's process, 0 if there is none."""
+        process = self._rooms[seat].process
         return process.incarnation if process else 0
 
     def all_ready(self) -> bool:
@@ -165,35 +184,35 @@ class Children:
     def views(self) -> list[m.ProcessView]:
         """The processes as status shows them."""
         views = []
-        for role, room in self._rooms.items():
+        for seat, room in self._rooms.items():
             state: Literal["starting", "ready", "waiting"] = "waiting"
             if room.process is not None:
                 state = "starting" if room.process.ready_at is None else "ready"
             pid, engine = (room.process.popen.pid, room.process.engine) if room.process else (0, "")
-            views.append(m.ProcessView(role, pid, state, max(0, room.starts - 1), room.since_unix, engine))
+            views.append(m.ProcessView(seat, pid, state, max(0, room.starts - 1), room.since_unix, engine))
         return views
 
-    def kill(self, role: Role, reason: str) -> None:
-        """Kill the role's process, which is then restarted like any that died."""
-        if process := self._rooms[role].process:
+    def kill(self, seat: Seat, reason: str) -> None:
+        """Kill the seat's process, which is then restarted like any that died."""
+        if process := self._rooms[seat].process:
             process.kill(reason)
 
-    def renew(self, role: Role, tried: Callable[[str], None] | None = None) -> None:
-        """End the role's process in good order and start another one at once, with settings that are fed anew.
+    def renew(self, seat: Seat, tried: Callable[[str], None] | None = None) -> None:
+        """End the seat's process in good order and start another one at once, with settings that are fed anew.
 
         `tried` hears once whether the new one serves: an empty line, or why it ended. It then stays away, and nothing
         else follows from its end; call `renew` again, with settings that work.
         """
-        room = self._rooms[role]
+        room = self._rooms[seat]
         room.tried = tried
         if room.timer is not None:
             room.timer.cancel()
         process = room.process
         if process is None:
-            self._spawn(role)
+            self._spawn(seat)
             return
         room.renewing = True
-        self.send(role, m.Shutdown())
+        self.send(seat, m.Shutdown())
         self._loop.call_later(_KILL_AFTER, lambda: process.kill("it did not end by itself"))
 
     def stop(self) -> None:
@@ -203,11 +222,11 @@ class Children:
         self._stopping = True
         # The auditor's last words are signed by the custodian, which therefore waits for its end.
         sealed = Role.AUDITOR in self._rooms and self._rooms[Role.AUDITOR].process is not None
-        for role, room in self._rooms.items():
+        for seat, room in self._rooms.items():
             if room.timer is not None:
                 room.timer.cancel()
-            if role is not Role.CUSTODIAN or not sealed:
-                self.send(role, m.Shutdown())
+            if seat != Role.CUSTODIAN or not sealed:
+                self.send(seat, m.Shutdown())
         self._kill_timer = self._loop.call_later(_KILL_AFTER, self._kill_all)
 
     @property
@@ -226,11 +245,12 @@ class Children:
     def _kill_all(self) -> None:
         for room in self._rooms.values():
             if room.process:
-                _log.warning("%s did not end by itself and is killed", room.process.role)
+                _log.warning("%s did not end by itself and is killed", room.process.seat)
                 room.process.kill("it did not end by itself")
 
-    def _spawn(self, role: Role) -> None:
-        room = self._rooms[role]
+    def _spawn(self, seat: Seat) -> None:
+        room = self._rooms[seat]
+        role = role_of(seat)
         room.timer = None
         self._incarnations += 1
         own, theirs = socket_pair()
@@ -248,9 +268,9 @@ class Children:
                 )
             except OSError as error:
                 channel.close()
-                self._not_started(role, error)
+                self._not_started(seat, error)
                 return
-        process = room.process = _Process(role, self._incarnations, popen, channel)
+        process = room.process = _Process(seat, self._incarnations, popen, channel)
         room.starts += 1
         room.since_unix = time.time_ns()
         self._loop.add_reader(channel, lambda: self._read(process))
@@ -261,36 +281,47 @@ class Children:
             process.deadline = self._loop.call_later(limit, lambda: process.kill(late))
         uid, gid = self._settings.users[role]
         level = self._settings.log_level
-        self.send(role, m.Start(self._settings.gateway, process.incarnation, uid, gid, os.getpid(), level))
-        for message, fds in self._events.feed(role):
-            self.send(role, message, fds)
+        worker, workers = worker_of(seat), self._settings.workers
+        start = m.Start(
+            self._settings.gateway, process.incarnation, uid, gid, os.getpid(), level, worker=worker, workers=workers
+        )
+        self.send(seat, start)
+        for message, fds in self._events.feed(seat):
+            self.send(seat, message, fds)
         self._pair(process)
 
-    def _not_started(self, role: Role, error: OSError) -> None:
-        text = f"{role} cannot be started: {error.strerror}"
-        if self._tell_tried(role, text):
+    def _not_started(self, seat: Seat, error: OSError) -> None:
+        text = f"{seat} cannot be started: {error.strerror}"
+        if self._tell_tried(seat, text):
             return
         if not self.served:
             self._events.ended(ExitCode.SYSTEM, text)
             return
-        room = self._rooms[role]
+        room = self._rooms[seat]
         delay = room.backoff.after(0)
         _log.error("%s; next try in %.1f s", text, delay / _SECOND)
-        room.timer = self._loop.call_later(delay, lambda: self._spawn(role))
+        room.timer = self._loop.call_later(delay, lambda: self._spawn(seat))
 
     def _pair(self, process: _Process) -> None:
         """Fresh pairs between the new process and each one that lives, one end to either."""
+        own = role_of(process.seat)
         for kind in self._settings.pairs:
             ends = ENDS[kind]
-            if process.role not in ends:
+            if own not in ends:
                 continue
-            other = self._rooms[ends[0] if ends[1] is process.role else ends[1]].process
-            if other is None:
-                continue
-            mine, others = socket_pair()
-            with mine, others:
-                self.send(process.role, m.Attach(kind, other.incarnation), [mine.fileno()])
-                self.send(other.role, m.Attach(kind, process.incarnation), [others.fileno()])
+            for seat in all_seats(ends[0] if ends[1] is own else ends[1], self._settings.workers):
+                # A role that this gateway has no use for has no room.
+                other = self._rooms[seat].process if seat in self._rooms else None
+                if other is not None and (kind is not _OF_ONE_WORKER or worker_of(seat) == worker_of(process.seat)):
+                    self._join(kind, process, other)
+
+    def _join(self, kind: ChannelKind, one: _Process, other: _Process) -> None:
+        for_one, for_other = socket_pair()
+        with for_one, for_other:
+            for to, at, end in ((one, other, for_one), (other, one, for_other)):
+                # A worker has one channel of each kind; who is there once has one for each worker.
+                worker = 0 if role_of(to.seat) in TUNNEL else worker_of(at.seat)
+                self.send(to.seat, m.Attach(kind, at.incarnation, worker), [end.fileno()])
 
     def _read(self, process: _Process) -> None:
         try:
@@ -311,7 +342,7 @@ class Children:
         if self._stopping:
             return
         self._loop.call_later(self._settings.ask_every, self._ask)
-        for role, room in self._rooms.items():
+        for seat, room in self._rooms.items():
             process = room.process
             if process is None or process.ready_at is None:
                 continue
@@ -321,7 +352,7 @@ class Children:
                 )
             else:
                 process.unanswered += 1
-                self.send(role, m.Ping())
+                self.send(seat, m.Ping())
 
     def _take(self, process: _Process, message: m.Message) -> None:
         match message:
@@ -334,13 +365,13 @@ class Children:
                     if process.deadline is not None:
                         process.deadline.cancel()
                         process.deadline = None
-                    _log.info("%s serves (pid %d)", process.role, process.popen.pid)
-                    self._events.serves(process.role)
-                    self._tell_tried(process.role, "")
+                    _log.info("%s serves (pid %d)", process.seat, process.popen.pid)
+                    self._events.serves(process.seat)
+                    self._tell_tried(process.seat, "")
             case m.Fault():
                 process.fault = message
             case _:
-                self._events.received(process.role, message)
+                self._events.received(process.seat, message)
 
     def _died(self, process: _Process) -> None:
         status = process.popen.wait()
@@ -351,36 +382,36 @@ class Children:
                     os.close(fd)
                 if isinstance(message, m.Fault):
                     process.fault = message
-        room = self._rooms[process.role]
+        room = self._rooms[process.seat]
         good_for = 0 if process.ready_at is None else boottime() - process.ready_at
         self._forget(room, process)
-        self._events.left(process.role)
+        self._events.left(process.seat)
         if self._stopping:
-            if process.role is Role.AUDITOR:
+            if process.seat == Role.AUDITOR:
                 self.send(Role.CUSTODIAN, m.Shutdown())
             if self.gone and self._kill_timer is not None:
                 self._kill_timer.cancel()
             return
         if room.renewing:
             room.renewing = False
-            self._spawn(process.role)
+            self._spawn(process.seat)
             return
-        verdict = judge(process.role, status, process.fault, served=self.served, killed_for=process.killed_for)
-        self._events.fell(process.role, verdict.text)
-        if self._tell_tried(process.role, verdict.text):
+        verdict = judge(process.seat, status, process.fault, served=self.served, killed_for=process.killed_for)
+        self._events.fell(process.seat, verdict.text)
+        if self._tell_tried(process.seat, verdict.text):
             return
         if isinstance(verdict, EndGateway):
             self._events.ended(verdict.exit_code, verdict.text)
-        elif self._events.may_restart(process.role):
+        elif self._events.may_restart(process.seat):
             delay = room.backoff.after(good_for)
             _log.error("%s; restart %d in %.1f s", verdict.text, room.starts, delay / _SECOND)
-            room.timer = self._loop.call_later(delay, lambda: self._spawn(process.role))
+            room.timer = self._loop.call_later(delay, lambda: self._spawn(process.seat))
         else:
             _log.error("%s; it waits for the operator", verdict.text)
 
-    def _tell_tried(self, role: Role, text: str) -> bool:
+    def _tell_tried(self, seat: Seat, text: str) -> bool:
         """Tell who waits for the outcome of a trial; False if nobody does."""
-        tried, self._rooms[role].tried = self._rooms[role].tried, None
+        tried, self._rooms[seat].tried = self._rooms[seat].tried, None
         if tried is not None:
             tried(text)
         return tried is not None

@@ -24,6 +24,8 @@ from ._hearing import set_hearing
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from wghsm.ipc import Seat
+
     from ._links import LinkStatus, Place
     from ._state import State
 
@@ -31,14 +33,12 @@ __all__ = ["LinkNews"]
 
 _log = logging.getLogger(__name__)
 
-_TUNNEL = (Role.EGRESS, Role.INGRESS)
-
 
 class LinkNews:
-    """Follows the interface of one gateway. `tell` sends a message to a role, `end` ends the gateway."""
+    """Follows the interface of one gateway. `tell` sends a message to a process, `end` ends the gateway."""
 
     def __init__(
-        self, state: State, tell: Callable[[Role, m.Message], object], end: Callable[[ExitCode, str], None]
+        self, state: State, tell: Callable[[Seat, m.Message], object], end: Callable[[ExitCode, str], None]
     ) -> None:
         self._state = state
         self._tell = tell
@@ -59,8 +59,8 @@ class LinkNews:
         before, state.link = state.link, now
         if now.mtu != before.mtu:
             state.links.match_sends(now.mtu)
-            for role in _TUNNEL:
-                self._tell(role, m.Mtu(now.mtu))
+            for seat in state.tunnel:
+                self._tell(seat, m.Mtu(now.mtu))
         if before.up and now.up and state.links.place in were_down:
             self._turn(False)
             self._turn(True)
@@ -103,8 +103,8 @@ class LinkNews:
         set_hearing(state.udp.descriptors, up)
         if up:
             state.links.restore_routes(state.model.owners)
-        for role in (*_TUNNEL, Role.HANDSHAKE):
-            self._tell(role, m.LinkState(up))
+        for seat in (*state.tunnel, Role.HANDSHAKE):
+            self._tell(seat, m.LinkState(up))
 
 
 def deleted(state: State) -> tuple[ExitCode, str]:

@@ -190,7 +190,7 @@ class _Attempt:
         port = model.listen_port
         with contextlib.ExitStack() as undo:
             if port != state.model.listen_port and (not port or port != state.udp.port):
-                self._sockets = UdpPair(port, model.fwmark)
+                self._sockets = UdpPair(port, model.fwmark, state.workers)
                 undo.callback(self._sockets.close)
             elif model.fwmark != state.model.fwmark:
                 state.udp.mark(model.fwmark)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from wghsm.config import to_document
-from wghsm.ipc import PeerField, Role, admin, identity_number
+from wghsm.ipc import PeerField, Role, admin, all_seats, identity_number, worker_of
 from wghsm.ipc import messages as m
 
 from ._applying import Work
@@ -30,6 +30,8 @@ from .model import Refusal, applied, difference, initial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from wghsm.ipc import Seat
 
     from ._applying import Applying
     from ._audit import Audit
@@ -126,9 +128,9 @@ class Requests:
 
         self._applying.submit(job)
 
-    def left(self, role: Role) -> None:
+    def left(self, role: Seat) -> None:
         """A process is gone."""
-        if role is Role.CONTROL:
+        if role == Role.CONTROL:
             self._parts.clear()
         elif role is Role.CUSTODIAN:
             for number in list(self._asked):
@@ -215,7 +217,7 @@ class Requests:
     def _check_port(self, port: int | None) -> None:
         """Raise OSError if the port cannot be moved to."""
         if port and port != self._state.udp.port:
-            UdpPair(port, 0).close()
+            UdpPair(port, 0, self._state.workers).close()
 
     def _move_port(self, change: m.DeviceChange, fwmark: int) -> bool:
         """Whether there are sockets to tell of, for another port or mark. Raises OSError with nothing changed.
@@ -229,7 +231,7 @@ class Requests:
                 return False
             state.udp.mark(fwmark)
             return True
-        fresh = UdpPair(port, fwmark)
+        fresh = UdpPair(port, fwmark, state.workers)
         set_hearing(fresh.descriptors, state.link.up)
         state.udp, old = fresh, state.udp
         old.close()
@@ -290,7 +292,11 @@ class Requests:
 
     def _status(self, request: int) -> m.StatusPart:
         state = self._state
-        counters = {role.value: state.stats.counters(role) for role in Role}
+        counters = {
+            str(seat): state.stats.counters(role, worker_of(seat))
+            for role in Role
+            for seat in all_seats(role, state.workers)
+        }
         return m.StatusPart(
             request=request,
             started_unix=state.started_unix,
@@ -301,8 +307,8 @@ class Requests:
             reload_refused=state.reload_refused,
             audit=state.audit,
             counters={
-                role: {reason.value: number for reason, number in block.items()}
-                for role, block in counters.items()
+                seat: {reason.value: number for reason, number in block.items()}
+                for seat, block in counters.items()
                 if block
             },
         )

@@ -23,6 +23,7 @@ from wghsm.process.privileges import Capability, reduce
 
 from ._children import Settings
 from ._fault import GatewayFault
+from ._inboxes import Inboxes
 from ._links import Links, LinkStatus, LinkWatch
 from ._notify import Watchdog, tell_systemd
 from ._runtime import GatewayLock, runtime_directory, uapi_socket_path
@@ -31,6 +32,7 @@ from ._socket_news import SocketNews
 from ._sockets import UdpPair, UnixListener
 from ._startup import deadline, environment, users, wants_pinpad, wants_prompt
 from ._state import State
+from ._steering import Steering
 from ._supervisor import Supervisor, pairs
 from ._tun import Tun
 from .model import initial
@@ -182,7 +184,7 @@ class _Start:
         return self._tty
 
     def _state(self, stack: contextlib.ExitStack, tty: int | None) -> State:
-        interface = self._gateway.interface
+        interface, workers = self._gateway.interface, self._gateway.tunnel.workers
         try:
             wrapped = read_wrapped_files(self._gateway)
         except ConfigError as error:
@@ -192,16 +194,21 @@ class _Start:
         admin = UnixListener(runtime_directory(interface.name) / "admin.sock")
         stack.callback(admin.close)
         try:
-            udp = UdpPair(interface.listen_port, interface.fwmark)
+            udp = UdpPair(interface.listen_port, interface.fwmark, workers)
         except OSError as error:
             text = f"UDP port {interface.listen_port} cannot be opened: {error.strerror}; choose another listen_port"
             raise GatewayFault(ExitCode.SYSTEM, text) from None
         stack.callback(udp.close)
-        tun = Tun(interface.name)
+        tun = Tun(interface.name, queues=workers)
         stack.callback(tun.close)
+        steering = Steering(tun.fd, workers)
+        stack.callback(steering.close)
+        inboxes = Inboxes(workers)
+        stack.callback(inboxes.close)
         links = Links(interface.name, interface.addresses, interface.table)
         stack.callback(links.close)
         model = initial(self._gateway, wrapped, time.time())
+        steering.change(model.routes())
         links.configure(interface.mtu)
         links.add_routes(model.owners)
         stats_fd = create_stats()
@@ -218,6 +225,8 @@ class _Start:
             admin=admin,
             stats_fd=stats_fd,
             stats=StatsFile(stats_fd, Role.SUPERVISOR),
+            steering=steering,
+            inboxes=inboxes,
             wrapped=wrapped,
             tty=tty,
         )
@@ -237,6 +246,7 @@ class _Start:
             deadline=limit,
             pairs=pairs(runtime_psks=state.runtime_psks, audited=self._gateway.audit.enabled),
             log_level=self._gateway.log_level,
+            workers=self._gateway.tunnel.workers,
         )
 
     def _served(self, state: State) -> None:

@@ -1,7 +1,7 @@
 """The gateway's sockets: UDP for both families on one port, and the two listening UNIX sockets.
 
-The supervisor keeps all of them open for processes that are restarted, and reads none. Called by `_run` and
-`_requests`.
+The supervisor keeps all of them open for processes that are restarted, and reads none. That they stay open also keeps
+their order, by which a datagram finds the socket of its worker (`_sharing`). Called by `_run` and `_requests`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Literal
 from wghsm.exits import ExitCode
 
 from ._fault import GatewayFault
+from ._sharing import share
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 __all__ = ["UdpPair", "UnixListener"]
@@ -34,20 +36,23 @@ _IPV6_MTU_DISCOVER = 23
 _PMTUDISC_DONT = 0
 
 
-class UdpPair:
-    """One UDP socket a family, both on `port`. A machine without IPv6 (or IPv4) has one only."""
+_Both = dict[Literal["4", "6"], socket.socket]
 
-    def __init__(self, port: int, fwmark: int) -> None:
+
+class UdpPair:
+    """One UDP socket a family for each worker, all on `port`. A machine without IPv6 (or IPv4) has one family only."""
+
+    def __init__(self, port: int, fwmark: int, workers: int = 1) -> None:
         """Bind `port`, or with 0 one that is free in both families. Raises OSError."""
         for attempt in range(_PORT_TRIES):
             try:
-                self._sockets = _bind_both(port)
+                self._by_worker = _bind_all(port, workers)
                 break
             except OSError as error:
                 # The kernel chose a port for one family that is taken in the other.
                 if port or error.errno != errno.EADDRINUSE or attempt == _PORT_TRIES - 1:
                     raise
-        self.port: int = next(iter(self._sockets.values())).getsockname()[1]
+        self.port: int = next(self._sockets()).getsockname()[1]
         try:
             self.mark(fwmark)
         except OSError:
@@ -56,27 +61,58 @@ class UdpPair:
 
     @property
     def families(self) -> list[Literal["4", "6"]]:
-        """The families there are, in the order of `descriptors`."""
-        return list(self._sockets)
+        """The families there are, in the order of a worker's descriptors."""
+        return list(self._by_worker[0])
 
     @property
     def descriptors(self) -> list[int]:
-        """The sockets' descriptors, which stay this object's."""
-        return [sock.fileno() for sock in self._sockets.values()]
+        """The descriptors of all sockets, which stay this object's."""
+        return [sock.fileno() for sock in self._sockets()]
+
+    def descriptors_of(self, worker: int) -> list[int]:
+        """The descriptors of one worker's sockets."""
+        return [sock.fileno() for sock in self._by_worker[worker].values()]
 
     def mark(self, fwmark: int) -> None:
         """Set SO_MARK; holds for the processes' copies of the descriptors too."""
-        for sock in self._sockets.values():
+        for sock in self._sockets():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, fwmark)
 
     def close(self) -> None:
         """Close this process's descriptors."""
-        for sock in self._sockets.values():
+        for sock in self._sockets():
             sock.close()
 
+    def _sockets(self) -> Iterator[socket.socket]:
+        return (sock for both in self._by_worker for sock in both.values())
 
-def _bind_both(port: int) -> dict[Literal["4", "6"], socket.socket]:
-    found: dict[Literal["4", "6"], socket.socket] = {}
+
+def _bind_all(port: int, workers: int) -> list[_Both]:
+    """The sockets of each worker."""
+    first = _bind_both(port, shared=False)
+    if workers == 1:
+        return [first]
+    # Sockets that share a port also share it with those of another program of root's, so one that shares it with
+    # nobody has to have had it first.
+    port = next(iter(first.values())).getsockname()[1]
+    for sock in first.values():
+        sock.close()
+    found: list[_Both] = []
+    try:
+        while len(found) < workers:
+            found.append(_bind_both(port, shared=True))
+        for sock in found[0].values():
+            share(sock, workers)
+    except OSError:
+        for both in found:
+            for sock in both.values():
+                sock.close()
+        raise
+    return found
+
+
+def _bind_both(port: int, *, shared: bool) -> _Both:
+    found: _Both = {}
     families: tuple[tuple[Literal["4", "6"], socket.AddressFamily], ...] = (
         ("4", socket.AF_INET),
         ("6", socket.AF_INET6),
@@ -91,6 +127,8 @@ def _bind_both(port: int) -> dict[Literal["4", "6"], socket.socket]:
                 continue
             found[name] = sock
             _prepare(sock)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             try:
                 sock.bind(("0.0.0.0" if name == "4" else "::", port))  # noqa: S104
             except OSError as error:

@@ -1,7 +1,7 @@
 """What the supervisor knows and holds, and what each process is told of it when it starts.
 
     State           the model, learned endpoints, sockets, TUN, statistics: one place for all of it
-    feed(role)      the first messages of a fresh process after Start, in the order of its room's needs
+    feed(seat)      the first messages of a fresh process after Start, in the order of its room's needs
 
 Called by `_supervisor`, `_applying`, `_requests` and `_reload`.
 """
@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from wghsm.ipc import MAX_PEERS, Role
+from wghsm.ipc import MAX_PEERS, TUNNEL, Role, all_seats, role_of, worker_of
 from wghsm.ipc import messages as m
 
 from .changes import custodian_parts, handshake_parts, route_parts
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     from wghsm import config
     from wghsm.config import Gateway, Token, WrappedPsk
-    from wghsm.ipc import StatsFile
+    from wghsm.ipc import Seat, StatsFile
 
+    from ._inboxes import Inboxes
     from ._links import Links, LinkStatus
     from ._sockets import UdpPair, UnixListener
+    from ._steering import Steering
     from ._tun import Tun
     from .model import Model, Peer
 
@@ -57,6 +59,8 @@ class State:
     admin: UnixListener
     stats_fd: int
     stats: StatsFile
+    steering: Steering
+    inboxes: Inboxes
     wrapped: Mapping[Path, list[WrappedPsk]] = field(default_factory=dict)
     trial: Gateway | None = None
     tty: int | None = None
@@ -89,14 +93,28 @@ class State:
         """A fresh number for a change."""
         return next(self._numbers)
 
+    @property
+    def workers(self) -> int:
+        """Pairs of egress and ingress, as many as when the gateway began."""
+        return self.gateway.tunnel.workers
+
+    @property
+    def tunnel(self) -> tuple[Seat, ...]:
+        """The seats of the tunnel's processes."""
+        return tuple(seat for role in TUNNEL for seat in all_seats(role, self.workers))
+
+    def udp_descriptors(self, seat: Seat) -> list[int]:
+        """The sockets of a worker; a process that is there once only sends, and any will do."""
+        return self.udp.descriptors_of(worker_of(seat))
+
     def udp_message(self) -> m.UdpSockets:
         """The sockets as they are; their descriptors go with it."""
         return m.UdpSockets(self.number(), self.udp.port, self.udp.families)
 
-    def feed(self, role: Role) -> Iterator[tuple[m.Message, Sequence[int]]]:
-        """The settings of a fresh process of this role."""
+    def feed(self, seat: Seat) -> Iterator[tuple[m.Message, Sequence[int]]]:
+        """The settings of a fresh process."""
         yield m.StatsTable(MAX_PEERS), [self.stats_fd]
-        match role:
+        match role_of(seat):
             case Role.CUSTODIAN:
                 yield self._token_settings(), [self.tty] if self.tty is not None else []
                 for part in custodian_parts(self.model.peers.values(), self.number):
@@ -104,10 +122,13 @@ class State:
             case Role.HANDSHAKE:
                 for known in handshake_parts(self.model.peers.values(), self.number, self.endpoints):
                     yield known, ()
-                yield self.udp_message(), self.udp.descriptors
+                yield self.udp_message(), self.udp_descriptors(seat)
                 yield m.LinkState(self.link.up), ()
-            case Role.EGRESS | Role.INGRESS:
-                yield from self._tunnel_feed()
+            case Role.EGRESS:
+                yield from self.inboxes.feed(worker_of(seat))
+                yield from self._tunnel_feed(seat)
+            case Role.INGRESS:
+                yield from self._tunnel_feed(seat)
             case Role.AUDITOR:
                 yield audit_settings((self.trial or self.gateway).audit), ()
             case _:
@@ -118,14 +139,14 @@ class State:
                 if self.identity is not None:
                     yield self.identity, ()
 
-    def _tunnel_feed(self) -> Iterator[tuple[m.Message, Sequence[int]]]:
+    def _tunnel_feed(self, seat: Seat) -> Iterator[tuple[m.Message, Sequence[int]]]:
         yield m.TunnelPeers(self.number(), [peer.slot for peer in self.model.peers.values()], []), ()
         change = self.number()
         for part in route_parts(self.model.routes(), change):
             yield part, ()
         yield m.RoutesCommit(change), ()
-        yield m.TunDevice(self.link.mtu, self.tun.vnet, self.tun.uso), [self.tun.fd]
-        yield self.udp_message(), self.udp.descriptors
+        yield m.TunDevice(self.link.mtu, self.tun.vnet, self.tun.uso), [self.tun.fds[worker_of(seat)]]
+        yield self.udp_message(), self.udp_descriptors(seat)
         yield m.LinkState(self.link.up), ()
 
     def _token_settings(self) -> m.TokenSettings:

@@ -34,6 +34,7 @@ from ._startup import wants_prompt
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from wghsm.ipc import Seat
     from wghsm.process import Loop
 
     from ._links import LinkWatch
@@ -106,13 +107,13 @@ class Supervisor:
         if self.children.gone:
             self._loop.stop()
 
-    def feed(self, role: Role) -> Iterator[tuple[m.Message, Sequence[int]]]:
+    def feed(self, role: Seat) -> Iterator[tuple[m.Message, Sequence[int]]]:
         """The settings of a fresh process, and of the change at work what its role has been told."""
         yield from self._state.feed(role)
         for message in self._applying.joined(role):
             yield message, ()
 
-    def received(self, role: Role, message: m.Message) -> None:
+    def received(self, role: Seat, message: m.Message) -> None:
         """A message from a child; the channel has held it to the table."""
         match message:
             case m.Applied() | m.Prepared():
@@ -132,11 +133,11 @@ class Supervisor:
             case _:
                 self._requests.handle(message)
 
-    def serves(self, role: Role) -> None:
+    def serves(self, role: Seat) -> None:
         """A child is ready; when all are, the gateway serves."""
         self._applying.serves(role)
         self._audit.child_serves(role)
-        if role is Role.AUDITOR:
+        if role == Role.AUDITOR:
             self._audit.attached()
         if self.children.served or not self.children.all_ready() or self._stopping:
             return
@@ -145,28 +146,28 @@ class Supervisor:
         self._audit.started(self._state.file, len(self._state.model.peers))
         self._served()
 
-    def left(self, role: Role) -> None:
+    def left(self, role: Seat) -> None:
         """A child is gone."""
         self._requests.left(role)
         self._applying.left(role)
         if self._stopping:
             if self.children.gone:
                 self._loop.stop()
-        elif role is Role.CUSTODIAN and self.children.served:
+        elif role == Role.CUSTODIAN and self.children.served:
             detail = "the custodian is being restarted"
             if not self.may_restart(role):
                 name = self._state.gateway.interface.name
                 detail = f"its PIN must be typed again: wghsm down {name}, then wghsm up {self._state.file}"
             self._state.token = m.TokenStatus("away", time.time_ns(), detail)
 
-    def fell(self, role: Role, text: str) -> None:
+    def fell(self, role: Seat, text: str) -> None:
         """A child has ended, for the audit log."""
         self._audit.child_left(role, text)
 
-    def may_restart(self, role: Role) -> bool:
+    def may_restart(self, role: Seat) -> bool:
         """A custodian whose PIN was typed cannot come back where there is no terminal any more."""
         state = self._state
-        return role is not Role.CUSTODIAN or state.tty is not None or not wants_prompt(state.gateway.token.uri)
+        return role != Role.CUSTODIAN or state.tty is not None or not wants_prompt(state.gateway.token.uri)
 
     def ended(self, exit_code: ExitCode, text: str) -> None:
         """A child's end ends the gateway."""

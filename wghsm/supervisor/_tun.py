@@ -1,6 +1,7 @@
 """The TUN device: made here, carried by egress and ingress, gone with its last descriptor.
 
     virtio_net_hdr, TSO and USO     ->  without USO (kernels before 6.2)  ->  plain packets
+    a queue for each worker         ->  `_steering` says which packet goes to which
 
 Called by `_run`, which keeps the descriptor for workers that are restarted. Linux only.
 """
@@ -33,6 +34,7 @@ _TUNSETIFF = 0x400454CA
 _TUNGETIFF = 0x800454D2
 _TUNGETDEVNETNS = 0x54E3
 _IFF_TUN = 0x0001
+_IFF_MULTI_QUEUE = 0x0100
 _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
 _IFF_TUN_EXCL = 0x8000
@@ -49,12 +51,15 @@ class Tun:
     `vnet`: reads and writes begin with a virtio_net_hdr and may be super-packets of TCP; `uso`: of UDP too.
     """
 
-    def __init__(self, name: str, ioctl: _Ioctl = fcntl.ioctl) -> None:
+    def __init__(self, name: str, ioctl: _Ioctl = fcntl.ioctl, queues: int = 1) -> None:
         """Make the device; GatewayFault if there is an interface of that name, or no TUN driver."""
         self.vnet = self.uso = False
+        self.fds: list[int] = []
         try:
-            self.fd = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            for _ in range(queues):
+                self.fds.append(os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
         except OSError as error:
+            self.close()
             raise GatewayFault(
                 ExitCode.SYSTEM,
                 f"{_DEVICE} cannot be opened ({error.strerror}); load the module tun, or give the container the device",
@@ -62,11 +67,24 @@ class Tun:
         try:
             self._make(name, ioctl)
         except OSError as error:
-            os.close(self.fd)
+            self.close()
             raise _fault(name, error) from None
 
+    @property
+    def fd(self) -> int:
+        """The descriptor of the first queue, which is as good as any other for what concerns the device."""
+        return self.fds[0]
+
     def _make(self, name: str, ioctl: _Ioctl) -> None:
-        flags = _IFF_TUN | _IFF_NO_PI | _IFF_TUN_EXCL
+        several = _IFF_MULTI_QUEUE if len(self.fds) > 1 else 0
+        flags = _IFF_TUN | _IFF_NO_PI | _IFF_TUN_EXCL | several
+        self._set(name, flags, ioctl)
+        header = _IFF_VNET_HDR if self.vnet else 0
+        for fd in self.fds[1:]:
+            # Their order is the order of the queues.
+            ioctl(fd, _TUNSETIFF, _IFREQ.pack(name.encode(), flags & ~_IFF_TUN_EXCL | header))
+
+    def _set(self, name: str, flags: int, ioctl: _Ioctl) -> None:
         plain = _IFREQ.pack(name.encode(), flags)
         try:
             ioctl(self.fd, _TUNSETIFF, _IFREQ.pack(name.encode(), flags | _IFF_VNET_HDR))
@@ -109,9 +127,10 @@ class Tun:
         return fcntl.ioctl(self.fd, _TUNGETDEVNETNS)
 
     def close(self) -> None:
-        """Give up the descriptor; the device goes when the workers' are closed too."""
-        with contextlib.suppress(OSError):
-            os.close(self.fd)
+        """Give up the descriptors; the device goes when the workers' are closed too."""
+        while self.fds:
+            with contextlib.suppress(OSError):
+                os.close(self.fds.pop())
 
 
 def _fault(name: str, error: OSError) -> GatewayFault:

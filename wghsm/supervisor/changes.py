@@ -25,11 +25,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from wghsm.ipc import Role
+from wghsm.ipc import Role, all_seats
 from wghsm.ipc import messages as m
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from wghsm.ipc import Seat
 
     from .model import Difference, Peer
 
@@ -40,17 +42,15 @@ ROUTES_A_MESSAGE = 2000
 
 _T = TypeVar("_T")
 
-_TUNNEL = (Role.INGRESS, Role.EGRESS)
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A message to one role. `answer` is the kind and number of what it waits for, None for nothing.
+    """A message to one process. `answer` is the kind and number of what it waits for, None for nothing.
 
     `replay` false: a successor gets it with its first settings anyway.
     """
 
-    role: Role
+    role: Seat
     message: m.Message
     answer: tuple[type[m.Message], int] | None
     replay: bool = True
@@ -70,12 +70,12 @@ class Changes:
     """The change at work, if any. Every method gives the effects: steps to send now, in order, and the end."""
 
     def __init__(self) -> None:
-        self._present: set[Role] = set()
-        self._ready: set[Role] = set()
+        self._present: set[Seat] = set()
+        self._ready: set[Seat] = set()
         self._change: int | None = None
         self._stages: list[Stage] = []
         self._told: list[Step] = []
-        self._waiting: set[tuple[Role, type[m.Message], int]] = set()
+        self._waiting: set[tuple[Seat, type[m.Message], int]] = set()
 
     @property
     def busy(self) -> bool:
@@ -83,8 +83,8 @@ class Changes:
         return self._change is not None
 
     @property
-    def waits_for(self) -> frozenset[Role]:
-        """The roles that have not answered yet."""
+    def waits_for(self) -> frozenset[Seat]:
+        """The processes that have not answered yet."""
         return frozenset(role for role, _, _ in self._waiting)
 
     def begin(self, change: int, stages: Sequence[Sequence[Step]]) -> list[Step | Finished]:
@@ -95,25 +95,25 @@ class Changes:
         self._stages = [list(stage) for stage in stages]
         return self._advance()
 
-    def answered(self, role: Role, answer: m.Applied | m.Prepared) -> list[Step | Finished]:
+    def answered(self, role: Seat, answer: m.Applied | m.Prepared) -> list[Step | Finished]:
         """An answer has come; one that nobody waits for changes nothing."""
         self._waiting.discard((role, type(answer), answer.change))
         return self._advance()
 
-    def joined(self, role: Role) -> list[Step]:
+    def joined(self, role: Seat) -> list[Step]:
         """A process has been started and fed with the settings from before the change: what it must hear next."""
         self._present.add(role)
-        return [step for step in self._told if step.role is role and step.replay]
+        return [step for step in self._told if step.role == role and step.replay]
 
-    def ready(self, role: Role) -> None:
+    def ready(self, role: Seat) -> None:
         """The process serves, and will be waited for from now on."""
         self._ready.add(role)
 
-    def left(self, role: Role) -> list[Step | Finished]:
+    def left(self, role: Seat) -> list[Step | Finished]:
         """The process is gone; nothing waits for it any more."""
         self._present.discard(role)
         self._ready.discard(role)
-        self._waiting = {item for item in self._waiting if item[0] is not role}
+        self._waiting = {item for item in self._waiting if item[0] != role}
         return self._advance()
 
     def _advance(self) -> list[Step | Finished]:
@@ -138,12 +138,18 @@ def plan(
     number: Callable[[], int],
     endpoints: Mapping[int, m.Endpoint],
     sockets: m.UdpSockets | None = None,
+    workers: int = 1,
 ) -> list[Stage]:
-    """The stages of a change. `number` gives fresh numbers, `endpoints` the newest known ones by slot."""
+    """The stages of a change. `number` gives fresh numbers, `endpoints` the newest known ones by slot.
+
+    Every worker of the tunnel is told all of it, and picks its own peers.
+    """
+    ingress, egress = all_seats(Role.INGRESS, workers), all_seats(Role.EGRESS, workers)
+    tunnel = (*ingress, *egress)
     added = [peer.slot for peer in found.added]
     stages: list[Stage] = []
     if sockets is not None:
-        roles = (*_TUNNEL, Role.HANDSHAKE)
+        roles = (*tunnel, Role.HANDSHAKE)
         stages.append([Step(role, sockets, (m.Applied, sockets.change), replay=False) for role in roles])
     stages.append(
         [
@@ -154,20 +160,20 @@ def plan(
     prepare: Stage = []
     if added:
         message = m.TunnelPeers(number(), added, [])
-        prepare += [Step(role, message, (m.Applied, message.change)) for role in _TUNNEL]
+        prepare += [Step(role, message, (m.Applied, message.change)) for role in tunnel]
     commit: m.RoutesCommit | None = None
     if found.routes:
         parts = list(route_parts(found.routes, number()))
         commit = m.RoutesCommit(parts[0].change)
-        for role in _TUNNEL:
+        for role in tunnel:
             prepare += [Step(role, part, (m.Prepared, part.change) if part.last else None) for part in parts]
     stages.append(prepare)
     if commit is not None:
-        stages += [[Step(role, commit, (m.Applied, commit.change))] for role in _TUNNEL]
+        stages += [[Step(role, commit, (m.Applied, commit.change)) for role in roles] for roles in (ingress, egress)]
     more: Stage = []
     if found.removed:
         message = m.TunnelPeers(number(), [], list(found.removed))
-        more += [Step(role, message, (m.Applied, message.change)) for role in _TUNNEL]
+        more += [Step(role, message, (m.Applied, message.change)) for role in tunnel]
     more += _steps(Role.CUSTODIAN, custodian_parts([*found.added, *found.psk_changed], number))
     stages.append(more)
     given = found.moved.union(added)
@@ -207,7 +213,7 @@ def handshake_parts(
     return parts + [m.HandshakePeers(number(), piece, []) for piece in _chunks(records, PEERS_A_MESSAGE)]
 
 
-def _steps(role: Role, messages: Iterable[m.HandshakePeers | m.CustodianPeers]) -> Stage:
+def _steps(role: Seat, messages: Iterable[m.HandshakePeers | m.CustodianPeers]) -> Stage:
     return [Step(role, message, (m.Applied, message.change)) for message in messages]
 
 

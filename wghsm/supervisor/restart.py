@@ -17,6 +17,7 @@ from wghsm.exits import FINAL, ExitCode
 from wghsm.ipc import Role
 
 if TYPE_CHECKING:
+    from wghsm.ipc import Seat
     from wghsm.ipc import messages as m
 
 __all__ = ["NOT_READY", "Backoff", "EndGateway", "Restart", "judge"]
@@ -48,9 +49,9 @@ class EndGateway:
 
 
 def judge(
-    role: Role, status: int, fault: m.Fault | None, *, served: bool, killed_for: str = ""
+    seat: Seat, status: int, fault: m.Fault | None, *, served: bool, killed_for: str = ""
 ) -> Restart | EndGateway:
-    """What follows from the end of `role`.
+    """What follows from the end of the process at `seat`.
 
     `status` is its exit code, or a signal's number negated; `fault` what it said last; `killed_for` why the
     supervisor killed it, if so; `served` whether the gateway had been up before.
@@ -60,13 +61,13 @@ def judge(
         # From a process that may have been taken over: no control characters on the operator's terminal.
         text = "".join(letter if letter.isprintable() else " " for letter in fault.text)
     elif killed_for:
-        stuck = role is Role.CUSTODIAN and killed_for.startswith(NOT_READY)
-        text = f"{role} was killed: {killed_for}" + (_MODULE.format("does not answer") if stuck else "")
+        stuck = seat == Role.CUSTODIAN and killed_for.startswith(NOT_READY)
+        text = f"{seat} was killed: {killed_for}" + (_MODULE.format("does not answer") if stuck else "")
     elif status < 0:
-        crashed = role is Role.CUSTODIAN and -status in _CRASHES
-        text = f"{role} ended by {_signal_name(-status)}" + (_MODULE.format("has crashed") if crashed else "")
+        crashed = seat == Role.CUSTODIAN and -status in _CRASHES
+        text = f"{seat} ended by {_signal_name(-status)}" + (_MODULE.format("has crashed") if crashed else "")
     else:
-        text = f"{role} ended with exit code {status}"
+        text = f"{seat} ended with exit code {status}"
     if code in FINAL:
         return EndGateway(code, text)
     if not served:

@@ -3,16 +3,19 @@
     python -I -m wghsm.tunnel.egress --channel FD
 
 It wires the Sender to the TUN, the UDP sockets and the channels, and drops its privileges before it reads a packet.
+Where there are several workers, a packet may come from a queue of the TUN that is not its peer's worker's: it goes to
+that worker's inbox, as read, and only that worker ever counts for the peer's sessions.
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from wghsm.ipc import ChannelKind, Counter, Role
+from wghsm.ipc import ChannelKind, Counter, ProtocolError, Role, worker_of_peer
 from wghsm.ipc import messages as m
 from wghsm.process import Child, boottime, run_child
 from wghsm.tunnel.engine import Engine, Outgoing, chosen
@@ -36,6 +39,7 @@ class _Egress(Worker):
     def __init__(self, child: Child, stats: StatsFile, times: Times, engine: Engine) -> None:
         self._stats = stats
         self._transmitters: dict[str, Transmitter] = {}
+        self._inboxes: dict[int, socket.socket] = {}
         self.sender = Sender(
             self._stats,
             self._transmit,
@@ -44,8 +48,10 @@ class _Egress(Worker):
             answer=self._write_tun,
             engine=engine,
             catch_up=lambda: child.catch_up(_FROM_INGRESS),
+            hand_over=self._hand_over,
         )
         super().__init__(child, self.sender)
+        child.on(child.home, m.Inbox, self._take_inbox)
         sender = self.sender
         child.on(ChannelKind.CUSTODIAN_EGRESS, m.InstallSend, self._install)
         for kind in (_TO_HANDSHAKE, _FROM_INGRESS):
@@ -91,6 +97,38 @@ class _Egress(Worker):
                 break
             take(head + packet, boottime())
         self.sender.flush()
+
+    def _take_inbox(self, message: m.Inbox, fds: list[int]) -> None:
+        if len(fds) != 1 or message.worker in self._inboxes:
+            raise ProtocolError("Inbox comes once for each worker, with one descriptor")
+        inbox = self._inboxes[message.worker] = socket.socket(fileno=fds[0])
+        inbox.setblocking(False)
+        if message.worker == self.child.start.worker:
+            self.child.loop.add_reader(inbox, partial(self._read_inbox, inbox))
+
+    def _read_inbox(self, inbox: socket.socket) -> None:
+        for _ in range(BURST):
+            try:
+                packet = inbox.recv(LARGEST)
+            except BlockingIOError:
+                break
+            # What waited while the link was down is not sent when it is up again.
+            if self.up:
+                self.sender.take(packet, boottime(), handed=True)
+        self.sender.flush()
+
+    def _hand_over(self, peer: int, packet: bytes) -> bool:
+        start = self.child.start
+        owner = worker_of_peer(peer, start.workers)
+        if owner == start.worker:
+            return False
+        try:
+            self._inboxes[owner].send(packet)
+        except (OSError, KeyError):
+            self._stats.count(Counter.OTHER_WORKER_BUSY)
+        else:
+            self._stats.count(Counter.HANDED_OVER)
+        return True
 
     def _transmit(self, peer: SendPeer, destination: Destination, batch: Outgoing) -> int:
         transmitter = self._transmitters.get(destination.family)

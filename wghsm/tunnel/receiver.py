@@ -120,7 +120,7 @@ class Receiver:
             peer = self._peers.pop(number, None)
             if peer is not None:
                 self._forget(peer.slots.clear())
-                self.routes.remove_peer(number)
+            self.routes.remove_peer(number)
         for number in add:
             if number not in self._peers:
                 self._peers[number] = ReceivePeer(number, self._stats.row(number), self.routes)

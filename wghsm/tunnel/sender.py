@@ -1,6 +1,7 @@
 """Egress without sockets and clock: peers, sessions, staged packets, and what a packet's way sets off.
 
-    take(TUN read)  -> lookup -> seal into the batch, or stage and HandshakeWanted, or ICMP unreachable
+    take(TUN read)  -> lookup -> seal into the batch, or stage and HandshakeWanted, or ICMP unreachable;
+                       hand over what is for another worker's peer
     flush           -> statistics, DataSent (timers) -> transmit -> HandshakeWanted (REKEY_AFTER_TIME, _MESSAGES)
     Activate        -> staged packets, or a keepalive
 
@@ -8,7 +9,8 @@ A batch is what one send takes: datagrams of one session. It is flushed by itsel
 it, and by whoever has called `take` when there is nothing more to read; all other methods leave it empty.
 
 Called by the egress program. `transmit` sends a batch to a destination and gives the bytes that left; `tell` sends a
-message to the handshake process; `answer` writes an ICMP error into the TUN. `now` is CLOCK_BOOTTIME in nanoseconds.
+message to the handshake process; `answer` writes an ICMP error into the TUN; `hand_over` gives a TUN read to the worker
+that owns a peer, and says whether that is another one. `now` is CLOCK_BOOTTIME in nanoseconds.
 Source: PROTOCOL.md sections 5, 8.4 and 9.
 """
 
@@ -86,6 +88,7 @@ class Sender:
         answer: Callable[[bytes], object] = lambda _packet: None,
         engine: Engine = PURE,
         catch_up: Callable[[], object] = lambda: None,
+        hand_over: Callable[[int, bytes], bool] = lambda _peer, _read: False,
     ) -> None:
         """`catch_up` has what ingress has said so far handled at once."""
         self.routes = AllowedIPs()
@@ -96,6 +99,7 @@ class Sender:
         self._tell = tell
         self._answer = answer
         self._catch_up = catch_up
+        self._hand_over = hand_over
         self._answers = RateLimiter()
         self._times = times
         self._engine = engine
@@ -119,7 +123,7 @@ class Sender:
                 peer.slots.clear()
                 self._purge(number)
                 self._forget_activations(number)
-                self.routes.remove_peer(number)
+            self.routes.remove_peer(number)
         for number in add:
             if number not in self._peers:
                 self._peers[number] = SendPeer(number, self._stats.row(number))
@@ -138,8 +142,11 @@ class Sender:
         self.take(PLAIN + packet, now)
         self.flush()
 
-    def take(self, read: bytes, now: int) -> None:
-        """One TUN read, virtio_net_hdr and packet: seal its packets into the batch, or stage them."""
+    def take(self, read: bytes, now: int, *, handed: bool = False) -> None:
+        """One TUN read, virtio_net_hdr and packet: seal its packets into the batch, or stage them.
+
+        One that another worker has `handed` over stays here, whatever this one makes of it.
+        """
         address = destination(read, SIZE)
         if address is None:
             self._stats.count(Counter.INNER_MALFORMED)
@@ -147,7 +154,8 @@ class Sender:
         number = self.routes.lookup(address)
         peer = None if number is None else self._peers.get(number)
         if peer is None:
-            self._refuse(read, Counter.NO_PEER, now)
+            if number is None or handed or not self._hand_over(number, read):
+                self._refuse(read, Counter.NO_PEER, now)
             return
         told = self._words[peer.row + _ENDPOINT_TOLD]
         if told != peer.news_until:

@@ -4,7 +4,8 @@
     TunDevice, Mtu, UdpSockets         -> descriptors, replaced and closed here
     LinkState                          -> reading begins and ends
 
-A subclass says what is read while the link is up.
+Of the peers a worker takes those that are its own (wghsm.ipc.worker_of_peer), of the allowed IPs all of them: the
+longest prefix decides among the peers of all workers. A subclass says what is read while the link is up.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 from typing import TYPE_CHECKING, Protocol
 
 from wghsm.exits import ExitCode
-from wghsm.ipc import ProtocolError, StatsFile
+from wghsm.ipc import ProtocolError, StatsFile, worker_of_peer
 from wghsm.ipc import messages as m
 from wghsm.process import ChildFault, boottime, settle
 from wghsm.tunnel.allowed_ips import RouteChanges
@@ -94,7 +95,9 @@ class Worker:
             self.child.loop.call_at(due, self._expire)
 
     def _take_peers(self, message: m.TunnelPeers, _fds: list[int]) -> None:
-        self._core.change_peers(message.add, message.remove)
+        start = self.child.start
+        own = [peer for peer in message.add if worker_of_peer(peer, start.workers) == start.worker]
+        self._core.change_peers(own, message.remove)
         self.child.report(m.Applied(message.change))
 
     def _take_routes(self, message: m.Routes, _fds: list[int]) -> None:
@@ -160,7 +163,7 @@ def take_stats(child: Child) -> StatsFile:
     _, fds = child.await_message(m.StatsTable)
     if len(fds) != 1:
         raise ProtocolError("StatsTable comes with one descriptor")
-    stats = StatsFile(fds[0], child.role)
+    stats = StatsFile(fds[0], child.role, child.start.worker)
     os.close(fds[0])
     return stats
 

@@ -80,6 +80,7 @@ class Gateway:
     token_section: Mapping[str, object] = field(default_factory=dict)
     sections: Mapping[str, object] = field(default_factory=dict)
     """Further sections of the file, such as `audit`."""
+    workers: int = 1
     short_times: bool = False
     program: Sequence[str] = ()
     """In place of `wghsm run`; FILE follows."""
@@ -107,6 +108,7 @@ class Gateway:
                 "addresses": list(self.addresses),
                 **self.interface,
             },
+            "tunnel": {"workers": self.workers},
             "peers": [peer.entry() for peer in self.peers],
             "state_directory": str(self.state),
             **self.sections,
@@ -243,8 +245,9 @@ class Gateway:
             status = self.status()
         except (OSError, ValueError):
             return False
-        ready = {each.role for each in status.processes if each.state == "ready"}
-        return ready.issuperset(CHILDREN) and status.token is not None and status.token.state == "ready" and status.up
+        ready = {each.role for each in status.processes}.issuperset(CHILDREN)
+        ready = ready and all(each.state == "ready" for each in status.processes)
+        return ready and status.token is not None and status.token.state == "ready" and status.up
 
     def pids(self) -> dict[str, int]:
         """Give the process ids of the children by role."""

@@ -128,6 +128,7 @@ class Site:
         *,
         key: str = "gateway",
         interface: Mapping[str, object] | None = None,
+        workers: int = 1,
         short_times: bool = False,
     ) -> None:
         self.lab = lab
@@ -143,6 +144,7 @@ class Site:
                 key=key,
                 psk_root=PSK_ROOT,
                 interface=interface or {},
+                workers=workers,
                 short_times=short_times,
             )
         )

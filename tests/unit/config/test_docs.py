@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from wghsm.config import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Users, load_text
+from wghsm.config import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Tunnel, Users, load_text
 
 TEXT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -15,6 +15,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "clients": Clients,
     "policy": Policy,
     "audit": Audit,
+    "tunnel": Tunnel,
     "users": Users,
 }
 DURATIONS: dict[object, str | None] = {14 * 86_400: "14d", 400 * 86_400: "400d", 7 * 86_400: "7d", 64 * 2**20: "64M"}
@@ -68,6 +69,7 @@ def test_the_defaults_are_the_models() -> None:
             }
             default = written.get(field.default, str(field.default)) if field.default != 0 else "0"
             default = "false" if field.default is False else default
+            default = "1" if type(field.default) is int and field.default == 1 else default
             assert shown[1] == default, key
 
 
@@ -80,6 +82,7 @@ def test_the_examples_of_the_page_load() -> None:
         "clients": [],
         "policy": [],
         "audit": [],
+        "tunnel": [],
         "users": [],
     }
     for key, entry in ENTRIES.items():

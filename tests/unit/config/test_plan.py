@@ -61,7 +61,7 @@ def test_a_document_is_json_and_comes_back(gateway: Gateway) -> None:
 
 
 def test_every_field_of_the_model_is_in_one_table() -> None:
-    sections = ("token", "interface", "audit", "clients", "policy", "users")
+    sections = ("token", "interface", "audit", "clients", "policy", "tunnel", "users")
     known = {name for name in Gateway.model_fields if name not in (*sections, "peers", "include")}
     for section in sections:
         known |= {f"{section}.{name}" for name in type(getattr(BEFORE, section)).model_fields}
@@ -82,6 +82,7 @@ def test_every_field_of_the_model_is_in_one_table() -> None:
         ("authority: file", "authority: runtime", "interface.authority", Effect.RESTART),
         ("version: 1", "version: 1\nlog_level: debug", "log_level", Effect.RESTART),
         ("version: 1", "version: 1\nusers: {control: 7000}", "users.control", Effect.RESTART),
+        ("version: 1", "version: 1\ntunnel: {workers: 2}", "tunnel.workers", Effect.RESTART),
         ("version: 1", "version: 1\nstate_directory: /srv/x", "state_directory", Effect.RESTART),
         ("version: 1", "version: 1\naudit: {}", "audit.enabled", Effect.RESTART),
         ("version: 1", "version: 1\naudit: {enabled: false, key: audit}", "audit.key", Effect.CUSTODIAN),

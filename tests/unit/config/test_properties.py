@@ -127,6 +127,7 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
                 },
             )
         ),
+        "tunnel": {"workers": draw(st.integers(1, 32))},
         "users": dict(zip(rooms, draw(UIDS), strict=True)),
         "state_directory": "/srv/" + draw(st.from_regex(r"[a-z]{1,9}", fullmatch=True)),
         "log_level": draw(st.sampled_from(["debug", "info", "warning", "error"])),
@@ -261,7 +262,9 @@ JSONISH = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.dictionaries(
-            st.sampled_from(["token", "interface", "peers", "users", "name", "uri", "allowed_ips", "addresses", "<<"]),
+            st.sampled_from(
+                ["token", "interface", "peers", "tunnel", "users", "name", "uri", "allowed_ips", "addresses", "<<"]
+            ),
             inner,
             max_size=4,
         ),
@@ -271,6 +274,6 @@ JSONISH = st.recursive(
 
 
 @SLOW
-@given(st.dictionaries(st.sampled_from(["version", "token", "interface", "peers", "users"]), JSONISH))
+@given(st.dictionaries(st.sampled_from(["version", "token", "interface", "peers", "tunnel", "users"]), JSONISH))
 def test_any_shape_raises_nothing_but_config_errors(raw: dict[str, Any]) -> None:
     _try(json.dumps(raw))

@@ -13,7 +13,19 @@ from ruamel.yaml import YAML
 from tests.unit.config.samples import GOOD, broken
 from tests.unit.config.test_properties import gateways
 from wghsm.cli.schema import schema
-from wghsm.config import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Users, json_schema, peers_schema
+from wghsm.config import (
+    Audit,
+    Clients,
+    Gateway,
+    Interface,
+    Peer,
+    Policy,
+    Token,
+    Tunnel,
+    Users,
+    json_schema,
+    peers_schema,
+)
 from wghsm.config import _schema as tables
 
 if TYPE_CHECKING:
@@ -120,6 +132,7 @@ def test_every_key_is_there_and_described() -> None:
         "clients.": Clients,
         "policy.": Policy,
         "audit.": Audit,
+        "tunnel.": Tunnel,
     }
     keys = {prefix + name for prefix, model in sections.items() for name in model.model_fields}
     assert set(tables._ABOUT) == keys

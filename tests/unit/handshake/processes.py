@@ -25,7 +25,7 @@ from wghsm.custodian.effects import (
 from wghsm.custodian.rules import Rules
 from wghsm.handshake import Effect as HandshakeEffect
 from wghsm.handshake import HandshakeCore, SendDatagram, Tell
-from wghsm.ipc import Role
+from wghsm.ipc import TUNNEL, Role, role_of, seat_of, worker_of_peer
 from wghsm.ipc import messages as m
 from wghsm.noise import SoftwareCustody
 from wghsm.tunnel.receiver import Receiver
@@ -37,6 +37,7 @@ from .world import MILLISECOND, SECOND, Process
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wghsm.ipc import Seat
     from wghsm.process.endpoints import Destination
     from wghsm.tunnel.engine import Outgoing
 
@@ -64,8 +65,8 @@ class _Vault:
 class CustodianProcess(Process):
     role = Role.CUSTODIAN
 
-    def __init__(self, gateway: Gateway, incarnation: int) -> None:
-        super().__init__(gateway, incarnation)
+    def __init__(self, gateway: Gateway, incarnation: int, worker: int = 0) -> None:
+        super().__init__(gateway, incarnation, worker)
         rules = Rules(incarnation, gateway.greatest, gateway.last_own)
         self._vault = _Vault(*gateway.privates)
         self._core = CustodianCore(
@@ -85,12 +86,12 @@ class CustodianProcess(Process):
         told = m.CustodianPeer(number, self.gateway.peers[number].public, m.PskNone())
         self._perform(self._core.update_peers(m.CustodianPeers(0, [told], []), self.world.now, self.gateway.unix()))
 
-    def attached(self, other: Role) -> None:
-        if other is Role.HANDSHAKE:
+    def attached(self, other: Seat) -> None:
+        if other == Role.HANDSHAKE:
             self._core.new_handshake_process()
             self.send(Role.HANDSHAKE, m.Identity(*self._vault.identities))
 
-    def handle(self, _sender: Role, message: m.Message, /) -> None:
+    def handle(self, _sender: Seat, message: m.Message, /) -> None:
         now, unix = self.world.now, self.gateway.unix()
         match message:
             case m.AcceptInitiation():
@@ -134,18 +135,19 @@ class CustodianProcess(Process):
     def _install(self, install: Install) -> None:
         self.gateway.watch.made_with[install.session] = install.identity
         again = self.world.random.random() < self.world.conditions.repeated_installs
-        ready = Role.INGRESS in self.pipes and Role.EGRESS in self.pipes
+        worker = worker_of_peer(install.peer, self.gateway.workers)
+        ready = all(seat_of(role, worker) in self.pipes for role in TUNNEL)
         with install.keys:
             for repeat in range(2 if again else 1):
-                receive, send = install.messages()
+                receive, send = install.messages(self.gateway.workers)
                 if ready:
-                    self._deliver(receive, send, repeat * self.world.upto(200 * MILLISECOND))
+                    self._deliver(worker, receive, send, repeat * self.world.upto(200 * MILLISECOND))
         self.send(Role.HANDSHAKE, install.answer if ready else self._core.refuse(install.request).message)
 
-    def _deliver(self, receive: m.InstallReceive, send: m.InstallSend, wait: int) -> None:
+    def _deliver(self, worker: int, receive: m.InstallReceive, send: m.InstallSend, wait: int) -> None:
         def deliver() -> None:
-            self.send(Role.INGRESS, receive)
-            self.send(Role.EGRESS, send)
+            self.send(seat_of(Role.INGRESS, worker), receive)
+            self.send(seat_of(Role.EGRESS, worker), send)
 
         if wait:
             self.world.after(wait, deliver)
@@ -156,10 +158,15 @@ class CustodianProcess(Process):
 class HandshakeProcess(Process):
     role = Role.HANDSHAKE
 
-    def __init__(self, gateway: Gateway, incarnation: int) -> None:
-        super().__init__(gateway, incarnation)
+    def __init__(self, gateway: Gateway, incarnation: int, worker: int = 0) -> None:
+        super().__init__(gateway, incarnation, worker)
         self.core = HandshakeCore(
-            gateway.stats, self.world.random.randbytes, gateway.unix, gateway.times, gateway.limits
+            gateway.stats,
+            self.world.random.randbytes,
+            gateway.unix,
+            gateway.times,
+            gateway.limits,
+            workers=gateway.workers,
         )
         self._wake: int | None = None
 
@@ -173,13 +180,13 @@ class HandshakeProcess(Process):
         where = self.gateway.known_endpoints.get(number, peer.endpoint)
         self.order(m.HandshakePeers(1, [m.HandshakePeer(number, peer.public, where, peer.keepalive)], []))
 
-    def attached(self, other: Role) -> None:
+    def attached(self, other: Seat) -> None:
         self.perform(self.core.attached(other, self.world.now))
 
-    def lost(self, other: Role) -> None:
+    def lost(self, other: Seat) -> None:
         self.perform(self.core.detached(other, self.world.now))
 
-    def handle(self, sender: Role, message: m.Message, /) -> None:
+    def handle(self, sender: Seat, message: m.Message, /) -> None:
         self.perform(self.core.handle(sender, message, self.world.now))
 
     def order(self, message: m.Message) -> None:
@@ -218,9 +225,14 @@ class HandshakeProcess(Process):
 class EgressProcess(Process):
     role = Role.EGRESS
 
-    def __init__(self, gateway: Gateway, incarnation: int) -> None:
-        super().__init__(gateway, incarnation)
-        self.sender = Sender(gateway.stats, self._transmit, lambda message: self.send(Role.HANDSHAKE, message))
+    def __init__(self, gateway: Gateway, incarnation: int, worker: int = 0) -> None:
+        super().__init__(gateway, incarnation, worker)
+        self.sender = Sender(
+            gateway.stats,
+            self._transmit,
+            lambda message: self.send(Role.HANDSHAKE, message),
+            hand_over=self._hand_over,
+        )
         self.sender.mtu = 1420
 
     def configure(self) -> None:
@@ -228,7 +240,7 @@ class EgressProcess(Process):
             self.replace(number)
 
     def replace(self, number: int, /) -> None:
-        self.sender.change_peers([number], [number])
+        self.sender.change_peers([number] if self.owns(number) else [], [number])
         self.sender.routes.insert(IPv4Address(self.gateway.peers[number].inner).packed, 32, number)
 
     def read(self, packet: bytes) -> None:
@@ -236,7 +248,19 @@ class EgressProcess(Process):
         if self.alive:
             self.sender.read(packet, self.world.now)
 
-    def handle(self, sender: Role, message: m.Message, /) -> None:
+    def _hand_over(self, peer: int, read: bytes) -> bool:
+        if self.owns(peer):
+            return False
+        self.gateway.egress_of(peer).take_over(read)
+        return True
+
+    def take_over(self, read: bytes) -> None:
+        """A TUN read that another worker has handed over."""
+        if self.alive:
+            self.sender.take(read, self.world.now, handed=True)
+            self.sender.flush()
+
+    def handle(self, sender: Seat, message: m.Message, /) -> None:
         now = self.world.now
         match message:
             case m.InstallSend():
@@ -276,12 +300,12 @@ class EgressProcess(Process):
 class IngressProcess(Process):
     role = Role.INGRESS
 
-    def __init__(self, gateway: Gateway, incarnation: int) -> None:
-        super().__init__(gateway, incarnation)
+    def __init__(self, gateway: Gateway, incarnation: int, worker: int = 0) -> None:
+        super().__init__(gateway, incarnation, worker)
         self.receiver = Receiver(
             gateway.stats,
             lambda message: self.send(Role.HANDSHAKE, message),
-            lambda message: self.send(Role.EGRESS, message),
+            lambda message: self.send(seat_of(Role.EGRESS, worker), message),
             lambda message: self.send(Role.HANDSHAKE, message),
             salt=bytes(32),
         )
@@ -292,14 +316,14 @@ class IngressProcess(Process):
             self.replace(number)
 
     def replace(self, number: int, /) -> None:
-        self.receiver.change_peers([number], [number])
+        self.receiver.change_peers([number] if self.owns(number) else [], [number])
         self.receiver.routes.insert(IPv4Address(self.gateway.peers[number].inner).packed, 32, number)
 
-    def attached(self, other: Role) -> None:
-        if other is Role.EGRESS:
+    def attached(self, other: Seat) -> None:
+        if role_of(other) is Role.EGRESS:
             self.receiver.tell_all_again()
 
-    def handle(self, _sender: Role, message: m.Message, /) -> None:
+    def handle(self, _sender: Seat, message: m.Message, /) -> None:
         match message:
             case m.InstallReceive():
                 self.receiver.install(message, self.world.now)

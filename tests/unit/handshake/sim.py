@@ -20,7 +20,18 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from wghsm.ipc import Counter, Role, StatsFile, create_stats
+from wghsm.ipc import (
+    Counter,
+    Role,
+    StatsFile,
+    all_seats,
+    create_stats,
+    role_of,
+    seat_of,
+    worker_bits,
+    worker_of,
+    worker_of_peer,
+)
 from wghsm.ipc import messages as m
 from wghsm.noise import SoftwareCustody
 
@@ -31,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wghsm.handshake import Limits, SendDatagram, Times
+    from wghsm.ipc import Seat
     from wghsm.tunnel.sender import SendPeer
 
 EPOCH = 1_760_000_000 * SECOND
@@ -73,7 +85,7 @@ class Watch:
 
     gateway: Gateway
     nonces: set[tuple[bytes, bytes]] = field(default_factory=set)
-    activations: dict[int, set[Role]] = field(default_factory=dict)
+    activations: dict[int, set[Seat]] = field(default_factory=dict)
     current: dict[tuple[int, int], int] = field(default_factory=dict)
     senders: dict[int, SendPeer] = field(default_factory=dict)
     """What egress knows of each peer that it has sent to."""
@@ -92,7 +104,8 @@ class Watch:
         if kind in (1, 2) and effect.peer is not None:
             self.last_sent[effect.peer] = now
         if kind == 2:
-            ingress = self.gateway.by_pipe(process.pipes[Role.INGRESS], Role.INGRESS)
+            worker = worker_of_peer(effect.peer or 0, self.gateway.workers)
+            ingress = self.gateway.by_pipe(process.pipes[seat_of(Role.INGRESS, worker)], Role.INGRESS)
             assert isinstance(ingress, IngressProcess)
             index = int.from_bytes(effect.data[4:8], "little")
             assert index in ingress.installed, "message 2 before ingress had the session"
@@ -102,7 +115,7 @@ class Watch:
         retired = self.retired.get(self.made_with[session])
         assert retired is None or self.gateway.world.now - retired < RETIRED_WITHIN, "a retired key is still in use"
 
-    def activated(self, sender: Role, message: m.Activate) -> None:
+    def activated(self, sender: Seat, message: m.Activate) -> None:
         self.activations.setdefault(message.session, set()).add(sender)
 
     def data_leaves(self, egress: EgressProcess, peer: SendPeer, datagrams: list[bytes]) -> None:
@@ -110,7 +123,8 @@ class Watch:
         assert session is not None
         self.is_served(session.number)
         # The responder sends only after its ingress has received on the session; the initiator after its order.
-        by = Role.HANDSHAKE if session.initiator else Role.INGRESS
+        assert egress.owns(peer.number), "another worker's peer"
+        by = Role.HANDSHAKE if session.initiator else seat_of(Role.INGRESS, egress.worker)
         assert by in self.activations[session.number], "data on an unconfirmed session"
         self.senders[peer.number] = peer
         key = (id(egress), peer.number)
@@ -134,8 +148,10 @@ class Gateway:
         inner: str,
         times: Times | None = None,
         limits: Limits | None = None,
+        workers: int = 1,
     ) -> None:
         self.world = world
+        self.workers = workers
         self.name = name
         self.address = (host, 51820)
         self.inner = inner
@@ -156,8 +172,8 @@ class Gateway:
         self.stats = StatsFile(fd, Role.HANDSHAKE)
         os.close(fd)
         self._incarnations = itertools.count(1)
-        self._processes: dict[Role, Process] = {}
-        self._told: dict[Role, int] = {}
+        self._processes: dict[Seat, Process] = {}
+        self._told: dict[Seat, int] = {}
         world.gateways[name] = self
 
     @property
@@ -186,8 +202,9 @@ class Gateway:
         """The operator gives a peer another public key: to all processes that is another peer in its slot."""
         self.peers[number].public = public
         for role in (Role.EGRESS, Role.INGRESS, Role.CUSTODIAN, Role.HANDSHAKE):
-            if self._processes[role].alive:
-                self._processes[role].replace(number)
+            for seat in all_seats(role, self.workers):
+                if self._processes[seat].alive:
+                    self._processes[seat].replace(number)
 
     def unix(self) -> int:
         return EPOCH + self.world.now
@@ -198,18 +215,19 @@ class Gateway:
 
     def start(self) -> None:
         for role in CHILDREN:
-            self._spawn(role)
-        for pair in PAIRS:
+            for seat in all_seats(role, self.workers):
+                self._spawn(seat)
+        for pair in self._pairs():
             self._connect(pair)
 
-    def kill(self, role: Role, away: int = 300 * MILLISECOND) -> None:
+    def kill(self, seat: Seat, away: int = 300 * MILLISECOND) -> None:
         """A child dies; its successor is there `away` later, at most one second more."""
-        if self._processes[role].alive:
-            self._processes[role].die()
-            self.world.after(away, lambda: self._restart(role))
+        if self._processes[seat].alive:
+            self._processes[seat].die()
+            self.world.after(away, lambda: self._restart(seat))
 
-    def process(self, role: Role) -> Process:
-        return self._processes[role]
+    def process(self, seat: Seat) -> Process:
+        return self._processes[seat]
 
     @property
     def handshake(self) -> HandshakeProcess:
@@ -217,17 +235,24 @@ class Gateway:
         assert isinstance(process, HandshakeProcess)
         return process
 
-    @property
-    def ingress(self) -> IngressProcess:
-        process = self._processes[Role.INGRESS]
+    def ingress_of(self, worker: int) -> IngressProcess:
+        process = self._processes[seat_of(Role.INGRESS, worker)]
         assert isinstance(process, IngressProcess)
         return process
 
-    @property
-    def egress(self) -> EgressProcess:
-        process = self._processes[Role.EGRESS]
+    def egress_of(self, peer: int) -> EgressProcess:
+        """The egress of the worker that owns a peer."""
+        process = self._processes[seat_of(Role.EGRESS, worker_of_peer(peer, self.workers))]
         assert isinstance(process, EgressProcess)
         return process
+
+    @property
+    def ingress(self) -> IngressProcess:
+        return self.ingress_of(0)
+
+    @property
+    def egress(self) -> EgressProcess:
+        return self.egress_of(0)
 
     def by_pipe(self, pipe: Pipe, role: Role) -> Process:
         """The process of `role` at an end of `pipe`, dead or alive."""
@@ -235,7 +260,11 @@ class Gateway:
         return first if first.role is role else second
 
     def arrive(self, source: tuple[str, int], data: bytes) -> None:
-        self.ingress.arrive(source, data)
+        """What the kernel does for the sockets of several workers: types 2 to 4 go by their receiver index."""
+        worker = self.world.random.randrange(self.workers) if self.workers > 1 else 0
+        if data[0] != 1 and self.workers > 1:
+            worker = data[8 if data[0] == 2 else 4] & worker_bits(self.workers)
+        self.ingress_of(worker).arrive(source, data)
 
     def ping(self, number: int, peer: int = PEER) -> None:
         """Send a numbered packet to the peer."""
@@ -245,7 +274,9 @@ class Gateway:
             ">BBHHHBBH4s4sQ", 0x45, 0, 28, 0, 0, 64, 17, 0, IPv4Address(self.inner).packed,
             IPv4Address(target).packed, number,
         )  # fmt: skip
-        self.egress.read(packet)
+        # Most often steered to its worker, and now and then not.
+        stray = self.workers > 1 and self.world.random.random() < 0.1
+        self.egress_of(self.world.random.randrange(self.workers) if stray else peer).read(packet)
 
     def tun(self, packet: bytes) -> None:
         self.received.append(int.from_bytes(packet[20:28], "big"))
@@ -256,29 +287,38 @@ class Gateway:
     def close(self) -> None:
         self.stats.close()
 
-    def _spawn(self, role: Role) -> None:
-        process = _PROCESSES[role](self, next(self._incarnations))
-        self._processes[role] = process
+    def _pairs(self) -> list[tuple[Seat, Seat]]:
+        return [
+            (first, second)
+            for one, other in PAIRS
+            for first in all_seats(one, self.workers)
+            for second in all_seats(other, self.workers)
+            if (one, other) != (Role.INGRESS, Role.EGRESS) or worker_of(first) == worker_of(second)
+        ]
+
+    def _spawn(self, seat: Seat) -> None:
+        process = _PROCESSES[role_of(seat)](self, next(self._incarnations), worker_of(seat))
+        self._processes[seat] = process
         process.configure()
 
-    def _connect(self, pair: tuple[Role, Role]) -> None:
+    def _connect(self, pair: tuple[Seat, Seat]) -> None:
         ends = (self._processes[pair[0]], self._processes[pair[1]])
         if not ends[0].alive or not ends[1].alive:
             return
         pipe = Pipe(self.world, ends)
-        for end, other in ((ends[0], ends[1].role), (ends[1], ends[0].role)):
+        for end, other in ((ends[0], ends[1].seat), (ends[1], ends[0].seat)):
             self._hand_over(end, other, pipe)
 
-    def _hand_over(self, end: Process, other: Role, pipe: Pipe) -> None:
+    def _hand_over(self, end: Process, other: Seat, pipe: Pipe) -> None:
         # The supervisor's own channel to each child is in order, too.
         delay = self.world.upto(self.world.conditions.channel_delay)
-        when = self._told[end.role] = max(self._told.get(end.role, 0), self.world.now + delay)
+        when = self._told[end.seat] = max(self._told.get(end.seat, 0), self.world.now + delay)
         self.world.at(when, lambda: end.attach(other, pipe))
 
-    def _restart(self, role: Role) -> None:
-        self._spawn(role)
-        for pair in PAIRS:
-            if role in pair:
+    def _restart(self, seat: Seat) -> None:
+        self._spawn(seat)
+        for pair in self._pairs():
+            if seat in pair:
                 self._connect(pair)
 
 
@@ -349,11 +389,17 @@ def two_gateways(
 
 @contextmanager
 def star(
-    seed: int, spokes: int, conditions: Conditions | None = None
+    seed: int,
+    spokes: int,
+    conditions: Conditions | None = None,
+    *,
+    workers: int = 1,
+    limits: Limits | None = None,
+    times: Times | None = None,
 ) -> Iterator[tuple[World, Gateway, list[Gateway]]]:
     """A gateway in the middle, whose slot N is the spoke number N, started; every one has it as its only peer."""
     world = World(seed, conditions)
-    hub = Gateway(world, "hub", "192.0.2.1", "10.0.0.1")
+    hub = Gateway(world, "hub", "192.0.2.1", "10.0.0.1", times, limits, workers)
     around = [
         Gateway(world, f"spoke {number}", f"192.0.2.{2 + number}", f"10.0.0.{2 + number}") for number in range(spokes)
     ]

@@ -11,10 +11,12 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wghsm.ipc import seat_of, worker_of_peer
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wghsm.ipc import Role
+    from wghsm.ipc import Role, Seat
     from wghsm.ipc import messages as m
 
     from .sim import Gateway
@@ -101,7 +103,7 @@ class Pipe:
 
     def send(self, sender: Process, message: m.Message) -> None:
         receiver = self.ends[1] if sender is self.ends[0] else self.ends[0]
-        self._push(receiver, lambda: receiver.receive(sender.role, self, message))
+        self._push(receiver, lambda: receiver.receive(sender.seat, self, message))
 
     def opened(self, end: Process) -> None:
         self._open.add(end)
@@ -112,7 +114,7 @@ class Pipe:
     def close(self, end: Process) -> None:
         """`end` died: the other one sees it after what was sent before."""
         other = self.ends[1] if end is self.ends[0] else self.ends[0]
-        self._push(other, lambda: other.hang_up(end.role, self))
+        self._push(other, lambda: other.hang_up(end.seat, self))
 
     def _push(self, receiver: Process, action: Callable[[], None]) -> None:
         if receiver in self._open:
@@ -131,14 +133,16 @@ class Process:
 
     role: Role
 
-    def __init__(self, gateway: Gateway, incarnation: int) -> None:
+    def __init__(self, gateway: Gateway, incarnation: int, worker: int = 0) -> None:
         self.gateway = gateway
+        self.worker = worker
+        self.seat = seat_of(self.role, worker)
         self.incarnation = incarnation
         self.world = gateway.world
         self.alive = True
-        self.pipes: dict[Role, Pipe] = {}
+        self.pipes: dict[Seat, Pipe] = {}
 
-    def attach(self, other: Role, pipe: Pipe) -> None:
+    def attach(self, other: Seat, pipe: Pipe) -> None:
         if self.alive:
             if other in self.pipes:
                 self.lost(other)
@@ -146,16 +150,16 @@ class Process:
             self.attached(other)
             pipe.opened(self)
 
-    def receive(self, sender: Role, pipe: Pipe, message: m.Message) -> None:
+    def receive(self, sender: Seat, pipe: Pipe, message: m.Message) -> None:
         if self.alive and self.pipes.get(sender) is pipe:
             self.handle(sender, message)
 
-    def hang_up(self, other: Role, pipe: Pipe) -> None:
+    def hang_up(self, other: Seat, pipe: Pipe) -> None:
         if self.alive and self.pipes.get(other) is pipe:
             del self.pipes[other]
             self.lost(other)
 
-    def send(self, to: Role, message: m.Message) -> bool:
+    def send(self, to: Seat, message: m.Message) -> bool:
         pipe = self.pipes.get(to)
         if pipe is None:
             return False
@@ -167,15 +171,19 @@ class Process:
         for pipe in self.pipes.values():
             pipe.close(self)
 
+    def owns(self, peer: int) -> bool:
+        """Whether the peer's sessions are this worker's."""
+        return worker_of_peer(peer, self.gateway.workers) == self.worker
+
     def replace(self, number: int, /) -> None:
         """Another peer is in this slot."""
         raise NotImplementedError
 
-    def attached(self, other: Role) -> None:
+    def attached(self, other: Seat) -> None:
         """A fresh channel is there."""
 
-    def lost(self, other: Role) -> None:
+    def lost(self, other: Seat) -> None:
         """A channel is gone."""
 
-    def handle(self, sender: Role, message: m.Message, /) -> None:
+    def handle(self, sender: Seat, message: m.Message, /) -> None:
         raise NotImplementedError

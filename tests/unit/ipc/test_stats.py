@@ -4,13 +4,15 @@ import os
 
 import pytest
 
-from wghsm.ipc import MAX_PEERS, Counter, PeerField, Role, StatsFile, create_stats
+from wghsm.ipc import MAX_PEERS, MAX_WORKERS, TUNNEL, Counter, PeerField, Role, StatsFile, create_stats
 
 
 def test_every_field_of_every_process_and_row_stands_alone() -> None:
     fd = create_stats()
-    tables = {role: StatsFile(fd, role) for role in Role}
-    for position, table in enumerate(tables.values(), 1):
+    places = [(role, worker) for role in Role for worker in range(MAX_WORKERS if role in TUNNEL else 1)]
+    blocks = {place: StatsFile(fd, *place) for place in places}
+    tables = {role: blocks[role, 0] for role in Role}
+    for position, table in enumerate(blocks.values(), 1):
         for counter in Counter:
             table.count(counter, position)
     peers = (0, 1, MAX_PEERS - 1)
@@ -18,14 +20,14 @@ def test_every_field_of_every_process_and_row_stands_alone() -> None:
         for field in PeerField:
             tables[Role.EGRESS].set(peer, field, 100 * peer + field)
     reader = tables[Role.SUPERVISOR]
-    for position, role in enumerate(tables, 1):
-        assert reader.counters(role) == dict.fromkeys(Counter, position)
+    for position, place in enumerate(places, 1):
+        assert reader.counters(*place) == dict.fromkeys(Counter, position)
     for peer in peers:
         assert [reader.get(peer, field) for field in PeerField] == [100 * peer + field for field in PeerField]
     reader.clear(1)
     assert [reader.get(1, field) for field in PeerField] == [0] * len(PeerField)
     assert reader.get(0, PeerField.LAST_HANDSHAKE_UNIX) == PeerField.LAST_HANDSHAKE_UNIX
-    for table in tables.values():
+    for table in blocks.values():
         table.close()
     os.close(fd)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.supervisor.support import KEYS, change, two_peers
-from wghsm.ipc import Role
+from wghsm.ipc import Role, Seat
 from wghsm.ipc import messages as m
 from wghsm.supervisor.changes import Changes, Finished, Step, plan, route_parts
 from wghsm.supervisor.model import Model, applied, difference
@@ -16,7 +16,7 @@ from wghsm.supervisor.model import Model, applied, difference
 ROLES = (Role.CUSTODIAN, Role.HANDSHAKE, Role.EGRESS, Role.INGRESS)
 
 
-def a_change() -> list[list[Step]]:
+def a_change(workers: int = 1) -> list[list[Step]]:
     """A peer goes, a peer comes and takes its prefix, another one's endpoint moves."""
     old = two_peers()
     wanted = change(
@@ -29,7 +29,7 @@ def a_change() -> list[list[Step]]:
     numbers = itertools.count(100)
     endpoints = {1: m.Endpoint("192.0.2.2", 2), 2: m.Endpoint("192.0.2.1", 1), 5: m.Endpoint("192.0.2.9", 9)}
     sockets = m.UdpSockets(99, 5000, ["4", "6"])
-    return plan(difference(old, new, wanted), lambda: next(numbers), endpoints, sockets)
+    return plan(difference(old, new, wanted), lambda: next(numbers), endpoints, sockets, workers)
 
 
 def answer(step: Step) -> m.Applied | m.Prepared | None:
@@ -47,7 +47,7 @@ def everyone() -> Changes:
     return changes
 
 
-def kinds(steps: Iterable[Step | Finished]) -> list[tuple[Role, str]]:
+def kinds(steps: Iterable[Step | Finished]) -> list[tuple[Seat, str]]:
     return [(step.role, type(step.message).__name__) for step in steps if isinstance(step, Step)]
 
 
@@ -77,6 +77,17 @@ def test_the_order_of_a_change() -> None:
         [(Role.HANDSHAKE, "HandshakePeers")],
         [],
     ]
+
+
+def test_every_ingress_commits_before_any_egress() -> None:
+    stages = [kinds(stage) for stage in a_change(workers=3)]
+    commits = [[seat for seat, kind in stage if kind == "RoutesCommit"] for stage in stages]
+    assert [stage for stage in commits if stage] == [
+        ["ingress", "ingress-1", "ingress-2"],
+        ["egress", "egress-1", "egress-2"],
+    ]
+    told = {kind for stage in stages for seat, kind in stage if seat == "egress-2"}
+    assert told == {"UdpSockets", "TunnelPeers", "Routes", "RoutesCommit"}
 
 
 def test_endpoints_go_out_only_where_the_change_names_them() -> None:
@@ -143,10 +154,10 @@ class _World:
 
     def __init__(self) -> None:
         self.changes = Changes()
-        self.told: dict[Role, list[m.Message]] = {}
-        self.unanswered: list[tuple[Role, m.Applied | m.Prepared]] = []
+        self.told: dict[Seat, list[m.Message]] = {}
+        self.unanswered: list[tuple[Seat, m.Applied | m.Prepared]] = []
         self.serving: set[Role] = set()
-        self.committed: set[Role] = set()
+        self.committed: set[Seat] = set()
         self.finished: list[int] = []
         for role in ROLES:
             self.join(role)
@@ -164,7 +175,7 @@ class _World:
     def leave(self, role: Role) -> None:
         del self.told[role]
         self.serving.discard(role)
-        self.unanswered = [item for item in self.unanswered if item[0] is not role]
+        self.unanswered = [item for item in self.unanswered if item[0] != role]
         self.take(self.changes.left(role))
 
     def answer(self, position: int) -> None:
@@ -181,7 +192,7 @@ class _World:
                 self.finished.append(effect.change)
                 continue
             if (
-                effect.role is Role.EGRESS
+                effect.role == Role.EGRESS
                 and isinstance(effect.message, m.RoutesCommit)
                 and Role.INGRESS in self.serving
                 and Role.INGRESS not in self.committed
@@ -246,7 +257,7 @@ def test_a_process_that_lived_through_it_was_told_everything_in_order(data: st.D
             world.answer(data.draw(st.integers(0, len(world.unanswered) - 1)))
     for role in survivors:
         assert world.told[role] == [step.message for stage in stages for step in stage if step.role is role]
-    for role in set(world.told) - survivors:
-        expected = [step.message for stage in stages for step in stage if step.role is role and step.replay]
-        told = [message for message in world.told[role] if not isinstance(message, m.UdpSockets)]
+    for seat in set(world.told) - survivors:
+        expected = [step.message for stage in stages for step in stage if step.role == seat and step.replay]
+        told = [message for message in world.told[seat] if not isinstance(message, m.UdpSockets)]
         assert told == expected

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from wghsm.exits import ExitCode
-from wghsm.ipc import Role
+from wghsm.ipc import Role, Seat
 from wghsm.ipc import messages as m
 from wghsm.supervisor import _link_news
 from wghsm.supervisor._link_news import LinkNews
@@ -36,6 +36,7 @@ class Interface:
         self.link = LinkStatus(up=True, mtu=1420)
         self.owners: dict[object, bytes] = {}
         self.descriptors: list[int] = []
+        self.tunnel = (Role.EGRESS, Role.INGRESS)
 
     # Tun.
     def exists(self) -> bool:
@@ -70,7 +71,7 @@ class Interface:
 class World:
     def __init__(self) -> None:
         self.interface = Interface()
-        self.told: list[tuple[Role, m.Message]] = []
+        self.told: list[tuple[Seat, m.Message]] = []
         self.ended: list[tuple[ExitCode, str]] = []
         self.news = LinkNews(
             cast("State", self.interface),
@@ -78,7 +79,7 @@ class World:
             lambda code, text: self.ended.append((code, text)),
         )
 
-    def look(self, *were_down: Place) -> list[tuple[Role, m.Message]]:
+    def look(self, *were_down: Place) -> list[tuple[Seat, m.Message]]:
         self.told.clear()
         self.news.look(set(were_down))
         return self.told
@@ -89,7 +90,7 @@ def world() -> World:
     return World()
 
 
-def turned(up: bool) -> list[tuple[Role, m.Message]]:
+def turned(up: bool) -> list[tuple[Seat, m.Message]]:
     return [(role, m.LinkState(up)) for role in (Role.EGRESS, Role.INGRESS, Role.HANDSHAKE)]
 
 

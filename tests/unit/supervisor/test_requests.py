@@ -17,10 +17,12 @@ from wghsm.ipc import messages as m
 from wghsm.process import Loop
 from wghsm.supervisor._applying import Applying
 from wghsm.supervisor._audit import Audit
+from wghsm.supervisor._inboxes import Inboxes
 from wghsm.supervisor._links import Links, LinkStatus
 from wghsm.supervisor._requests import Requests
 from wghsm.supervisor._sockets import UdpPair, UnixListener
 from wghsm.supervisor._state import State
+from wghsm.supervisor._steering import Steering
 from wghsm.supervisor.model import Prefix, initial
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ class World:
             admin=cast("UnixListener", None),
             stats_fd=self.fd,
             stats=StatsFile(self.fd, Role.SUPERVISOR),
+            steering=Steering(-1, 1),
+            inboxes=Inboxes(1),
         )
         children = cast("Children", self.children)
         self.audited: list[m.AuditEvent] = []
@@ -389,7 +393,7 @@ def test_a_custodian_is_told_of_every_token_and_later_to_wait(world: World) -> N
 
 
 class _Descriptor:
-    fd = 0
+    fds = (0,)
     vnet = uso = True
 
     def fileno(self) -> int:

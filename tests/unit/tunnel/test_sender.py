@@ -403,6 +403,38 @@ def test_a_packet_that_nobody_takes_is_answered_at_a_bounded_rate() -> None:
     assert len(answers) == 7
 
 
+def test_another_workers_packet_is_handed_over_once() -> None:
+    answers: list[bytes] = []
+    handed: list[tuple[int, bytes]] = []
+
+    def hand_over(peer: int, read: bytes) -> bool:
+        handed.append((peer, read))
+        return peer % 2 == 1
+
+    stats = make_stats(Role.EGRESS)
+    sender = Sender(stats, lambda *_: 0, lambda _message: None, answer=answers.append, hand_over=hand_over)
+    for peer in (2, 3):
+        sender.routes.insert(packed(f"10.0.{peer}.0"), 24, peer)
+    read = PLAIN + ip_packet("10.0.0.1", "10.0.3.1")
+    sender.take(read, START)
+    assert handed == [(3, read)]
+    assert not answers
+    # Its worker has handed it over to us: the allowed IPs are being changed.
+    sender.take(read, START, handed=True)
+    assert len(handed) == len(answers) == 1
+    # Ours, and gone.
+    sender.take(PLAIN + ip_packet("10.0.0.1", "10.0.2.1"), START + SECOND)
+    assert len(answers) == 2
+    assert stats.counters(Role.EGRESS) == {Counter.NO_PEER: 2}
+
+
+def test_all_prefixes_of_a_peer_go_with_it_whoever_owns_it() -> None:
+    sender = Sender(make_stats(Role.EGRESS), lambda *_: 0, lambda _message: None)
+    sender.routes.insert(packed("10.0.3.0"), 24, 3)
+    sender.change_peers([], [3])
+    assert sender.routes.lookup(packed("10.0.3.1")) is None
+
+
 def _super_packet(packets: int, *, ecn: int = 0) -> bytes:
     """A TUN read that is cut into `packets` of 100 bytes, the last one shorter."""
     flow = Flow(4, tos=ecn)
