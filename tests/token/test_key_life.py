@@ -330,6 +330,42 @@ def test_the_backup_commands(nss: Store, label: str, tmp_path: Path) -> None:
     _one_line(again)
 
 
+def test_a_backup_is_restored_into_every_token_of_the_file(nss: Store, label: str, tmp_path: Path) -> None:
+    # A token is cloned, and both copies hold the wrapping key from then on.
+    with opened(nss) as pool:
+        _wrapping_key(pool, f"{label}-aes")
+    stores = [nss]
+    for number in range(2):
+        folder = tmp_path / f"clone-{number}"
+        shutil.copytree(nss.folder, folder)
+        stores.append(Store(nss.uri.replace(quote(str(nss.folder), safe=""), quote(str(folder), safe="")), {}, folder))
+    assert len({store.uri for store in stores}) == 3
+    out, file = tmp_path / "key.backup", tmp_path / "wg0.yaml"
+    file.write_text(
+        f"version: 1\ntoken:\n  uris: {json.dumps([store.uri for store in stores])}\n"
+        f"interface:\n  name: wg0\n  key: {label}\n"
+    )
+    made = json.loads(run(nss, "key", "generate", label, "--wrappable", "--token", nss.uri, "--json").stdout)
+    wrap = ("--wrap-key", f"{label}-aes")
+    assert run(nss, "key", "backup", label, *wrap, "--out", str(out), "--token", nss.uri).returncode == 0
+    # The first has the key already: nothing is done, and nothing in the others.
+    assert "exists" in _one_line(run(nss, "key", "restore", "--in", str(out), "-c", str(file)))
+    assert run(nss, "key", "destroy", label, "--yes", "--token", nss.uri).returncode == 0
+    back = run(nss, "key", "restore", "--in", str(out), "-c", str(file), "--json")
+    assert back.returncode == 0, back.stderr
+    for store in stores:
+        shown = run(nss, "key", "public", label, "--token", store.uri)
+        assert shown.stdout.decode().strip() == made["public_key"]
+    # One that has it in the way: what was done, and what is left to do.
+    for store in (stores[0], stores[2]):
+        assert run(nss, "key", "destroy", label, "--yes", "--token", store.uri).returncode == 0
+    half = _one_line(run(nss, "key", "restore", "--in", str(out), "-c", str(file)))
+    assert "It is done in" in half
+    assert half.count("--token '") == 2
+    done = [run(nss, "key", "public", label, "--token", store.uri).returncode == 0 for store in stores]
+    assert done == [True, True, False]
+
+
 @pytest.mark.parametrize("way", ["ceremony", "copy"])
 def test_what_to_do_instead_gives_the_same_key(foreign: Store, way: str) -> None:
     private = base64.b64encode(os.urandom(32))

@@ -23,6 +23,7 @@ from wghsm.cli._psk_file import replace_file
 from wghsm.config import load, read_wrapped
 from wghsm.exits import ExitCode
 from wghsm.ipc.admin import Status
+from wghsm.noise.curve import public_key
 from wghsm.softhsm_setup import SoftHsmToken, make_token, softhsm_token
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def test_what_an_editor_has_saved_meanwhile_stays(site: Site, monkeypatch: pytes
             patch.setenv(name, value)
         patch.setattr(_key_rotate, "on_token", on_token_and_edit)
         with pytest.raises(CommandError, match="has changed meanwhile"):
-            _key_rotate._rotate(site.file, None, compromised=False, yes=True)
+            _key_rotate._rotate(site.file, None, wrappable=False, compromised=False, yes=True)
     site.run("key", "rotate", "--yes")
     assert site.file.read_text().endswith("# an edit\n")
     assert sorted(site.keys()) == [site.key, f"{site.key}-2"]
@@ -282,7 +283,7 @@ def test_an_interrupted_rotation_is_finished_by_another_one(
         patch.setattr(_key_rotate, "on_token", steps.wrap(on_token))
         patch.setattr(Pending, "remove", staticmethod(steps.wrap(Pending.remove)))
         with pytest.raises(_InterruptedError):
-            _key_rotate._rotate(site.file, None, compromised=compromised, yes=True)
+            _key_rotate._rotate(site.file, None, wrappable=False, compromised=compromised, yes=True)
     assert steps.number == at + 1
     before = (site.key, None)
     after = (f"{site.key}-2", None if compromised else site.key)
@@ -300,7 +301,7 @@ def test_a_rotation_that_is_not_through_is_finished_first(site: Site, monkeypatc
             patch.setenv(name, value)
         patch.setattr(_key_reseal, "replace_file", _Steps(0).wrap(replace_file))
         with pytest.raises(_InterruptedError):
-            _key_rotate._rotate(site.file, None, compromised=True, yes=True)
+            _key_rotate._rotate(site.file, None, wrappable=False, compromised=True, yes=True)
     assert "is not through" in site.run("key", "rotate", "--yes", "--to", "other", code=ExitCode.BAD_CONFIG)
     assert "is not through" in site.run("key", "retire", code=ExitCode.BAD_CONFIG)
     assert "is not through" in site.run("key", "destroy", site.key, "--yes", code=ExitCode.BAD_CONFIG)
@@ -403,6 +404,59 @@ def test_several_tokens_must_all_have_the_new_key(site: Site) -> None:
         assert not site.note.exists()
         site.run("key", "rotate", "--yes", "--to", "alike")
         assert site.named() == ("alike", site.key)
+
+
+def test_commands_that_look_at_keys_look_into_every_token(site: Site) -> None:
+    with softhsm_token(label="one", uid=61100) as one:
+        two = make_token(one.directory, label="two", uid=61100)
+        site.made = one
+        site.file.write_text(
+            f"version: 1\ntoken:\n  uris: {json.dumps([one.uri, two.uri])}\ninterface:\n  name: wg0\n  key: both\n"
+        )
+        private = [base64.b64encode(os.urandom(32)) for _ in range(3)]
+        public = [base64.b64encode(public_key(base64.b64decode(each))).decode() for each in private]
+        for words, key in (
+            (("both", "-c", str(site.file)), private[0]),
+            (("apart", "--token", one.uri), private[1]),
+            (("apart", "--token", two.uri), private[2]),
+            (("lone", "--token", two.uri), private[2]),
+        ):
+            command = [sys.executable, "-m", "wghsm", "key", "import", *words]
+            done = subprocess.run(
+                command, env={**os.environ, **one.environment}, input=key, capture_output=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+        assert site.run("key", "public") == f"{public[0]}\n"
+        listed = json.loads(site.run("key", "list", "--json"))
+        assert sorted((each["token"], each["label"]) for each in listed) == [
+            ("token 'one'", "apart"),
+            ("token 'one'", "both"),
+            ("token 'two'", "apart"),
+            ("token 'two'", "both"),
+            ("token 'two'", "lone"),
+        ]
+        assert site.run("key", "list").count("\ttoken 'two'\n") == 3
+        shown = json.loads(site.run("key", "show", "--json"))
+        assert (shown["token"], [each["token"] for each in shown["others"]]) == ("token 'one'", ["token 'two'"])
+        assert site.run("key", "show").count(public[0]) == 2
+        # One of them has another key, or none.
+        unlike = site.run("key", "public", "apart", code=ExitCode.TOKEN_UNUSABLE)
+        assert f"different keys 'apart': token 'one': {public[1]}, token 'two': {public[2]}" in unlike
+        lone = site.run("key", "public", "lone", code=ExitCode.TOKEN_UNUSABLE)
+        assert "this is about token 'two' only" in lone
+        assert "no private key" in site.run("key", "show", "none", code=ExitCode.TOKEN_UNUSABLE)
+
+        site.run("psk", "derive-root", "root")
+        secrets = json.loads(site.run("psk", "list", "--json"))
+        assert [(each["token"], each["label"]) for each in secrets] == [("token 'one'", "root")]
+
+
+def test_the_key_that_is_made_may_be_for_a_backup(site: Site) -> None:
+    report = json.loads(site.run("key", "rotate", "--yes", "--wrappable", "--json"))
+    assert report["custody"] == "wrappable"
+    assert "leave it out with --to" in site.run(
+        "key", "rotate", "--yes", "--wrappable", "--to", "other", code=ExitCode.BAD_CONFIG
+    )
 
 
 # Retiring.

@@ -291,6 +291,28 @@ def test_a_psk_object_named_beside_the_gateway_file_is_recorded(made: SoftHsmTok
     assert [line.split("\t")[3] for line in shown] == ["not distributed", "distributed", "not distributed", "-"]
 
 
+def test_a_psk_object_that_was_replaced_is_not_distributed(made: SoftHsmToken, gateway: Path) -> None:
+    gateway.write_text(gateway.read_text().replace("wrapped:bob.psk", "object:bob-again"))
+
+    def bob() -> tuple[bool, bool]:
+        peer = json.loads(_psk(made, gateway, "list", "--peers", "--json"))[1]
+        return peer["distributed"], bool(peer["last_export"])
+
+    _psk(made, gateway, "put", "bob-again", given=_PSK)
+    assert bob() == (False, False)
+    _psk(made, gateway, "export", "alice", "--out", "-")
+    _psk(made, gateway, "export", "bob", "--out", "-")
+    assert bob() == (True, True)
+    # Refused: what was handed out is still what is in the token.
+    assert _run(made, "psk", "put", "bob-again", "-c", str(gateway), given=_PSK).returncode == ExitCode.FAILURE
+    assert bob() == (True, True)
+    _psk(made, gateway, "put", "bob-again", "--replace", given=_PSK)
+    assert bob()[0] is False
+    assert json.loads(_psk(made, gateway, "list", "--peers", "--json"))[0]["distributed"]
+    _psk(made, gateway, "export", "bob", "--out", "-")
+    assert bob() == (True, True)
+
+
 def test_a_derived_psk_of_another_key_of_the_gateway_was_not_handed_out(made: SoftHsmToken, gateway: Path) -> None:
     _psk(made, gateway, "wrap", "bob", given=_PSK)
     for name in ("alice", "bob"):

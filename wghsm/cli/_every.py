@@ -1,19 +1,23 @@
 """Several tokens behind one gateway file (`token.uris`): what a command does in every one, and what in the first only.
 
 in_every_token   what comes out the same in each: import, restore, put, destroy
+each_token       what is only looked at: list, show, public; a token that does not answer hides none of the others
 first_only       what is made in a token cannot be made again in another: say how the others come by it
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from wghsm.cli._output import CommandError
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._target import Target
+from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenError, TokenPool
 
-__all__ = ["first_only", "in_every_token", "names_of"]
+__all__ = ["Looked", "each_token", "first_only", "in_every_token", "names_of"]
 
 
 def in_every_token(target: Target, work: Callable[[TokenPool], Answer], *, read_write: bool = False) -> list[Answer]:
@@ -35,6 +39,52 @@ def in_every_token(target: Target, work: Callable[[TokenPool], Answer], *, read_
                 error.exit_code,
             ) from None
     return answers
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was found in each token that answered, with its name, in order; and the errors of the others."""
+
+    found: list[tuple[str, object]]
+    faults: list[TokenError | CommandError]
+
+    def reports(self) -> list[dict[str, Any]]:
+        """The reports of all tokens, where each gave a list of them, each with its `token`."""
+        return [
+            {**report, "token": name}
+            for name, reports in self.found
+            for report in (reports if isinstance(reports, list) else [])
+        ]
+
+    def tell_faults(self) -> None:
+        """Raise CommandError if a token gave none; to be called when what the others gave is told."""
+        if self.faults:
+            told = "; ".join(str(fault) for fault in self.faults)
+            raise CommandError(
+                f"{told}; this is about {' and '.join(name for name, _ in self.found)} only", self.faults[0].exit_code
+            )
+
+    def expect_same(self, label: str, values: Sequence[object]) -> None:
+        """Raise CommandError where the tokens differ in the public keys `values`, one for each that has answered."""
+        if any(value != values[0] for value in values):
+            shown = ", ".join(f"{name}: {value}" for (name, _), value in zip(self.found, values, strict=True))
+            raise CommandError(f"the tokens hold different keys {label!r}: {shown}", ExitCode.TOKEN_UNUSABLE)
+
+
+def each_token(target: Target, work: Callable[[TokenPool], Answer]) -> Looked:
+    """Do `work`, which changes nothing, in each of the target's tokens.
+
+    Raises TokenError and CommandError where none of them answers.
+    """
+    looked = Looked([], [])
+    for uri in target.uris:
+        try:
+            looked.found.append((uri.describe_token(), on_token(uri, work).data))
+        except (TokenError, CommandError) as error:
+            looked.faults.append(error)
+    if not looked.found:
+        raise looked.faults[0]
+    return looked
 
 
 def first_only(target: Target, what: str, how: str) -> None:

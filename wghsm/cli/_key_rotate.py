@@ -100,10 +100,13 @@ class _Done:
 @click.command()
 @click.option("-c", "--config", metavar="GATEWAY.yaml", required=True, help="Gateway file.", type=click.Path())
 @click.option("--to", metavar="LABEL", help="Take this key, which is in the token (in every token) already.")
+@click.option(
+    "--wrappable", is_flag=True, help="Let the key that is made leave the token wrapped under another: for a backup."
+)
 @click.option("--compromised", is_flag=True, help="No overlap: the old key serves nobody any more.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def rotate(config: str, to: str | None, compromised: bool, yes: bool, as_json: bool) -> None:
+def rotate(config: str, to: str | None, wrappable: bool, compromised: bool, yes: bool, as_json: bool) -> None:
     """Give the gateway another key, and serve the old one beside it until every peer has moved.
 
     A key is made in the token, and the gateway file names it as key and the old one as previous_key; nothing else in
@@ -119,8 +122,10 @@ def rotate(config: str, to: str | None, compromised: bool, yes: bool, as_json: b
       wghsm key rotate -c /etc/wghsm/wg0.yaml --compromised
     """
     path = Path(config)
+    if wrappable and to is not None:
+        _bad("--wrappable is for a key that is made; leave it out with --to, whose key is what it is")
     with locked(path):
-        done = _rotate(path, to, compromised=compromised, yes=yes)
+        done = _rotate(path, to, wrappable=wrappable, compromised=compromised, yes=yes)
     if as_json:
         print_json(done.as_json())
     else:
@@ -128,7 +133,7 @@ def rotate(config: str, to: str | None, compromised: bool, yes: bool, as_json: b
             click.echo(line)
 
 
-def _rotate(path: Path, to: str | None, *, compromised: bool, yes: bool) -> _Done:
+def _rotate(path: Path, to: str | None, *, wrappable: bool, compromised: bool, yes: bool) -> _Done:
     from wghsm.config import load
 
     gateway = load(path)
@@ -156,7 +161,7 @@ def _rotate(path: Path, to: str | None, *, compromised: bool, yes: bool) -> _Don
     pending = Pending(own.key, (pending or Pending.begin(own.key, compromised=False)).identity, compromised)
     if to is None:
         pending.write(path)
-    token = _on_first(uris[0], gateway, pending, to, files)
+    token = _on_first(uris[0], gateway, pending, to, files, wrappable=wrappable)
     for uri in uris[1:]:
         _expect_twin(uri, token)
     edited = changed(str(token["label"]))
@@ -191,14 +196,20 @@ def _reseal(path: Path, gateway: "Gateway", pending: Pending, files: list[Wrappe
 
 
 def _on_first(
-    uri: TokenUri, gateway: "Gateway", pending: Pending, to: str | None, files: list[Wrapped]
+    uri: TokenUri,
+    gateway: "Gateway",
+    pending: Pending,
+    to: str | None,
+    files: list[Wrapped],
+    *,
+    wrappable: bool = False,
 ) -> dict[str, Any]:
     """Have the new key in the token, and return its report with `previous` (base64 or None) and `sealed`."""
     wrap_key = gateway.token.psk_wrap_key
 
     def work(pool: TokenPool) -> Answer:
         old = _public(pool, pending.old, optional=pending.compromised)
-        label = to or _made(pool, pending)
+        label = to or _made(pool, pending, wrappable=wrappable)
         new = pool.find_key(label).public_key
         if new == old:
             raise CommandError(f"{pool.token_name}: key {label!r} is the same key as {pending.old!r}; name another one")
@@ -222,14 +233,14 @@ def _public(pool: TokenPool, label: str, *, optional: bool) -> bytes | None:
         raise
 
 
-def _made(pool: TokenPool, pending: Pending) -> str:
+def _made(pool: TokenPool, pending: Pending, *, wrappable: bool) -> str:
     """The label of the key that this rotation has made before, or makes now."""
     for report in list_keys(pool):
         if report.id == pending.identity.hex():
             return report.label
     for label in _labels(pending.old):
         try:
-            generate_key(pool, label, identity=pending.identity)
+            generate_key(pool, label, identity=pending.identity, wrappable=wrappable)
         except LabelTaken:
             continue
         return label

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from wghsm.cli._output import CommandError
 
-__all__ = ["EXPORTS_WITHOUT_GATEWAY", "Exports", "locked", "replace_file", "replaced_psk"]
+__all__ = ["EXPORTS_WITHOUT_GATEWAY", "REPLACED", "Exports", "current", "locked", "replace_file", "replaced_psk"]
 
 _NAME = "psk-exports.jsonl"
 EXPORTS_WITHOUT_GATEWAY = Path("/var/lib/wghsm") / _NAME
@@ -85,6 +85,20 @@ def replace_file(path: Path, text: str) -> None:
         os.close(folder)
 
 
+REPLACED = "replaced"
+"""The `kind` of a record that says: this PSK object was replaced."""
+
+
+def current(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The exports in one record, but those of PSK objects that were replaced since."""
+    last = {record.get("object"): place for place, record in enumerate(records) if record.get("kind") == REPLACED}
+    return [
+        record
+        for place, record in enumerate(records)
+        if record.get("kind") != REPLACED and place > last.get(record.get("object"), -1)
+    ]
+
+
 class Exports:
     """A record of exports: in a gateway's state folder, or in `EXPORTS_WITHOUT_GATEWAY` where no file was named."""
 
@@ -114,6 +128,11 @@ class Exports:
                 f"{self.path}: {error.strerror}; an export is recorded there first, so nothing was handed out; "
                 "run this as root, or name another file with --record"
             ) from None
+
+    def forget(self, label: str) -> None:
+        """Record that the PSK object `label` is another one now, if it was ever handed out. Raises as append, all."""
+        if any(record.get("object") == label for record in self.all()):
+            self.append({"kind": REPLACED, "object": label})
 
     def all(self) -> list[dict[str, Any]]:
         """Every record, in order; empty where there is no file. Raises OSError."""

@@ -21,7 +21,7 @@ from wghsm.cli._admin import running_gateways, status_of
 from wghsm.cli._key_report import plain_report
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
-from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports
+from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports, current
 from wghsm.config import ConfigError, Gateway, PskWrapped, load, read_wrapped
 from wghsm.exits import ExitCode
 from wghsm.inventory import (
@@ -113,7 +113,7 @@ def _known(gateway: Gateway) -> Known:
     notes_of_state(gateway.state_directory / "custodian", notes)
     for exports in (Exports.of(gateway.state_directory), Exports(EXPORTS_WITHOUT_GATEWAY)):
         try:
-            notes_of_exports(exports.all(), notes)
+            notes_of_exports(current(exports.all()), notes)
         except OSError as error:
             click.echo(f"warning: {exports.path}: {error.strerror}; its records are left out", err=True)
     if gateway.audit.enabled:

@@ -6,7 +6,7 @@ import click
 
 from wghsm.cli._backup_file import backup_from, backup_of, read_backup, write_backup
 from wghsm.cli._dependents import refuse_in_use
-from wghsm.cli._every import first_only, in_every_token, names_of
+from wghsm.cli._every import each_token, first_only, in_every_token, names_of
 from wghsm.cli._key_report import CUSTODY, base64_text, plain_report
 from wghsm.cli._key_retire import retire
 from wghsm.cli._key_rotate import rotate
@@ -120,21 +120,21 @@ def import_(
 @token_options
 @json_option
 def list_(token: str | None, config: str | None, as_json: bool) -> None:
-    """List the private keys of the token.
+    """List the private keys of the token, or of every token that the file names.
 
     Example: wghsm key list -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
-    answer = on_token(target.uri, lambda pool: Answer([plain_report(report) for report in list_keys(pool)]))
-    reports = answer.data if isinstance(answer.data, list) else []
+    looked = each_token(target, lambda pool: Answer([plain_report(report) for report in list_keys(pool)]))
+    reports = looked.reports()
     if as_json:
         print_json(reports)
-        return
-    for report in reports:
+    for report in [] if as_json else reports:
         kind = "X25519" if report["dialect"] else "other"
-        click.echo(
-            f"{report['label']}\t{kind}\t{report['id'] or '-'}\t{report['public_key'] or 'public key not stated'}"
-        )
+        where = f"\t{report['token']}" if len(target.uris) > 1 else ""
+        public = report["public_key"] or "public key not stated"
+        click.echo(f"{report['label']}\t{kind}\t{report['id'] or '-'}\t{public}{where}")
+    looked.tell_faults()
 
 
 @key.command()
@@ -144,24 +144,22 @@ def list_(token: str | None, config: str | None, as_json: bool) -> None:
 def show(label: str | None, token: str | None, config: str | None, as_json: bool) -> None:
     """Show what the token says about a key: the attributes that prove its custody.
 
+    With -c it is shown in every token that the file names; in JSON those after the first are its `others`.
+
     Example: wghsm key show gateway -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
     name = label_of(target, label)
-    report = _report(on_token(target.uri, lambda pool: Answer(plain_report(show_key(pool, name)))))
+    looked = each_token(target, lambda pool: Answer([plain_report(show_key(pool, name))]))
+    reports = looked.reports()
     if as_json:
-        print_json(report)
-        return
-    click.echo(f"{'label:':24}{report['label']}")
-    click.echo(f"{'id:':24}{report['id'] or 'not stated'}")
-    click.echo(f"{'public key:':24}{report['public_key']}  (checked by a derive in the token)")
-    key_type = report["key_type"]
-    click.echo(f"{'CKA_KEY_TYPE:':24}{'not stated' if key_type is None else f'{key_type:#x}'} ({report['dialect']})")
-    for attribute, value in report["attributes"].items():
-        click.echo(f"{f'CKA_{attribute}:':24}{_said(value)}")
-    refused = "the token gives it: this key is not in custody" if report["value_readable"] else "refused by the token"
-    click.echo(f"{'CKA_VALUE:':24}{refused}")
-    click.echo(f"{'custody:':24}{CUSTODY[report['custody']]}")
+        print_json({**reports[0], "others": reports[1:]} if len(target.uris) > 1 else reports[0])
+    for report in [] if as_json else reports:
+        if len(target.uris) > 1:
+            click.echo(f"{'token:':24}{report['token']}")
+        _show(report)
+    looked.tell_faults()
+    looked.expect_same(name, [report["public_key"] for report in reports])
 
 
 @key.command()
@@ -171,15 +169,20 @@ def show(label: str | None, token: str | None, config: str | None, as_json: bool
 def public(label: str | None, token: str | None, config: str | None, as_json: bool) -> None:
     """Print the base64 public key and nothing else.
 
+    With -c every token that the file names must have the same one.
+
     Example: wghsm key public gateway -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
     name = label_of(target, label)
-    answer = on_token(target.uri, lambda pool: Answer(base64_text(pool.find_key(name).public_key)))
+    looked = each_token(target, lambda pool: Answer(base64_text(pool.find_key(name).public_key)))
+    keys = [found for _, found in looked.found]
+    looked.expect_same(name, keys)
     if as_json:
-        print_json({"label": name, "public_key": answer.data})
+        print_json({"label": name, "public_key": keys[0]})
     else:
-        click.echo(answer.data)
+        click.echo(keys[0])
+    looked.tell_faults()
 
 
 @key.command()
@@ -292,6 +295,19 @@ def _report(answer: Answer) -> dict[str, Any]:
     if not isinstance(answer.data, dict):
         raise CommandError("the token work gave no report")
     return answer.data
+
+
+def _show(report: dict[str, Any]) -> None:
+    click.echo(f"{'label:':24}{report['label']}")
+    click.echo(f"{'id:':24}{report['id'] or 'not stated'}")
+    click.echo(f"{'public key:':24}{report['public_key']}  (checked by a derive in the token)")
+    key_type = report["key_type"]
+    click.echo(f"{'CKA_KEY_TYPE:':24}{'not stated' if key_type is None else f'{key_type:#x}'} ({report['dialect']})")
+    for attribute, value in report["attributes"].items():
+        click.echo(f"{f'CKA_{attribute}:':24}{_said(value)}")
+    refused = "the token gives it: this key is not in custody" if report["value_readable"] else "refused by the token"
+    click.echo(f"{'CKA_VALUE:':24}{refused}")
+    click.echo(f"{'custody:':24}{CUSTODY[report['custody']]}")
 
 
 def _said(value: bool | None) -> str:

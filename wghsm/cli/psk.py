@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from wghsm.cli._every import first_only, in_every_token, names_of
+from wghsm.cli._every import each_token, first_only, in_every_token, names_of
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._psk_export import Request, request_of, was_handed_out
-from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports
+from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports, current
 from wghsm.cli._psk_input import read_psk
 from wghsm.cli._psk_rotate import rotate
 from wghsm.cli._psk_wrap import wrap
@@ -70,7 +70,7 @@ def put(label: str, replace: bool, token: str | None, config: str | None, as_jso
     """Store a PSK as a token object; its base64 comes on standard input.
 
     Whoever has the PIN can read such an object; a derived PSK cannot be read from the token. With -c it goes into every
-    token that the file names.
+    token that the file names, and psk list --peers says "not distributed" until it is exported.
 
     Example: wg genpsk | wghsm psk put alice-psk -c /etc/wghsm/wg0.yaml
     """
@@ -89,6 +89,7 @@ def put(label: str, replace: bool, token: str | None, config: str | None, as_jso
         in_every_token(target, work, read_write=True)
     finally:
         wipe(value)
+    _forget_exports(target, label)
     if as_json:
         print_json({"label": label, "stored": True})
     else:
@@ -100,7 +101,7 @@ def put(label: str, replace: bool, token: str | None, config: str | None, as_jso
 @token_options
 @json_option
 def list_(peers: bool, token: str | None, config: str | None, as_json: bool) -> None:
-    """List the roots and PSK objects of the token, or the peers' PSKs.
+    """List the roots and PSK objects of the token (with -c of each that the file names), or the peers' PSKs.
 
     \b
     Examples:
@@ -111,15 +112,15 @@ def list_(peers: bool, token: str | None, config: str | None, as_json: bool) -> 
     if peers:
         _list_peers(target, as_json)
         return
-    work = lambda pool: Answer([dataclasses.asdict(report) for report in list_secrets(pool)])  # noqa: E731
-    answer = on_token(target.uri, work)
-    reports = answer.data if isinstance(answer.data, list) else []
+    looked = each_token(target, lambda pool: Answer([dataclasses.asdict(report) for report in list_secrets(pool)]))
+    reports = looked.reports()
     if as_json:
         print_json(reports)
-        return
-    for report in reports:
+    for report in [] if as_json else reports:
         length = "length not stated" if report["length"] is None else f"{report['length']} bytes"
-        click.echo(f"{report['label']}\t{report['kind']}\t{report['id'] or '-'}\t{length}")
+        where = f"\t{report['token']}" if len(target.uris) > 1 else ""
+        click.echo(f"{report['label']}\t{report['kind']}\t{report['id'] or '-'}\t{length}{where}")
+    looked.tell_faults()
 
 
 @psk.command()
@@ -248,13 +249,22 @@ def _exports(target: Target, record: str | None) -> Exports:
     return Exports(EXPORTS_WITHOUT_GATEWAY) if target.gateway is None else Exports.of(target.gateway.state_directory)
 
 
+def _forget_exports(target: Target, label: str) -> None:
+    """What was handed out as the PSK object `label` is not what is in the token any more."""
+    for path in {_exports(target, None).path, EXPORTS_WITHOUT_GATEWAY}:
+        try:
+            Exports(path).forget(label)
+        except (CommandError, OSError):
+            click.echo(f"warning: {path} cannot be written, and still says that {label!r} was handed out", err=True)
+
+
 def _list_peers(target: Target, as_json: bool) -> None:
     from wghsm.config import PskNone
 
     if target.gateway is None:
         raise CommandError("--peers needs a gateway file: -c GATEWAY.yaml", ExitCode.BAD_CONFIG)
     recorded = (Exports.of(target.gateway.state_directory), Exports(EXPORTS_WITHOUT_GATEWAY))
-    records = [record for exports in recorded for record in exports.all()]
+    records = [record for exports in recorded for record in current(exports.all())]
     reports: list[dict[str, object]] = []
     for peer in target.gateway.peers:
         key = base64.b64encode(peer.public_key).decode("ascii")
