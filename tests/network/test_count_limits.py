@@ -10,9 +10,8 @@ from tests.network.support.gateway_token import GatewayToken
 from tests.network.support.site import Site
 from tests.network.support.software_peer import udp_socket
 
-RATE = 10
-"""Packets a second: a session is over before the five seconds are that lie between two handshakes, and what is sent
-until then finds room among the staged packets, on a slow machine too."""
+RATE = 5
+"""Packets a second: a session lasts a little longer than the five seconds that lie between two handshakes."""
 
 STAGED = 128
 
@@ -54,7 +53,7 @@ def test_a_session_that_has_carried_its_messages_is_renewed_without_a_loss(
     if limit == "reject":
         assert max(map(max, sent.values())) == FEW - 1, "not one message beyond the limit"
     else:
-        assert max(map(max, sent.values())) > FEW, "a session goes on until the next one is there"
+        assert max(map(max, sent.values())) >= FEW, "a session goes on until the next one is there"
 
 
 def test_of_packets_that_wait_the_oldest_are_dropped(lab: Lab, token: GatewayToken) -> None:
