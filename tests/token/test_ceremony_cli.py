@@ -213,6 +213,41 @@ def test_it_goes_on_after_ctrl_c_and_after_a_power_cut(place: Path) -> None:
     assert _run(place, "ceremony", "verify", f"{place}/out/transcript.json").returncode == ExitCode.OK
 
 
+def test_a_token_step_that_was_cut_short(place: Path) -> None:
+    gateway = _gateway(place, "gw", root=False)
+    with _begin(place, gateway) as one:
+        _people(one)
+        one.answer("Go on")
+        _token(one)
+        one.expect("Go on")
+        one.kill()
+    journal = json.loads((place / "out/ceremony.journal").read_text())
+    journal |= {"begun": "token-1", "steps": journal["steps"][:-1]}
+    # The power went after the token was made, and before its PIN was written.
+    (place / "out/ceremony.journal").write_text(json.dumps(journal))
+    (place / "hsm/gw.pin").unlink()
+    with _begin(place, gateway) as one:
+        one.answer("Go on")
+        one.answer("Take it as it is", "y")
+        one.answer("first half of the user PIN", "2")
+        one.answer("second half of the user PIN", "1")
+        one.answer("first half of the user PIN, Bram de Wit: ", USER[0])
+        one.answer("second half of the user PIN, Ada Lindqvist: ", USER[1])
+        one.expect("was taken up")
+        one.kill()
+    assert (place / "hsm/gw.pin").read_text() == "".join(USER) + "\n"
+    # The power went after the PIN was written, and before the token was made.
+    (place / "out/ceremony.journal").write_text(json.dumps(journal))
+    for folder in (place / "hsm/tokens").iterdir():
+        rmtree(folder)
+    with _begin(place, gateway) as one:
+        one.answer("Go on")
+        one.answer("Remove that file", "y")
+        one.expect("Who has the first half of the SO PIN")
+        assert not (place / "hsm/gw.pin").exists()
+        _nothing_secret(place, one.seen)
+
+
 def test_weak_and_mistyped_pins_are_asked_for_again(place: Path) -> None:
     with _begin(place, _gateway(place, "gw", root=False)) as one:
         _people(one, "turns")
@@ -263,6 +298,12 @@ def test_a_label_that_is_taken_is_not_touched(place: Path) -> None:
         one.press(b"\n")
         assert one.end() == ExitCode.TOKEN_UNUSABLE
         assert "an object 'gateway' that this ceremony did not make" in one.seen
+    # Nor at the next try: the step that failed had made nothing.
+    with _begin(place, gateway) as one:
+        one.answer("Go on")
+        assert one.end() == ExitCode.TOKEN_UNUSABLE
+        assert "an object 'gateway' that this ceremony did not make" in one.seen
+    assert _run(place, "key", "show", "gateway", "-c", str(gateway)).returncode == 0
 
 
 def test_without_a_terminal_there_is_no_ceremony(place: Path) -> None:

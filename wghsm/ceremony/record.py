@@ -110,7 +110,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Journal(msgspec.Struct, kw_only=True):
-    """How far a ceremony has come. `begun`: the step that was under way when this was written."""
+    """How far a ceremony has come. `begun`: the step that has begun to make something, and is not done."""
 
     v: Literal[1] = 1
     id: str

@@ -1,6 +1,6 @@
 """Carrying out a ceremony: each step is told, agreed to, done with the functions that the other commands use, noted.
 
-    journal on disk: "begun: STEP" -> the step -> what was done -> journal on disk
+    labels are free -> "begun: STEP" on disk -> the step -> what was done, on disk
     interrupted in a step: it is undone (labels that it made are destroyed, after a question) and done again
 
 The journal holds no secret; the PINs are with the tokens (`_ceremony_tokens`).
@@ -35,6 +35,7 @@ from wghsm.pkcs11_backend.wrapping import make_wrap_key
 from wghsm.wipe import wipe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from wghsm.cli._ceremony_tokens import Tokens
@@ -52,6 +53,7 @@ class Ceremony:
         self._path = path
         self._tokens = tokens
         self._sessions = sessions
+        self._step = ""
 
     def run(self) -> Transcript:
         """Carry out what is left, and give the transcript. Raises CommandError, TokenError, click.Abort."""
@@ -76,13 +78,12 @@ class Ceremony:
     def _carry_out(self, step: Step, title: str) -> None:
         talk.heading(title)
         talk.tell(*step.tells)
+        self._step = step.name
         self._tokens.interrupted = self.journal.begun == step.name
         if self._tokens.interrupted:
             talk.tell("This step was interrupted before. What it left is looked at first.")
         if not click.confirm("Go on?", default=True):
             raise CommandError(f"the ceremony rests before {step.title!r}; the same command goes on from here")
-        self.journal.begun = step.name
-        self.save()
         began = _now()
         did = self._do(step)
         self.journal.steps.append(Done(name=step.name, title=step.title, began=began, ended=_now(), did=did))
@@ -91,6 +92,16 @@ class Ceremony:
         for each in did:
             click.secho("  done: ", fg="green", nl=False)
             click.echo(each)
+
+    def _mark(self) -> None:
+        """From now on the token may hold what this step makes; what was there before is never destroyed."""
+        self.journal.begun = self._step
+        self.save()
+
+    def _clear(self, places: Iterable[int], label: str) -> None:
+        for place in places:
+            self._tokens.clear(place, label)
+        self._mark()
 
     def save(self) -> None:
         """Have the journal on disk. Raises OSError."""
@@ -104,7 +115,7 @@ class Ceremony:
             case "software":
                 return self._software()
             case "token":
-                return self._tokens.prepare(step.token)
+                return self._tokens.prepare(step.token, self._mark)
             case "gateway-key":
                 return self._gateway_key()
             case "copy":
@@ -148,8 +159,7 @@ class Ceremony:
         order = self.journal.order
         imported = order.copy == "import" and len(self._tokens.uris) > 1
         places = range(len(self._tokens.uris)) if imported else range(1)
-        for place in places:
-            self._tokens.clear(place, order.key)
+        self._clear(places, order.key)
         if imported:
             return self._import(order.key)
         wrappable = order.copy.startswith("wrapped:") and len(self._tokens.uris) > 1
@@ -184,7 +194,7 @@ class Ceremony:
 
     def _copy(self, place: int) -> list[str]:
         label, wrap = self.journal.order.key, self.journal.order.copy.removeprefix("wrapped:")
-        self._tokens.clear(place, label)
+        self._clear([place], label)
         first = self._tokens.uris[0]
         saved = backup_from(
             on(first, self._tokens.log_in(0), lambda pool: backup_of(backup_key(pool, label, wrap)), write=True)
@@ -203,7 +213,7 @@ class Ceremony:
 
     def _psk_root(self) -> list[str]:
         label = str(self.journal.order.psk_root)
-        self._tokens.clear(0, label)
+        self._clear([0], label)
 
         def work(pool: TokenPool) -> str:
             derive_root(pool, label)
@@ -217,7 +227,7 @@ class Ceremony:
 
     def _wrap_key(self) -> list[str]:
         label = str(self.journal.order.wrap_key)
-        self._tokens.clear(0, label)
+        self._clear([0], label)
 
         def work(pool: TokenPool) -> None:
             make_wrap_key(pool, label)
@@ -230,7 +240,7 @@ class Ceremony:
 
     def _audit_key(self, place: int) -> list[str]:
         label = str(self.journal.order.audit_key)
-        self._tokens.clear(place, label)
+        self._clear([place], label)
 
         def work(pool: TokenPool) -> list[str]:
             made = generate_audit_key(pool, label)

@@ -8,6 +8,7 @@ PINs live here from where they are typed to the end of the sitting.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,7 +32,7 @@ __all__ = ["Tokens"]
 class Tokens:
     """The tokens in the order of the journal; each is known by its place. `with` wipes their PINs at the end.
 
-    `interrupted` says that the step under way was begun in an earlier sitting.
+    `interrupted` says that an earlier sitting had begun to make what the step under way makes.
     """
 
     def __init__(self, journal: Journal, softhsm: Path | None, uid: int | None) -> None:
@@ -54,13 +55,17 @@ class Tokens:
             wipe(pin)
         self._pins.clear()
 
-    def prepare(self, place: int) -> list[str]:
-        """Have the token ready, and its user PIN here; tells what was done. Raises CommandError and TokenError."""
+    def prepare(self, place: int, mark: Callable[[], None]) -> list[str]:
+        """Have the token ready, and its user PIN here; tells what was done. Raises CommandError and TokenError.
+
+        `mark` is called before the token is touched.
+        """
         uri = self.uris[place]
         there = [] if self._softhsm is not None and "SOFTHSM2_CONF" not in os.environ else look(uri)
         mine = [one for one in there if one["initialised"]]
         if mine:
             return self._adopt(place, mine[0])
+        self._remove_stray(uri)
         if uri.token is None:
             raise CommandError("the token URI has no token=LABEL to give a new token", ExitCode.BAD_CONFIG)
         lengths = next((tuple(one["pin_lengths"]) for one in there if one["pin_lengths"]), None)
@@ -75,6 +80,7 @@ class Tokens:
                 raise CommandError("the two PINs need two people; the same command goes on from here")
             pin = talk.new_pin("user PIN", holders, lengths, other=so_pin)
             self._keep(place, pin)
+            mark()
             kept = self._initialise(uri, so_pin, pin)
         finally:
             wipe(so_pin)
@@ -167,6 +173,16 @@ class Tokens:
         _write_pin(file, pin)
         return f"the gateway has it in {file}"
 
+    def _remove_stray(self, uri: TokenUri) -> None:
+        """An interrupted step may have written the PIN of a token that was not made any more."""
+        stray = None if self._softhsm is None else self._softhsm / f"{uri.token}.pin"
+        if not self.interrupted or stray is None or not stray.exists():
+            return
+        talk.tell(f"The interrupted step left {stray}, and no token that it opens.")
+        if not click.confirm("Remove that file?", default=True):
+            raise CommandError("the ceremony rests; the same command goes on from here")
+        stray.unlink()
+
     def _adopt(self, place: int, about: dict[str, Any]) -> list[str]:
         name = f"Token {about['label']!r}, serial {about['serial']},"
         if "USER_PIN_INITIALIZED" not in about["flags"]:
@@ -179,7 +195,9 @@ class Tokens:
         )
         if not click.confirm(question):
             raise CommandError("another token is needed: correct the gateway file, and begin anew with another --out")
-        self.log_in(place)
+        pin, file = self.log_in(place), _pin_file(self.uris[place])
+        if self.interrupted and pin is not None and file is not None and not file.exists():
+            _write_pin(file, pin)
         how = "whose initialisation here was interrupted, was taken up" if self.interrupted else "was taken as it was"
         return [f"{name} {how}; its PINs were set before, and the user PIN opened it."]
 
@@ -211,6 +229,7 @@ def _write_pin(path: Path, pin: bytearray) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, pin)
+        os.write(descriptor, b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
