@@ -3,6 +3,7 @@
     standard output: the peers' public keys, a JSON list; then an answer for each order
     standard input:  {"do": "prepare", ...}    make messages for a gateway, timestamps increasing for each peer
                      {"do": "run", ...}        send them, a window of them under way, and count the responses
+                     {"do": "traffic", ...}    a packet of each peer in each second, and count the answers
 
 Each peer speaks from an address of its own (10.66.x.y), one message at a time. Some responses are followed to the
 session's keys and a keepalive, so that what is counted is a handshake; a cookie that comes is used.
@@ -70,6 +71,9 @@ class _Peer:
     makers: dict[bytes, CookieMaker] = field(default_factory=dict)
     timestamp: bytes | None = None
     sent: int = 0
+    session: tuple[int, ChaCha20Poly1305] | None = None
+    """The gateway's index and our send key of the newest session that was followed."""
+    counter: int = 0
 
 
 @dataclass
@@ -146,10 +150,34 @@ class Generator:
         self._transmit(peer, data, address)
         message.sent = peer.sent = time.monotonic_ns()
 
-    def _keep_alive(self, peer: _Peer, index: int, key: bytes, address: tuple[str, int]) -> None:
-        """The session's first packet, with which it is complete for the gateway."""
-        header = TransportHeader(index, 0).encode()
-        self._transmit(peer, header + ChaCha20Poly1305(key).encrypt(bytes(12), b"", None), address)
+    def traffic(self, address: tuple[str, int], packets: list[bytes], seconds: float) -> dict[str, float]:
+        """Have each peer send its packet once a second; count what comes back.
+
+        The answers are not opened: nobody has anything else to send to these peers.
+        """
+        asking = list(zip(self.peers, packets, strict=True))
+        spacing = NSEC_PER_SEC // len(asking)
+        turns = itertools.cycle(asking)
+        started = due = time.monotonic_ns()
+        asked = answered = 0
+        while (now := time.monotonic_ns()) < started + int(seconds * NSEC_PER_SEC):
+            while due <= now:
+                peer, packet = next(turns)
+                asked += self._seal(peer, packet + bytes(-len(packet) % 16), address)
+                due += spacing
+            select.select([self._socket], [], [], max(0.0, (due - time.monotonic_ns()) / NSEC_PER_SEC))
+            answered += sum(message_type(data) is MessageType.TRANSPORT for data in self._datagrams())
+        return {"asked": asked, "answered": answered}
+
+    def _seal(self, peer: _Peer, packet: bytes, address: tuple[str, int]) -> bool:
+        if peer.session is None:
+            return False
+        index, key = peer.session
+        header = TransportHeader(index, peer.counter).encode()
+        nonce = bytes(4) + peer.counter.to_bytes(8, "little")
+        peer.counter += 1
+        self._transmit(peer, header + key.encrypt(nonce, packet, None), address)
+        return True
 
     def _transmit(self, peer: _Peer, data: bytes, address: tuple[str, int]) -> None:
         source = struct.pack("=i4s4s", 0, peer.address, bytes(4))
@@ -177,7 +205,9 @@ class Generator:
             keys = message.handshake.read_response(response.ephemeral, response.empty)
             if isinstance(keys, Rejected):
                 raise RuntimeError(f"a response that is none: {keys}")
-            self._keep_alive(message.peer, response.sender, bytes(keys.send), address)
+            message.peer.session, message.peer.counter = (response.sender, ChaCha20Poly1305(bytes(keys.send))), 0
+            # A keepalive: with it the session is complete for the gateway.
+            self._seal(message.peer, b"", address)
             keys.wipe()
             return ("responses", "verified")
         if kind is MessageType.COOKIE_REPLY:
@@ -202,6 +232,9 @@ def main() -> None:
         if order["do"] == "prepare":
             generator.prepare(gateway, order["count"], order.get("follow", FOLLOWED))
             answer: dict[str, float] = {"prepared": order["count"]}
+        elif order["do"] == "traffic":
+            packets = [bytes.fromhex(each) for each in order["packets"]]
+            answer = generator.traffic((order["address"], order["port"]), packets, order["seconds"])
         else:
             answer = generator.run(gateway, (order["address"], order["port"]), order["seconds"], order["window"])
         print(json.dumps(answer), flush=True)

@@ -2,7 +2,7 @@
 
     gateway of 10 peers, gateway of 10,000    started in turn      -> seconds until they serve, PSS of each process
     wg show, wghsm status, wghsm reload       on both              -> seconds
-    a generator in another namespace          1,000 of the 10,000  -> handshakes, then PSS and CPU time again
+    a generator in another namespace          1,000 of the 10,000  -> handshakes, an echo each second, PSS and CPU time
     the cores in this process (tests.unit.crowd), no gateway       -> nanoseconds of CPU time for each operation
 
 Memory is much the same on every machine, and the limits of memory and start-up are absolute, so these numbers are kept
@@ -25,6 +25,7 @@ from benchmarks.report import versions
 from tests.network.support import Lab, Namespace, Process, until
 from tests.network.support.gateway import Gateway, Peer
 from tests.network.support.gateway_token import GatewayToken
+from tests.network.support.software_peer import echo_request
 from tests.unit.crowd import address, egress, handshake, ingress
 from tests.unit.tunnel.support import START, Chosen, datagram, ip_packet, key, packed
 from wghsm.tunnel.engine import COMPILED, PURE
@@ -44,6 +45,7 @@ __all__ = [
 PEERS_BEGIN, PEERS_END = "<!-- peers: begin -->", "<!-- peers: end -->"
 
 _SOURCES = "10.66.0.0/16"
+_INNER = "10.8.0.1"
 _ROLES = ("supervisor", "custodian", "handshake", "egress", "ingress", "control")
 _OPERATIONS = 2_000
 _REPEATS = 7
@@ -115,10 +117,7 @@ def measure_peers(lab: Lab, rounds: int, seconds: float, crowd: Crowd, say: Call
     found["memory.reloaded"] = Figure(sum(many.pss().values()), "MiB", 400)
     say(f"reload {found['reload.many'].value:.2f} s, {found['memory.reloaded'].value:.0f} MiB afterwards")
     many.shake_hands(generator, link.left.ipv4, crowd.active)
-    before = cpu_times(many.gateway.pid)
-    began = time.monotonic()
-    time.sleep(seconds)
-    used = cpu_between(before, cpu_times(many.gateway.pid)) / (time.monotonic() - began)
+    used = many.traffic(generator, link.left.ipv4, crowd.active, seconds)
     found["memory.active"] = Figure(sum(many.pss().values()), "MiB", 400)
     found["cpu.active"] = Figure(used * 100, "% of a core")
     say(f"{crowd.active} active: {found['memory.active'].value:.0f} MiB, {used * 100:.1f} % of a core")
@@ -138,7 +137,7 @@ class _Subject:
             Peer(f"peer-{number}", public, [f"{address(number)}/32", f"fd08::{number:x}/128"])
             for number, public in enumerate(itertools.islice(known, count))
         ]
-        self.gateway = lab.add(Gateway(near, lab.scratch, token, peers, ["10.8.0.1/24"], interface={"table": "off"}))
+        self.gateway = lab.add(Gateway(near, lab.scratch, token, peers, [f"{_INNER}/24"]))
         self._key = token.public_key("gateway")
 
     def start(self) -> None:
@@ -188,6 +187,24 @@ class _Subject:
 
         # One that is lost comes again with all others.
         until(active, f"{count} peers are active", limit=600)
+
+    def traffic(self, generator: Process, host: str, count: int, seconds: float) -> float:
+        """CPU time, in seconds for each, while the first `count` peers ask for an echo once a second."""
+        order = {
+            "do": "traffic",
+            "packets": [echo_request(address(peer), _INNER, bytes(56)).hex() for peer in range(count)],
+            "gateway": self._key,
+            "address": host,
+            "port": self.gateway.listen_port,
+            "seconds": seconds,
+        }
+        before, began = cpu_times(self.gateway.pid), time.monotonic()
+        generator.tell(json.dumps(order))
+        answer = json.loads(generator.next_line(300))
+        used = cpu_between(before, cpu_times(self.gateway.pid)) / (time.monotonic() - began)
+        if answer["answered"] < 0.9 * answer["asked"]:
+            raise RuntimeError(f"of {answer['asked']} packets only {answer['answered']} were answered")
+        return used
 
 
 def _said(process: Process) -> bool:
@@ -333,7 +350,7 @@ def page(found: Mapping[str, Figure], crowd: Crowd, rounds: int) -> Iterator[str
     yield _row("memory, PSS of all processes", found, "memory.few", "memory.many")
     yield _row("after reloads", found, "", "memory.reloaded")
     yield _row(f"with {crowd.active:,} active peers", found, "", "memory.active")
-    yield _row(f"CPU time with {crowd.active:,} active peers", found, "", "cpu.active")
+    yield _row(f"CPU time while {crowd.active:,} peers get an echo each second", found, "", "cpu.active")
     yield _row("`wg show`", found, "show.few", "show.many")
     yield _row("`wghsm status --json`", found, "status.few", "status.many")
     yield _row("`wghsm reload`, one peer changed", found, "", "reload.many")
