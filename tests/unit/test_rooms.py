@@ -19,6 +19,7 @@ KNOWS = {
     "ceremony": set(),
     "config": set(),
     "inventory": {"audit", "config"},
+    "wgquick": set(),
     "ipc": set(),
     "process": {"ipc"},
     "custodian": {"noise", "pkcs11_backend", "ipc", "process", "audit"},
@@ -28,7 +29,17 @@ KNOWS = {
     "auditor": {"audit", "ipc", "process"},
     "resolver": {"process"},
     "supervisor": {"config", "ipc", "process", "resolver"},
-    "cli": {"audit", "ceremony", "config", "inventory", "ipc", "pkcs11_backend", "softhsm_setup", "supervisor"},
+    "cli": {
+        "audit",
+        "ceremony",
+        "config",
+        "wgquick",
+        "inventory",
+        "ipc",
+        "pkcs11_backend",
+        "softhsm_setup",
+        "supervisor",
+    },
 }
 
 

@@ -20,6 +20,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "psk": ("wghsm.cli.psk:psk", "Make, store and hand out pre-shared keys."),
     "audit": ("wghsm.cli.audit:audit", "Make the audit log's key, verify and show the log."),
     "peer": ("wghsm.cli.peer:peer", "Add, list, show, disable, rename and remove clients."),
+    "import": ("wghsm.cli.import_:import_", "Turn a wg-quick or systemd-networkd configuration into a gateway file."),
+    "export": ("wghsm.cli.export:export", "Write a gateway file as wg-quick has it, without secrets."),
     "schema": ("wghsm.cli.schema:schema", "Print the JSON Schema of a gateway file, for editors."),
     "check": ("wghsm.cli.check:check", "Check a gateway file without starting anything."),
     "run": ("wghsm.cli.run:run", "Run a gateway in the foreground."),

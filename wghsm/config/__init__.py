@@ -14,7 +14,7 @@ resolved, users not looked up.
 """
 
 from wghsm.config._document import from_document, to_document, written
-from wghsm.config._edit import with_fields, with_peer, without_peer
+from wghsm.config._edit import with_fields, with_peer, without_peer, yaml_word
 from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._load import load, load_peers, load_text, peer_place
 from wghsm.config._model import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Tunnel, Users
@@ -63,4 +63,5 @@ __all__ = [
     "with_peer",
     "without_peer",
     "written",
+    "yaml_word",
 ]

@@ -17,7 +17,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-__all__ = ["Value", "with_fields", "with_peer", "without_peer"]
+__all__ = ["Value", "with_fields", "with_peer", "without_peer", "yaml_word"]
 
 Value = str | int | bool | Sequence[str]
 
@@ -77,6 +77,11 @@ def without_peer(text: str, position: int) -> str:
     while text[start + dash : start + dash + 1] != "-" or text[start : start + dash].strip(" "):
         start = text.rfind("\n", 0, start - 1) + 1
     return bom + text[:start] + text[_line_end(text, _end(text, item)) :]
+
+
+def yaml_word(value: Value) -> str:
+    """A value as a gateway file writes it, in quotes where YAML wants them."""
+    return _word(value, quoted=False)
 
 
 def _bom(text: str) -> tuple[str, str]:
