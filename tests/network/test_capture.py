@@ -53,6 +53,8 @@ def test_tshark_decrypts_a_conversation(lab: Lab, token: GatewayToken, family: i
     port = peer.target[1]
     until(lambda: len(dissect(capture, keys, port)) >= len(expected), "the whole conversation", pause=0.5)
     assert dissect(capture, keys, port) == expected
+    # Response and data of the gateway leave with AF41 and with nothing, and IPv4 lets the way cut them.
+    assert outer(capture, port, family) == {("2", 0x88, False), ("4", 0, False)}
 
 
 def key_log(client: Client, peer: SoftwarePeer, path: Path) -> Path:
@@ -67,6 +69,16 @@ def key_log(client: Client, peer: SoftwarePeer, path: Path) -> Path:
         lines.append(f"PRESHARED_KEY = {client.site.secret_of(client)}")
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def outer(capture: Path, port: int, family: int) -> set[tuple[str, int, bool]]:
+    """Of the gateway's messages: type, outer TOS or traffic class, and whether DF is set."""
+    words = ["tshark", "-r", str(capture), "-d", f"udp.port=={port},wg", "-Y", f"udp.srcport=={port}"]
+    words += ["-T", "fields", "-E", "separator=|", "-e", "wg.type"]
+    words += ["-e", "ip.dsfield" if family == 4 else "ipv6.tclass", "-e", "ip.flags.df"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    rows = [line.split("|") for line in done.stdout.splitlines()]
+    return {(kind, int(tos, 16), df in ("1", "True")) for kind, tos, df in rows}
 
 
 def dissect(capture: Path, keys: Path, port: int) -> list[tuple[str, ...]]:

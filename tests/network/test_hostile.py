@@ -273,9 +273,14 @@ def test_memory_is_bounded_whatever_strangers_send(siege: Siege) -> None:
     siege.check_unharmed()
 
 
-@pytest.mark.parametrize("family", [4, 6])
-def test_handshakes_are_made_while_many_sources_flood(lab: Lab, token: GatewayToken, family: int) -> None:
-    """A session lives on, and new ones need cookies, while initiations with a good mac1 come from all over."""
+@pytest.mark.parametrize(("family", "claims"), [(4, ()), (6, ("--junk-mac2",))])
+def test_handshakes_are_made_while_many_sources_flood(
+    lab: Lab, token: GatewayToken, family: int, claims: tuple[str, ...]
+) -> None:
+    """A session lives on, and new ones need cookies, while initiations with a good mac1 come from all over.
+
+    Whether they claim to have a cookie makes no difference.
+    """
     site = Site(lab, token)
     old, new, attacker = (site.client(name, family=family) for name in ("old", "new", "attacker"))
     site.start()
@@ -287,7 +292,7 @@ def test_handshakes_are_made_while_many_sources_flood(lab: Lab, token: GatewayTo
         add_address(attacker.namespace, link.interface, f"{source}/{bits}")
     words = [base64.b64decode(site.gateway_key).hex(), attacker.link.left.address(family)]
     script = Path(support.__file__).with_name("_flood_process.py")
-    words += [str(site.gateway.listen_port), *sources]
+    words += [str(site.gateway.listen_port), *claims, *sources]
     flood = lab.add(attacker.namespace.start_python(script, *words, folder=lab.scratch, label="flood"))
     until(lambda: site.gateway.counter("cookie-sent") > 100, "the gateway asks for cookies", 60)
     pinger = lab.add(Pinger(old.namespace, site.inner4, lab.scratch))
