@@ -68,6 +68,12 @@ class Tokens:
         self._remove_stray(uri)
         if uri.token is None:
             raise CommandError("the token URI has no token=LABEL to give a new token", ExitCode.BAD_CONFIG)
+        if self._softhsm is None and not there:
+            raise CommandError(
+                f"{uri.describe_token()} is not there, and {uri.module_path} has no empty slot for it; correct the URI, "
+                "empty a token by its maker's means, or make a SoftHSM one with --softhsm DIR",
+                ExitCode.TOKEN_UNUSABLE,
+            )
         lengths = next((tuple(one["pin_lengths"]) for one in there if one["pin_lengths"]), None)
         if lengths is not None:
             talk.tell(f"The token takes PINs of {lengths[0]} to {lengths[1]} bytes.")
@@ -84,7 +90,11 @@ class Tokens:
             kept = self._initialise(uri, so_pin, pin)
         finally:
             wipe(so_pin)
-        (about,) = [one for one in look(uri) if one["initialised"]]
+        about = next((one for one in look(uri) if one["initialised"]), None)
+        if about is None:
+            raise CommandError(
+                f"{uri.describe_token()} is not there after its initialisation; see the module's own log"
+            )
         return [
             f"Token {uri.token!r} was initialised: {about['manufacturer']} {about['model']}, serial {about['serial']}, "
             f"firmware {about['firmware']}.",
