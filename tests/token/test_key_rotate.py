@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.unit.status_samples import peer_status
-from wghsm.cli import _key_pending, _key_reseal, _key_retire, _key_rotate
+from wghsm.cli import _key_pending, _key_reseal, _key_retire, _key_rotate, _recording
 from wghsm.cli._key_pending import Pending
 from wghsm.cli._output import CommandError
 from wghsm.cli._owner import on_token
@@ -236,7 +236,7 @@ def test_what_an_editor_has_saved_meanwhile_stays(site: Site, monkeypatch: pytes
     with monkeypatch.context() as patch:
         for name, value in site.made.environment.items():
             patch.setenv(name, value)
-        patch.setattr(_key_rotate, "on_token", on_token_and_edit)
+        patch.setattr(_recording, "on_token", on_token_and_edit)
         with pytest.raises(CommandError, match="has changed meanwhile"):
             _key_rotate._rotate(site.file, None, wrappable=False, compromised=False, yes=True)
     site.run("key", "rotate", "--yes")
@@ -280,7 +280,7 @@ def test_an_interrupted_rotation_is_finished_by_another_one(
             patch.setenv(name, value)
         for module in (_key_rotate, _key_pending, _key_reseal):
             patch.setattr(module, "replace_file", steps.wrap(replace_file))
-        patch.setattr(_key_rotate, "on_token", steps.wrap(on_token))
+        patch.setattr(_recording, "on_token", steps.wrap(on_token))
         patch.setattr(Pending, "remove", staticmethod(steps.wrap(Pending.remove)))
         with pytest.raises(_InterruptedError):
             _key_rotate._rotate(site.file, None, wrappable=False, compromised=compromised, yes=True)

@@ -7,6 +7,7 @@ import click
 from wghsm.cli._every import in_every_token
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer
+from wghsm.cli._recording import Deed, recording
 from wghsm.cli._target import target_of, token_options
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend.audit_key import AuditKey, find_audit_key, generate_audit_key
@@ -32,7 +33,9 @@ def generate(label: str | None, token: str | None, config: str | None, as_json: 
     """
     target = target_of(token, config)
     name = _label(label)
-    answers = in_every_token(target, lambda pool: Answer(_report(generate_audit_key(pool, name))), read_write=True)
+    work = lambda pool: Answer(_report(generate_audit_key(pool, name)))  # noqa: E731
+    with recording(target.gateway, Deed("audit.key.generate", name)) as record:
+        answers = in_every_token(target, work, read_write=True, do=record.on_token)
     _show(answers, as_json=as_json)
 
 

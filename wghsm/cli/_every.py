@@ -7,7 +7,7 @@ first_only       what is made in a token cannot be made again in another: say ho
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -15,20 +15,26 @@ from wghsm.cli._output import CommandError
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._target import Target
 from wghsm.exits import ExitCode
-from wghsm.pkcs11_backend import TokenError, TokenPool
+from wghsm.pkcs11_backend import TokenError, TokenPool, TokenUri
 
 __all__ = ["Looked", "each_token", "first_only", "in_every_token", "names_of"]
 
 
-def in_every_token(target: Target, work: Callable[[TokenPool], Answer], *, read_write: bool = False) -> list[Answer]:
-    """Do `work` in each of the target's tokens, in order. Raises TokenError and CommandError.
+class _OnToken(Protocol):
+    def __call__(self, uri: TokenUri, work: Callable[[TokenPool], Answer], *, read_write: bool = False) -> Answer: ...
 
-    The error of a later token says in which it was done, and what is left to do.
+
+def in_every_token(
+    target: Target, work: Callable[[TokenPool], Answer], *, read_write: bool = False, do: _OnToken = on_token
+) -> list[Answer]:
+    """Do `work` in each of the target's tokens, in order, `do` being `on_token` or that of a `Recording`.
+
+    Raises TokenError and CommandError. The error of a later token says in which it was done, and what is left to do.
     """
     answers: list[Answer] = []
     for place, uri in enumerate(target.uris):
         try:
-            answers.append(on_token(uri, work, read_write=read_write))
+            answers.append(do(uri, work, read_write=read_write))
         except (TokenError, CommandError) as error:
             if place == 0:
                 raise

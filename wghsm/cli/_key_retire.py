@@ -16,8 +16,9 @@ from wghsm.cli._key_file import changed_keys
 from wghsm.cli._key_pending import Pending
 from wghsm.cli._key_reseal import resealed, wrapped_files, write_resealed
 from wghsm.cli._output import CommandError, json_option, print_json
-from wghsm.cli._owner import Answer, on_token
+from wghsm.cli._owner import Answer
 from wghsm.cli._psk_file import locked, replace_file
+from wghsm.cli._recording import Deed, Recording, recording
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool, TokenUri
 from wghsm.pkcs11_backend.errors import KeyNotFound
@@ -86,10 +87,24 @@ def _retire(path: Path, *, force: bool) -> dict[str, object]:
             f"{count} {own.previous_key!r}: {', '.join(users.still)}; give them the new public key and wait until "
             f"wghsm status {own.name} says that they have moved, or cut them off with --force"
         )
+    with recording(gateway, Deed("key.retire", own.previous_key, detail={"force": int(force)})) as record:
+        changed = _out_of_use(path, gateway, record, own.previous_key)
+    return {
+        "gateway": own.name,
+        "retired": own.previous_key,
+        "still": None if users is None else users.still,
+        "unseen": None if users is None else users.unseen,
+        "resealed": [str(each) for each in changed],
+    }
+
+
+def _out_of_use(path: Path, gateway: "Gateway", record: Recording, label: str) -> list[Path]:
+    """Seal what is wrapped for the key `label` for the other one, and name it no more; return the files changed."""
+    own = gateway.interface
     files = wrapped_files(gateway)
     changed: list[Path] = []
     if files:
-        label, wrap_key = own.previous_key, gateway.token.psk_wrap_key
+        wrap_key = gateway.token.psk_wrap_key
 
         def work(pool: TokenPool) -> Answer:
             new = pool.find_key(own.key).public_key
@@ -99,19 +114,13 @@ def _retire(path: Path, *, force: bool) -> dict[str, object]:
                 old = None
             return Answer({"sealed": resealed(pool, wrap_key, new, old, files)})
 
-        answer = on_token(TokenUri.parse(gateway.token.uri), work)
+        answer = record.on_token(TokenUri.parse(gateway.token.uri), work)
         if not isinstance(answer.data, dict):
             raise CommandError("the token work gave no report")
         changed = write_resealed(files, answer.data["sealed"])
     Pending.remove(path)
     replace_file(path, changed_keys(path.read_bytes().decode("utf-8"), str(path), own.key, None))
-    return {
-        "gateway": own.name,
-        "retired": own.previous_key,
-        "still": None if users is None else users.still,
-        "unseen": None if users is None else users.unseen,
-        "resealed": [str(each) for each in changed],
-    }
+    return changed
 
 
 def _users(gateway: "Gateway", *, force: bool) -> _Users | None:

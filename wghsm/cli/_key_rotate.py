@@ -21,6 +21,7 @@ from wghsm.cli._key_reseal import Wrapped, resealed, wrapped_files, write_reseal
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._psk_file import locked, replace_file
+from wghsm.cli._recording import Deed, Recording, recording
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool, TokenUri
 from wghsm.pkcs11_backend.errors import KeyNotFound, LabelTaken
@@ -159,17 +160,18 @@ def _rotate(path: Path, to: str | None, *, wrappable: bool, compromised: bool, y
     files = wrapped_files(gateway)
     confirm(_question(path, gateway, to, compromised=compromised), yes=yes, refused="nothing was changed")
     pending = Pending(own.key, (pending or Pending.begin(own.key, compromised=False)).identity, compromised)
-    if to is None:
+    with recording(gateway, _deed(pending)) as record:
+        if to is None:
+            pending.write(path)
+        token = _on_first(record, uris[0], gateway, pending, to, files, wrappable=wrappable)
+        for uri in uris[1:]:
+            _expect_twin(uri, token)
+        edited = changed(str(token["label"]))
+        if path.read_bytes().decode("utf-8") != text:
+            raise CommandError(f"{path} has changed meanwhile; nothing was written to it: give the command again")
         pending.write(path)
-    token = _on_first(uris[0], gateway, pending, to, files, wrappable=wrappable)
-    for uri in uris[1:]:
-        _expect_twin(uri, token)
-    edited = changed(str(token["label"]))
-    if path.read_bytes().decode("utf-8") != text:
-        raise CommandError(f"{path} has changed meanwhile; nothing was written to it: give the command again")
-    pending.write(path)
-    replace_file(path, edited)
-    return _reseal(path, gateway, pending, files, token)
+        replace_file(path, edited)
+        return _reseal(path, gateway, pending, files, token)
 
 
 def _finish(path: Path, gateway: "Gateway", pending: Pending, to: str | None, *, compromised: bool) -> _Done:
@@ -185,8 +187,13 @@ def _finish(path: Path, gateway: "Gateway", pending: Pending, to: str | None, *,
             f"{path}: a rotation from {pending.old!r} to {own.key!r} is not through; first: wghsm key rotate -c {path}"
         )
     files = wrapped_files(gateway)
-    token = _on_first(TokenUri.parse(gateway.token.uri), gateway, pending, own.key, files)
-    return _reseal(path, gateway, pending, files, token)
+    with recording(gateway, _deed(pending)) as record:
+        token = _on_first(record, TokenUri.parse(gateway.token.uri), gateway, pending, own.key, files)
+        return _reseal(path, gateway, pending, files, token)
+
+
+def _deed(pending: Pending) -> Deed:
+    return Deed("key.rotate", pending.old, detail={"compromised": int(pending.compromised)})
 
 
 def _reseal(path: Path, gateway: "Gateway", pending: Pending, files: list[Wrapped], token: dict[str, Any]) -> _Done:
@@ -196,6 +203,7 @@ def _reseal(path: Path, gateway: "Gateway", pending: Pending, files: list[Wrappe
 
 
 def _on_first(
+    record: Recording,
     uri: TokenUri,
     gateway: "Gateway",
     pending: Pending,
@@ -217,7 +225,7 @@ def _on_first(
         previous = None if old is None else base64_text(old)
         return Answer({**plain_report(show_key(pool, label)), "previous": previous, "sealed": sealed})
 
-    answer = on_token(uri, work, read_write=to is None)
+    answer = record.on_token(uri, work, read_write=to is None)
     if not isinstance(answer.data, dict):
         raise CommandError("the token work gave no report")
     return answer.data

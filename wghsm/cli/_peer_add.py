@@ -282,7 +282,7 @@ def _secrets_of(gateway: "Gateway", peer: "Peer", verb: str) -> tuple[bytearray,
 
         return bytearray(), str(on_token(target.uri, work).data)
     request = request_of(target, peer=peer.name, stored=None, root=None, key=None, epoch=None)
-    secret, gateway_key = fetch(target, request, with_key=True)
+    secret, gateway_key = fetch(target, request, f"peer {verb}", with_key=True)
     try:
         Exports.of(gateway.state_directory).append(
             {"token": str(target.uri.describe_token()), **request.record(), "to": f"peer {verb}"}

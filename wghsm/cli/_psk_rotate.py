@@ -1,5 +1,6 @@
 """`wghsm psk rotate`: the next epoch of a derived PSK, written into the gateway file; nothing else in it changes."""
 
+import base64
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import click
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli._psk_file import locked, replace_file, replaced_psk
+from wghsm.cli._recording import Deed, recording
 from wghsm.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ def rotate(peer: str, config: str, as_json: bool) -> None:
         again = load_peers(changed.removeprefix("\ufeff"), str(file))[position]
         if again != wanted:
             raise CommandError(f"{file}: peer {found.name!r} could not be changed safely; write derived:{before + 1}")
-        replace_file(file, changed)
+        key = base64.b64encode(found.public_key).decode("ascii")
+        with recording(gateway, Deed("psk.rotate", "", key, detail={"epoch": before + 1})):
+            replace_file(file, changed)
     overlap = gateway.token.psk_overlap
     name = gateway.interface.name
     if as_json:

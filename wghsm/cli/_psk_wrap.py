@@ -12,10 +12,11 @@ import click
 
 from wghsm.cli._every import first_only
 from wghsm.cli._output import CommandError, json_option, print_json
-from wghsm.cli._owner import Answer, on_token
+from wghsm.cli._owner import Answer
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli._psk_file import locked, replace_file
 from wghsm.cli._psk_input import read_psk
+from wghsm.cli._recording import Deed, recording
 from wghsm.cli._target import Target, target_of
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend.wrapping import find_wrap_key, make_wrap_key, wrap_psk
@@ -53,7 +54,8 @@ def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, co
     if make_key:
         if peer is not None or generate or epoch is not None:
             raise _bad("--make-key makes the key alone; leave out PEER, --generate and --epoch")
-        on_token(target.uri, lambda pool: _made(pool, label), read_write=True)
+        with recording(gateway, Deed("psk.make-wrap-key", label)) as record:
+            record.on_token(target.uri, lambda pool: _made(pool, label), read_write=True)
         if as_json:
             print_json({"psk_wrap_key": label, "made": True})
         else:
@@ -95,12 +97,14 @@ def seal(
         own = pool.find_key(gateway.interface.key).public_key
         return Answer(base64.b64encode(wrap_psk(pool, key, own, found.public_key, number, psk)).decode())
 
-    try:
-        answer = on_token(target.uri, work)
-    finally:
-        wipe(psk)
-    sealed = base64.b64decode(str(answer.data))
-    replace_file(path, format_wrapped([(number, sealed), *before[:1]], found.name))
+    peer = base64.b64encode(found.public_key).decode("ascii")
+    with recording(gateway, Deed("psk.wrap", label, peer, detail={"epoch": number})) as record:
+        try:
+            answer = record.on_token(target.uri, work)
+        finally:
+            wipe(psk)
+        sealed = base64.b64decode(str(answer.data))
+        replace_file(path, format_wrapped([(number, sealed), *before[:1]], found.name))
     return {"peer": found.name, "epoch": number, "file": str(path), "previous": before[0][0] if before else None}
 
 

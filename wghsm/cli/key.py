@@ -11,8 +11,9 @@ from wghsm.cli._key_report import CUSTODY, base64_text, plain_report
 from wghsm.cli._key_retire import retire
 from wghsm.cli._key_rotate import rotate
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
-from wghsm.cli._owner import Answer, on_token
+from wghsm.cli._owner import Answer
 from wghsm.cli._private_key import key_from_stdin, key_from_wg_quick, open_to_others
+from wghsm.cli._recording import Deed, recording
 from wghsm.cli._target import identity_of, label_of, target_of, token_options
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend.errors import KeyNotFound
@@ -61,7 +62,8 @@ def generate(label: str | None, wrappable: bool, token: str | None, config: str 
         generate_key(pool, name, wrappable=wrappable)
         return Answer(plain_report(show_key(pool, name)))
 
-    report = _report(on_token(target.uri, work, read_write=True))
+    with recording(target.gateway, Deed("key.generate", name)) as record:
+        report = _report(record.on_token(target.uri, work, read_write=True))
     if as_json:
         print_json(report)
     else:
@@ -102,7 +104,8 @@ def import_(
         return Answer(plain_report(show_key(pool, name)))
 
     try:
-        report = _report(in_every_token(target, work, read_write=True)[0])
+        with recording(target.gateway, Deed("key.import", name)) as record:
+            report = _report(in_every_token(target, work, read_write=True, do=record.on_token)[0])
     finally:
         wipe(private)
     notice = _OUTSIDE
@@ -201,11 +204,12 @@ def backup(label: str | None, wrap_key: str, out: str, token: str | None, config
     """
     target = target_of(token, config)
     name = label_of(target, label)
-    answer = on_token(target.uri, lambda pool: Answer(backup_of(backup_key(pool, name, wrap_key))), read_write=True)
-    made = backup_from(answer.data)
-    if made is None:
-        raise CommandError("the token work gave no backup")
-    write_backup(out, made)
+    with recording(target.gateway, Deed("key.backup", name, detail={"wrap_key": wrap_key, "file": out})) as record:
+        work = lambda pool: Answer(backup_of(backup_key(pool, name, wrap_key)))  # noqa: E731
+        made = backup_from(record.on_token(target.uri, work, read_write=True).data)
+        if made is None:
+            raise CommandError("the token work gave no backup")
+        write_backup(out, made)
     if as_json:
         print_json({"label": name, "public_key": base64_text(made.public_key), "wrap_key": wrap_key, "file": out})
     else:
@@ -240,7 +244,8 @@ def restore(
         restore_key(pool, saved, name, wrap_key or saved.wrap_key, wrappable=wrappable)
         return Answer(plain_report(show_key(pool, name)))
 
-    report = _report(in_every_token(target, work, read_write=True)[0])
+    with recording(target.gateway, Deed("key.restore", name, detail={"file": file})) as record:
+        report = _report(in_every_token(target, work, read_write=True, do=record.on_token)[0])
     if as_json:
         print_json(report)
     else:
@@ -282,9 +287,11 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
                 raise
             return Answer(0)
 
-    destroyed = sum(int(str(answer.data)) for answer in in_every_token(target, work, read_write=True))
-    if not destroyed:
-        raise CommandError(f"no key with the label {label!r} in {names_of(target)}", ExitCode.TOKEN_UNUSABLE)
+    with recording(target.gateway, Deed("key.destroy", label)) as record:
+        answers = in_every_token(target, work, read_write=True, do=record.on_token)
+        destroyed = sum(int(str(answer.data)) for answer in answers)
+        if not destroyed:
+            raise CommandError(f"no key with the label {label!r} in {names_of(target)}", ExitCode.TOKEN_UNUSABLE)
     if as_json:
         print_json({"label": label, "objects_destroyed": destroyed})
     else:

@@ -11,12 +11,13 @@ import click
 
 from wghsm.cli._every import each_token, first_only, in_every_token, names_of
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
-from wghsm.cli._owner import Answer, on_token
+from wghsm.cli._owner import Answer
 from wghsm.cli._psk_export import Request, request_of, was_handed_out
 from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports, current
 from wghsm.cli._psk_input import read_psk
 from wghsm.cli._psk_rotate import rotate
 from wghsm.cli._psk_wrap import wrap
+from wghsm.cli._recording import Deed, recording
 from wghsm.cli._target import Target, identity_of, target_of, token_options
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool
@@ -53,7 +54,9 @@ def derive_root(label: str | None, token: str | None, config: str | None, as_jso
     name = label or (target.gateway.token.psk_root if target.gateway is not None else None)
     if name is None:
         raise CommandError("name the root: give its LABEL", ExitCode.BAD_CONFIG)
-    answer = on_token(target.uri, lambda pool: Answer(dataclasses.asdict(make_root(pool, name))), read_write=True)
+    with recording(target.gateway, Deed("psk.derive-root", name)) as record:
+        work = lambda pool: Answer(dataclasses.asdict(make_root(pool, name)))  # noqa: E731
+        answer = record.on_token(target.uri, work, read_write=True)
     if as_json:
         print_json(answer.data)
     else:
@@ -86,7 +89,8 @@ def put(label: str, replace: bool, token: str | None, config: str | None, as_jso
         return Answer()
 
     try:
-        in_every_token(target, work, read_write=True)
+        with recording(target.gateway, Deed("psk.put", label, detail={"replace": int(replace)})) as record:
+            in_every_token(target, work, read_write=True, do=record.on_token)
     finally:
         wipe(value)
     _forget_exports(target, label)
@@ -150,8 +154,9 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
             return Answer(0)
         return Answer(1)
 
-    if not any(answer.data for answer in in_every_token(target, work, read_write=True)):
-        raise CommandError(f"no secret with the label {label!r} in {names_of(target)}", ExitCode.TOKEN_UNUSABLE)
+    with recording(target.gateway, Deed("psk.destroy", label)) as record:
+        if not any(answer.data for answer in in_every_token(target, work, read_write=True, do=record.on_token)):
+            raise CommandError(f"no secret with the label {label!r} in {names_of(target)}", ExitCode.TOKEN_UNUSABLE)
     if as_json:
         print_json({"label": label, "destroyed": True})
     else:
@@ -208,9 +213,9 @@ def export(
             "standard output is no terminal, and a PSK in a pipe ends up in logs; use --out FILE, or --out - to insist",
             ExitCode.BAD_CONFIG,
         )
-    secret, gateway_key = fetch(target, request, with_key=section or request.stored is None)
+    to = "standard output" if out in (None, "-") else "file"
+    secret, gateway_key = fetch(target, request, to, with_key=section or request.stored is None)
     try:
-        to = "standard output" if out in (None, "-") else "file"
         _exports(target, record).append({"token": str(target.uri.describe_token()), **request.record(), "to": to})
     except BaseException:
         wipe(secret)
@@ -287,8 +292,11 @@ def _list_peers(target: Target, as_json: bool) -> None:
         click.echo(f"{report['peer']}\t{report['kind']}\t{number}\t{state}\t{report['last_export'] or '-'}")
 
 
-def fetch(target: Target, request: Request, *, with_key: bool) -> tuple[bytearray, str | None]:
-    """The PSK, for the caller to wipe, and with `with_key` the gateway's public key in base64."""
+def fetch(target: Target, request: Request, to: str, *, with_key: bool) -> tuple[bytearray, str | None]:
+    """The PSK, for the caller to wipe, and with `with_key` the gateway's public key in base64.
+
+    `to` is where it goes, for the audit log. Raises TokenError and CommandError.
+    """
 
     def work(pool: TokenPool) -> Answer:
         gateway = pool.find_key(request.key).public_key if with_key else b""
@@ -302,10 +310,20 @@ def fetch(target: Target, request: Request, *, with_key: bool) -> tuple[bytearra
             root = pool.find_root(request.root)
             return Answer(shown, session.derived_psk(root, gateway, request.peer, request.epoch))
 
-    answer = on_token(target.uri, work)
+    with recording(target.gateway, _deed(request, to)) as recorded:
+        answer = recorded.on_token(target.uri, work)
     if len(answer.secret) != 32:
         raise CommandError("the token work gave no PSK")
     return answer.secret, None if answer.data is None else str(answer.data)
+
+
+def _deed(request: Request, to: str) -> Deed:
+    """An export, as its record tells of it: which PSK and where it goes, never the PSK."""
+    peer = base64.b64encode(request.peer).decode("ascii")
+    detail: dict[str, str | int] = {"psk": request.kind, "to": to}
+    if request.stored is None:
+        detail["epoch"] = request.epoch
+    return Deed("psk.export", request.stored or request.key, peer, "psk.export", detail)
 
 
 def _unwrapped(pool: TokenPool, request: Request, gateway: bytes) -> bytearray:

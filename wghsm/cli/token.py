@@ -6,6 +6,7 @@ import click
 
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, as_owner
+from wghsm.cli._recording import Deed, recording
 from wghsm.cli._target import Target, target_of, token_options
 from wghsm.cli.doctor import doctor
 from wghsm.exits import ExitCode
@@ -68,7 +69,8 @@ def init(
     pin = bytearray()
     try:
         pin = open_pin(target.uri.pin_source).read("New PIN: ")
-        as_owner(target.uri, lambda: _init(target.uri, so_pin, pin))
+        with recording(target.gateway, Deed("token.init", detail={"token": target.uri.describe_token()})):
+            as_owner(target.uri, lambda: _init(target.uri, so_pin, pin))
     finally:
         wipe(so_pin)
         wipe(pin)
