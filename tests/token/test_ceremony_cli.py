@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.token.conftest import NSS_MODULE
+from tests.token.conftest import MODULES, NSS_MODULE
 from tests.token.terminal import Terminal
 from wghsm.ceremony import fingerprint, transcript_of
 from wghsm.cli._ceremony_software import tree_hash
@@ -319,6 +320,20 @@ def test_a_tree_is_hashed_as_by_hand(tmp_path: Path) -> None:
     by_hand = "find . -type f -not -path '*/__pycache__/*' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum"
     done = subprocess.run(["sh", "-c", by_hand], cwd=tmp_path, capture_output=True, check=True)
     assert done.stdout.decode().split()[0] == tree_hash(tmp_path)
+
+
+def test_without_a_token_no_pin_is_asked_for(place: Path) -> None:
+    with MODULES["nss"]() as token:
+        gateway = _gateway(place, "gone", root=False)
+        uri = token.uri.replace("NSS%20Certificate%20DB", "gone") + f"&pin-source=file:{place}/pin"
+        gateway.write_text(re.sub('uri: "[^"]*"', f'uri: "{uri}"', gateway.read_text()))
+        with Terminal("ceremony", "-c", str(gateway), "--out", f"{place}/out") as one:
+            _people(one)
+            one.answer("Go on")
+            one.answer("Go on")
+            assert one.end() == ExitCode.TOKEN_UNUSABLE
+            assert "has no empty slot for it" in one.seen
+            assert "New SO PIN" not in one.seen
 
 
 def test_tokens_that_are_there_get_a_wrapped_copy(place: Path) -> None:

@@ -70,8 +70,8 @@ class Tokens:
             raise CommandError("the token URI has no token=LABEL to give a new token", ExitCode.BAD_CONFIG)
         if self._softhsm is None and not there:
             raise CommandError(
-                f"{uri.describe_token()} is not there, and {uri.module_path} has no empty slot for it; correct the URI, "
-                "empty a token by its maker's means, or make a SoftHSM one with --softhsm DIR",
+                f"{uri.describe_token()} is not there, and {uri.module_path} has no empty slot for it; correct the "
+                "URI, empty a token by its maker's means, or make a SoftHSM one with --softhsm DIR",
                 ExitCode.TOKEN_UNUSABLE,
             )
         lengths = next((tuple(one["pin_lengths"]) for one in there if one["pin_lengths"]), None)
