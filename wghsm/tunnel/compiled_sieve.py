@@ -36,13 +36,13 @@ class Sieve:
 
     sweeps = True
 
-    def __init__(self, salt: bytes) -> None:
+    def __init__(self, salt: bytes, sieves: int = 1) -> None:
         self._raw: Any = ffi.new("wghsm_sieve *")
         self._raw.salt = salt
         self._raw.spacing = SPACING
         for name, cost in COST.items():
             bucket = getattr(self._raw, name)
-            bucket.cost, bucket.depth = cost, BURST
+            bucket.cost, bucket.depth = cost * sieves, BURST
 
     def serve(self, gates: Sequence[m.Gate]) -> None:
         """As AnySieve.serve."""

@@ -89,14 +89,14 @@ class Opener(Protocol):
 class Engine:
     """One implementation. `sealer` and `opener` take key, index and limit; `outgoing` takes what flushes it.
 
-    `sieve` takes 32 random bytes.
+    `sieve` takes 32 random bytes, and how many workers have one.
     """
 
     name: str
     sealer: Callable[[bytes, int, int], Sealer]
     opener: Callable[[bytes, int, int], Opener]
     outgoing: Callable[[Callable[[], None]], Outgoing]
-    sieve: Callable[[bytes], AnySieve]
+    sieve: Callable[[bytes, int], AnySieve]
 
 
 PURE = Engine("pure", pure_seal.Sealer, pure_open.Opener, pure_seal.Outgoing, pure_sieve.Sieve)  # type: ignore[arg-type]

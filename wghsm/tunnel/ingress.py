@@ -46,6 +46,7 @@ class _Ingress(Worker):
             hand_over=lambda message: child.try_send(_TO_HANDSHAKE, message),
             times=times,
             engine=engine,
+            workers=child.start.workers,
         )
         super().__init__(child, self.receiver)
         child.on(ChannelKind.CUSTODIAN_INGRESS, m.InstallReceive, self._install)

@@ -93,8 +93,12 @@ class Receiver:
         times: Times = PROTOCOL_TIMES,
         engine: Engine = PURE,
         salt: bytes | None = None,
+        workers: int = 1,
     ) -> None:
-        """`salt`: 32 bytes instead of random ones, for what must come out alike each time."""
+        """`salt`: 32 bytes instead of random ones, for what must come out alike each time.
+
+        `workers`: how many share the handshake messages that the gateway looks at.
+        """
         self.routes = AllowedIPs()
         self.by_index: dict[int, tuple[ReceivePeer, ReceiveSession]] = {}
         self.merge = MERGE_ALL
@@ -108,7 +112,7 @@ class Receiver:
         self._peers: dict[int, ReceivePeer] = {}
         self._seen = SeenKeys(self._times.zero_key_material)
         self._expiry: Expiry[ReceiveSession] = Expiry()
-        self._sieve = engine.sieve(salt or os.urandom(32))
+        self._sieve = engine.sieve(salt or os.urandom(32), workers)
         self._counts = [0] * len(Verdict)
         self._siege_until = 0
 

@@ -136,15 +136,20 @@ class Bucket:
 
 
 class Sieve:
-    """In Python. `salt`: 32 random bytes, so that nobody can choose whose bucket to fill."""
+    """In Python. `salt`: 32 random bytes, so that nobody can choose whose bucket to fill.
+
+    `sieves` is how many there are: the room is for all of them together.
+    """
 
     sweeps = False
 
-    def __init__(self, salt: bytes) -> None:
+    def __init__(self, salt: bytes, sieves: int = 1) -> None:
         self._salt = salt
         self._gates: list[tuple[bytes, bytes, int]] = []
         self._shut_until = 0
-        self._open, self._proven, self._fair = (Bucket(COST[name], BURST) for name in ("open", "proven", "fair"))
+        self._open, self._proven, self._fair = (
+            Bucket(COST[name] * sieves, BURST) for name in ("open", "proven", "fair")
+        )
         self._sources: dict[int, int] = {}
         self._indices: dict[int, int] = {}
 

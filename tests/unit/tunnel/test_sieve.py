@@ -49,7 +49,7 @@ def proven(source: Source, identity: bytes = IDENTITY) -> bytes:
 
 
 def sieve() -> AnySieve:
-    made = Chosen.engine.sieve(SALT)
+    made = Chosen.engine.sieve(SALT, 1)
     CHECKER.reply(_FIRST, b"somebody", bytes(24), key(9), START)
     made.serve([m.Gate(OTHER), m.Gate(IDENTITY, *CHECKER.secret(START))])
     return made
@@ -84,7 +84,7 @@ def test_shape_type_and_mac1() -> None:
 
 
 def test_mac1_is_for_those_who_are_served() -> None:
-    made = Chosen.engine.sieve(SALT)
+    made = Chosen.engine.sieve(SALT, 1)
     assert made.judge(bare(key(4)), PLACE, START) == Verdict.PASS
     made.serve([m.Gate(IDENTITY)])
     assert made.judge(bare(key(4)), PLACE, START) == Verdict.BAD_MAC1
@@ -187,7 +187,7 @@ _STEPS = st.tuples(
 
 @given(st.lists(_STEPS, max_size=30))
 def test_the_twins_agree(steps: list[tuple[bytes, Source, int, int, int]]) -> None:
-    both = [engine.sieve(SALT) for engine in ENGINES.values()]
+    both = [engine.sieve(SALT, 1) for engine in ENGINES.values()]
     now = START
     for one in both:
         one.serve([m.Gate(OTHER), m.Gate(IDENTITY, *CHECKER.secret(START))])
@@ -205,6 +205,11 @@ def test_blake2s(mac_key: bytes, data: bytes) -> None:
     digest = ffi.new("uint8_t[16]")
     lib.wghsm_mac(mac_key, len(mac_key), data, len(data), digest)
     assert bytes(digest) == blake2s(data, key=mac_key, digest_size=16).digest()
+
+
+def test_several_sieves_share_the_room() -> None:
+    made = [Chosen.engine.sieve(SALT, 4) for _ in range(4)]
+    assert sum(passed(one, [(bare(), place(1))] * OPEN) for one in made) <= OPEN + 8
 
 
 def test_sources_are_spread() -> None:
@@ -238,7 +243,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 
 
 def compiled() -> AnySieve:
-    made = ENGINES["compiled"].sieve(SALT)
+    made = ENGINES["compiled"].sieve(SALT, 1)
     made.serve([m.Gate(IDENTITY)])
     made.add_index(7)
     return made
