@@ -18,6 +18,7 @@ import pytest
 
 from tests.token.conftest import MODULES, NSS_MODULE
 from tests.token.terminal import Terminal
+from wghsm.audit import LogReader
 from wghsm.ceremony import fingerprint, transcript_of
 from wghsm.cli._ceremony_software import tree_hash
 from wghsm.exits import ExitCode
@@ -153,6 +154,19 @@ def test_a_ceremony_of_two_people(place: Path) -> None:
     assert objects["gateway"].attributes["NEVER_EXTRACTABLE"] is True
     assert {finding.level for finding in token.findings} <= {"green", "yellow"}
     assert fingerprint(text) in (place / "out/transcript.txt").read_text()
+    records = [record for _, record in LogReader(place / "audit", "commands").new()]
+    told = [(record.operation, record.key) for record in records if record.kind == "key.change"]
+    assert told == [
+        ("ceremony.people", ""),
+        ("ceremony.software", ""),
+        ("ceremony.token-1", ""),
+        ("ceremony.gateway-key", "gateway"),
+        ("ceremony.psk-root", "root"),
+        ("ceremony.wrap-key", "wrap"),
+        ("ceremony.audit-key-1", "seal"),
+        ("ceremony.proof-1", ""),
+    ]
+    assert {record.detail["ceremony"] for record in records if record.kind == "key.change"} == {then.id}
     public = _run(place, "key", "public", "gateway", "-c", str(gateway)).stdout.decode().strip()
     assert objects["gateway"].public_key == public
 

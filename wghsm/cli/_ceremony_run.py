@@ -24,6 +24,7 @@ from wghsm.cli._ceremony_token import on, read_back
 from wghsm.cli._output import CommandError
 from wghsm.cli._owner import owner_to_become
 from wghsm.cli._psk_file import replace_file
+from wghsm.cli._recording import Deed, recording
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import root_check_value
 from wghsm.pkcs11_backend.audit_key import generate_audit_key
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wghsm.cli._ceremony_tokens import Tokens
+    from wghsm.config import Gateway
     from wghsm.pkcs11_backend import TokenPool
     from wghsm.pkcs11_backend.doctor import Finding as Told
 
@@ -46,13 +48,13 @@ __all__ = ["Ceremony"]
 
 
 class Ceremony:
-    """One sitting of a ceremony at a terminal. The journal is kept at `path`, with `sessions` for the doctor to try."""
+    """One sitting of a ceremony at a terminal. The journal is kept at `path`."""
 
-    def __init__(self, journal: Journal, path: Path, tokens: Tokens, sessions: int) -> None:
+    def __init__(self, journal: Journal, path: Path, tokens: Tokens, gateway: Gateway) -> None:
         self.journal = journal
         self._path = path
         self._tokens = tokens
-        self._sessions = sessions
+        self._gateway = gateway
         self._step = ""
 
     def run(self) -> Transcript:
@@ -85,13 +87,28 @@ class Ceremony:
         if not click.confirm("Go on?", default=True):
             raise CommandError(f"the ceremony rests before {step.title!r}; the same command goes on from here")
         began = _now()
-        did = self._do(step)
+        with recording(self._gateway, self._deed(step)):
+            did = self._do(step)
         self.journal.steps.append(Done(name=step.name, title=step.title, began=began, ended=_now(), did=did))
         self.journal.begun = ""
         self.save()
         for each in did:
             click.secho("  done: ", fg="green", nl=False)
             click.echo(each)
+
+    def _deed(self, step: Step) -> Deed:
+        """What the audit log of the commands says of the step."""
+        order = self.journal.order
+        label = {
+            "gateway": order.key,
+            "copy": order.key,
+            "psk": order.psk_root,
+            "wrap": order.wrap_key,
+            "audit": order.audit_key,
+        }.get(step.name.partition("-")[0])
+        token = self._tokens.uris[step.token].describe_token()
+        detail: dict[str, str | int] = {"ceremony": self.journal.id, "token": token}
+        return Deed(f"ceremony.{step.name}", label or "", detail=detail)
 
     def _mark(self) -> None:
         """From now on the token may hold what this step makes; what was there before is never destroyed."""
@@ -282,7 +299,7 @@ class Ceremony:
             key=order.key,
             psk_root=None if place else order.psk_root,
             wrap_key=None if place else order.wrap_key,
-            sessions=self._sessions,
+            sessions=self._gateway.token.sessions,
             strict=True,
         )
         examine(wanted, pin, owner_to_become(uri), show)

@@ -89,7 +89,7 @@ def ceremony(context: click.Context, config: str | None, out: str | None, sofths
     place = None if softhsm is None else Path(softhsm).absolute()
     try:
         with Tokens(journal, place, uid) as tokens:
-            sitting = Ceremony(journal, folder / _JOURNAL, tokens, gateway.token.sessions)
+            sitting = Ceremony(journal, folder / _JOURNAL, tokens, gateway)
             sitting.save()
             transcript = sitting.run()
     except (KeyboardInterrupt, click.Abort):
