@@ -425,6 +425,20 @@ def test_twins_of_a_gateway_with_two_keys_and_wrapped_psks() -> None:
         assert _reds(report) == ["previous-key", "psk-wrapped"]
 
 
+def test_the_audit_key_of_a_gateway() -> None:
+    with softhsm_token(label="one") as one:
+        path = one.directory / "gateway.yaml"
+        _write_gateway(path, "none", [one.uri])
+        path.write_text(path.read_text() + "audit: {key: audit}\n")
+        _fill(one, b"k" * 32, b"r" * 32)
+        finding = _found(_json(one.environment, "-c", str(path)), "audit-key")
+        assert (finding["level"], "records stay unsealed" in finding["text"]) == ("yellow", True)
+        assert "wghsm audit key generate audit" in finding["remedy"]
+        words = [sys.executable, "-m", "wghsm", "audit", "key", "generate", "-c", str(path)]
+        subprocess.run(words, env={**os.environ, **one.environment}, check=True, capture_output=True, timeout=60)
+        assert _found(_json(one.environment, "-c", str(path)), "audit-key")["level"] == "green"
+
+
 def _report(name: str, **facts: object) -> TokenReport:
     token = {"label": name, "serial": name, "slot_id": 1}
     return TokenReport(f"pkcs11:token={name}", [], {"token": token, **facts})

@@ -134,6 +134,7 @@ def _examine(uri: TokenUri, wanted: _Wanted, wrap_sample: str | None, *, quiet: 
         write=wanted.write,
         wrap_sample=None if wrap_sample is None else bytes.fromhex(wrap_sample),
         previous_key=None if wanted.gateway is None else wanted.gateway.interface.previous_key,
+        audit_key=None if wanted.gateway is None else wanted.gateway.audit.key,
     )
     owner = owner_to_become(uri)
     pin: bytearray | None = None

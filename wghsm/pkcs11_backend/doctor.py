@@ -30,9 +30,11 @@ from wghsm.pkcs11_backend._doctor_report import (
     green,
     red,
     verdict,
+    yellow,
 )
 from wghsm.pkcs11_backend._doctor_sessions import examine_sessions
 from wghsm.pkcs11_backend._doctor_token import examine_flags, examine_mechanisms, may_log_in
+from wghsm.pkcs11_backend.audit_key import find_audit_key
 from wghsm.pkcs11_backend.errors import PinRefused, TokenError
 from wghsm.pkcs11_backend.module import Module, load
 from wghsm.pkcs11_backend.pool import TokenPool
@@ -61,6 +63,8 @@ __all__ = [
 class Order:
     """What to examine. `key`, `psk_root` and `wrap_key` are labels, None where none is known.
 
+    `audit_key` is the label of the key that signs checkpoints of the audit log.
+
     `previous_key` is the label of a key that is served beside `key`, `wrap_sample` what the wrapping key of a twin has
     sealed (the fact of that name, of its report).
 
@@ -82,6 +86,7 @@ class Order:
     write: bool = False
     wrap_sample: bytes | None = None
     previous_key: str | None = None
+    audit_key: str | None = None
 
 
 def examine(
@@ -219,6 +224,8 @@ def _logged_in(pool: TokenPool, order: Order) -> Iterator[Found]:
     if order.previous_key is not None:
         yield from _previous(pool, order.previous_key)
     yield from examine_psks(pool, order.psk_root, order.wrap_key, order.kinds, order.objects, order.wrap_sample)
+    if order.audit_key is not None:
+        yield from _audit(pool, order.audit_key)
     yield from examine_sessions(pool, _usable(pool, label), order.sessions, strict=order.strict)
 
 
@@ -231,6 +238,17 @@ def _previous(pool: TokenPool, label: str) -> Iterator[Found]:
         return
     yield {"previous_public_key": public}
     yield green("previous-key", f"{label!r} derives its public key {public}")
+
+
+def _audit(pool: TokenPool, label: str) -> Iterator[Found]:
+    yield Step("audit-key")
+    try:
+        key = find_audit_key(pool, label)
+    except TokenError as error:
+        text, _, remedy = str(error).rpartition("; ")
+        yield yellow("audit-key", f"{text}: records stay unsealed", remedy)
+        return
+    yield green("audit-key", f"{label!r} signs ({key.algorithm}), and its signature verifies in software")
 
 
 def _usable(pool: TokenPool, label: str | None) -> "PrivateKey | None":
