@@ -16,6 +16,7 @@ from wghsm.cli._output import CommandError
 from wghsm.cli._owner import Answer
 from wghsm.cli._peer_file import file_name
 from wghsm.cli._psk_wrap import seal
+from wghsm.cli._recording import Deed, recording
 from wghsm.cli._target import Target
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool, TokenUri
@@ -89,7 +90,8 @@ def put_psk_object(target: Target, label: str, psk: bytearray) -> None:
             wipe(own)
         return Answer()
 
-    in_every_token(target, work, read_write=True)
+    with recording(target.gateway, Deed("psk.put", label)) as record:
+        in_every_token(target, work, read_write=True, do=record.on_token)
 
 
 def _take_back(target: Target, label: str) -> None:
@@ -98,4 +100,5 @@ def _take_back(target: Target, label: str) -> None:
             destroy_secret(pool, label)
         return Answer()
 
-    in_every_token(target, work, read_write=True)
+    with recording(target.gateway, Deed("psk.destroy", label)) as record:
+        in_every_token(target, work, read_write=True, do=record.on_token)

@@ -98,13 +98,12 @@ def seal(
         return Answer(base64.b64encode(wrap_psk(pool, key, own, found.public_key, number, psk)).decode())
 
     peer = base64.b64encode(found.public_key).decode("ascii")
-    with recording(gateway, Deed("psk.wrap", label, peer, detail={"epoch": number})) as record:
-        try:
-            answer = record.on_token(target.uri, work)
-        finally:
-            wipe(psk)
-        sealed = base64.b64decode(str(answer.data))
-        replace_file(path, format_wrapped([(number, sealed), *before[:1]], found.name))
+    try:
+        with recording(gateway, Deed("psk.wrap", label, peer, detail={"epoch": number})) as record:
+            sealed = base64.b64decode(str(record.on_token(target.uri, work).data))
+            replace_file(path, format_wrapped([(number, sealed), *before[:1]], found.name))
+    finally:
+        wipe(psk)
     return {"peer": found.name, "epoch": number, "file": str(path), "previous": before[0][0] if before else None}
 
 

@@ -29,6 +29,7 @@ from wghsm.cli._owner import Answer, on_token
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenError, TokenPool, TokenUri
 from wghsm.pkcs11_backend.audit_key import find_audit_key, sign
+from wghsm.wipe import wipe
 
 if TYPE_CHECKING:
     from wghsm.config import Gateway
@@ -73,6 +74,13 @@ class Recording:
             return on_token(uri, work, read_write=read_write)
         self._token = uri.describe_token()
         outer = on_token(uri, lambda pool: self._sealed(log, pool, work(pool)), read_write=read_write)
+        try:
+            return Answer(self._recorded(log, outer), outer.secret)
+        except BaseException:
+            wipe(outer.secret)
+            raise
+
+    def _recorded(self, log: AuditLog, outer: Answer) -> object:
         said = msgspec.convert(outer.data, _Sealed)
         event = self._event("ok", said.token, said.made)
         with self._writing():
@@ -87,7 +95,7 @@ class Recording:
                 log.tidy(said.now, sealing=True)
         if said.unsealed:
             click.echo(f"wghsm: recorded in the audit log, but not sealed: {said.unsealed}", err=True)
-        return Answer(said.data, outer.secret)
+        return said.data
 
     def finish(self, fault: BaseException | None) -> None:
         """Record how it ended, unless `on_token` has recorded that it went well."""
