@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -154,6 +155,19 @@ def test_a_log_that_cannot_be_written_is_one_line_or_stops_the_command(site: Sit
     site.log.unlink()
     site.run("key", "generate", "second")
     site.run("key", "generate", "first", code=ExitCode.FAILURE)
+
+
+def test_journald_gets_the_records_too(site: Site) -> None:
+    path = site.folder / "journal.socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(os.fspath(path))
+        journal.settimeout(60)
+        site.write(journald=str(path))
+        site.run("audit", "key", "generate", "audit")
+        taken = [journal.recv(65536) for _ in range(3)]
+    files = sorted(site.log.glob("commands.*.jsonl"))
+    lines = [line for file in files for line in file.read_bytes().splitlines()]
+    assert [message.splitlines()[0] for message in taken] == [b"MESSAGE=" + line for line in lines]
 
 
 def test_without_an_audit_section_nothing_is_written_and_nothing_said(site: Site) -> None:

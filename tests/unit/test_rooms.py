@@ -31,6 +31,7 @@ KNOWS = {
     "supervisor": {"config", "ipc", "process", "resolver"},
     "cli": {
         "audit",
+        "auditor",
         "ceremony",
         "config",
         "wgquick",

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from wghsm.audit import AuditLog, Event, Kind, Limits, LogBusyError, LogError, PublicKey, Who
+from wghsm.audit import AuditLog, Event, Kind, Limits, LogBusyError, LogError, PublicKey, Who, decode
+from wghsm.auditor.journald import Journald
 from wghsm.cli._output import CommandError
 from wghsm.cli._owner import Answer, on_token
 from wghsm.exits import ExitCode
@@ -40,6 +41,7 @@ WITHOUT_GATEWAY = Path("/var/log/wghsm/tokens")
 """Where commands are recorded that name a token and no gateway file, if the folder is there."""
 _LOG = "commands"
 _NOBODY = 0xFFFFFFFF
+_JOURNALD = "/run/systemd/journal/socket"
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,21 @@ class Deed:
 class Recording:
     """The log while a command is at work; it holds the log's lock."""
 
-    def __init__(self, log: AuditLog | None, deed: Deed, *, key: str | None, strict: bool) -> None:
+    def __init__(
+        self, log: AuditLog | None, deed: Deed, *, key: str | None, strict: bool, journal: Journald | None
+    ) -> None:
         self._log = log
         self._deed = deed
         self._key = key
         self._strict = strict
+        self._journal = journal
         self._told = False
         self._token = ""
         # Before anything changes to the uid of the token's store.
         self._who = Who(os.getuid(), os.getgid(), os.getpid())
         self._asker = _asker()
+        if log is not None:
+            self._copy(log.opening)
 
     def on_token(self, uri: TokenUri, work: Callable[[TokenPool], Answer], *, read_write: bool = False) -> Answer:
         """As `on_token`, and have it recorded and sealed. Raises CommandError too where it must be, and could not."""
@@ -85,14 +92,16 @@ class Recording:
         event = self._event("ok", said.token, said.made)
         with self._writing():
             statement = log.statement_after([event], said.now)
-            log.append([event], said.now)
+            self._append([event], said.now)
             self._told = True
             if said.signature:
                 signature, key = bytes.fromhex(said.signature), PublicKey(said.key.encode())
                 if not key.signed(statement, signature):
                     raise LogError("the token's signature is over something else than this record")
-                log.checkpoint(statement, signature, key.fingerprint, said.algorithm, said.now, token=said.token)
-                log.tidy(said.now, sealing=True)
+                lines = [
+                    log.checkpoint(statement, signature, key.fingerprint, said.algorithm, said.now, token=said.token)
+                ]
+                self._copy([*lines, *log.tidy(said.now, sealing=True)])
         if said.unsealed:
             click.echo(f"wghsm: recorded in the audit log, but not sealed: {said.unsealed}", err=True)
         return said.data
@@ -104,13 +113,22 @@ class Recording:
         now = time.time_ns() // 1000
         if fault is None:
             with self._writing():
-                self._log.append([self._event("ok", self._token, {})], now)
+                self._append([self._event("ok", self._token, {})], now)
             return
         interrupted = isinstance(fault, KeyboardInterrupt | click.Abort)
         error: dict[str, str | int] = {} if interrupted else {"error": str(fault) or type(fault).__name__}
         # The command ends with its own error, which must not be hidden by one of the log.
         with contextlib.suppress(LogError, OSError):
-            self._log.append([self._event("interrupted" if interrupted else "failed", self._token, error)], now)
+            self._append([self._event("interrupted" if interrupted else "failed", self._token, error)], now)
+
+    def _append(self, events: list[Event], now: int) -> None:
+        if self._log is not None:
+            self._copy(self._log.append(events, now))
+
+    def _copy(self, lines: list[bytes]) -> None:
+        """Hand the lines to journald too, whose copy is the anchor. The files are what counts: it may be away."""
+        if self._journal is not None:
+            self._journal.send([(line, decode(line)) for line in lines])
 
     def _sealed(self, log: AuditLog, pool: TokenPool, answer: Answer) -> Answer:
         """The answer with the audit key's signature over the record of it. It writes nothing, being at the token."""
@@ -170,7 +188,8 @@ def recording(gateway: "Gateway | None", deed: Deed) -> Iterator[Recording]:
                 f"the audit log cannot be written, and audit.on_failure wants it: {said}; nothing was touched", code
             ) from None
         click.echo(f"wghsm: this command is not in the audit log, which cannot be written: {said}", err=True)
-    record = Recording(log, deed, key=None if gateway is None else gateway.audit.key, strict=strict)
+    journal = None if log is None else _journald(gateway)
+    record = Recording(log, deed, key=None if gateway is None else gateway.audit.key, strict=strict, journal=journal)
     try:
         yield record
     except BaseException as fault:
@@ -181,6 +200,8 @@ def recording(gateway: "Gateway | None", deed: Deed) -> Iterator[Recording]:
     finally:
         if log is not None:
             log.close()
+        if journal is not None:
+            journal.close()
 
 
 class _Sealed(msgspec.Struct):
@@ -211,6 +232,14 @@ def _opened(gateway: "Gateway | None") -> AuditLog | None:
             shutil.chown(folder, user, pwd.getpwnam(user).pw_gid if isinstance(user, str) else user)
     limits = Limits(wanted.rotate_size, wanted.rotate_age * 1_000_000, wanted.retention * 1_000_000)
     return _locked(folder, gateway.interface.name, now, limits)
+
+
+def _journald(gateway: "Gateway | None") -> Journald | None:
+    wanted: bool | str = True if gateway is None else gateway.audit.journald
+    if not wanted:
+        return None
+    path = _JOURNALD if wanted is True else str(wanted)
+    return Journald(path, "-" if gateway is None else gateway.interface.name, required=False)
 
 
 def _locked(folder: Path, gateway: str, now: int, limits: Limits) -> AuditLog:
