@@ -12,7 +12,7 @@ from wghsm.ceremony.record import ObjectSeen, Software, TokenSeen, Transcript
 __all__ = ["Difference", "compare"]
 
 _TOKEN = ("label", "serial", "manufacturer", "model", "hardware", "firmware")
-_OBJECT = ("id", "algorithm", "public_key", "check_value", "made", "value_readable")
+_OBJECT = ("id", "key_type", "length", "algorithm", "public_key", "check_value", "made", "value_readable")
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,8 @@ def _attributes(objects: Sequence[ObjectSeen]) -> str:
     rows: list[Iterable[str]] = [
         ("Kind", *(_KINDS[each.kind] for each in objects)),
         ("CKA_ID", *(_code(each.id) if each.id else "&ndash;" for each in objects)),
+        ("CKA_KEY_TYPE", *(_code(each.key_type) if each.key_type else "&ndash;" for each in objects)),
+        ("CKA_VALUE_LEN", *("&ndash;" if each.length is None else str(each.length) for each in objects)),
         *((f"CKA_{name}", *(_MARKS[each.attributes.get(name)] for each in objects)) for name in names),
         ("CKA_VALUE", *(given[each.value_readable] for each in objects)),
     ]

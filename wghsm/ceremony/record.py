@@ -69,13 +69,18 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class ObjectSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """A key or a secret as the token describes it. `public_key`: 32 bytes, or of an audit key its SPKI."""
+    """A key or a secret as the token describes it. `public_key`: 32 bytes, or of an audit key its SPKI.
+
+    `key_type` is CKA_KEY_TYPE in hex, of keys; `length` CKA_VALUE_LEN in bytes, of secrets.
+    """
 
     kind: Kind
     label: str
     id: str
     attributes: dict[str, bool | None]
     value_readable: bool = False
+    key_type: str | None = None
+    length: int | None = None
     algorithm: str = ""
     public_key: str | None = None
     fingerprint: str | None = None

@@ -81,6 +81,10 @@ def _object(one: ObjectSeen) -> Iterator[str]:
         yield f"    check value  {grouped(one.check_value)}"
     if one.made is not None:
         yield f"    made         {one.made}"
+    if one.key_type is not None:
+        yield f"    CKA_KEY_TYPE {one.key_type}"
+    if one.length is not None:
+        yield f"    length       {one.length} bytes"
     value = "given out by the token: NOT IN CUSTODY" if one.value_readable else "refused by the token"
     yield f"    CKA_VALUE    {value}"
     words = ", ".join(f"{name} {said(value)}" for name, value in one.attributes.items())

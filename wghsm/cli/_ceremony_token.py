@@ -106,6 +106,7 @@ def _key(pool: TokenPool, report: KeyReport, order: Order) -> ObjectSeen:
         id=report.id,
         attributes=report.attributes,
         value_readable=report.value_readable,
+        key_type=None if report.key_type is None else f"{report.key_type:#x}",
         algorithm=algorithm,
         public_key=None if public is None else base64.b64encode(public).decode(),
         fingerprint=None if public is None else fingerprint(public),
@@ -127,6 +128,7 @@ def _secret(pool: TokenPool, report: SecretReport, order: Order) -> ObjectSeen:
         id=report.id,
         attributes=report.attributes,
         value_readable=report.kind == "psk",
+        length=report.length,
         check_value=check,
         made=None if report.made is None else report.made[0],
     )

@@ -41,6 +41,8 @@ def seen(kind: str, label: str, public: bytes | None = None, check: str | None =
         label=label,
         id=f"77676964{fingerprint(label.encode())[:16]}",
         attributes={name: name in true or uses.get(kind) == name for name in PROOF} | {"UNWRAP": None},
+        key_type={"key": "0x41", "audit-key": "0x40"}.get(kind),
+        length=32 if kind == "psk-root" else None,
         algorithm={"key": "X25519", "audit-key": "Ed25519"}.get(kind, ""),
         public_key=None if public is None else base64.b64encode(public).decode(),
         fingerprint=None if public is None else fingerprint(public),

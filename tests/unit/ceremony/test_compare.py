@@ -36,7 +36,7 @@ def test_each_attribute_counts(place: int, name: str) -> None:
     assert found[1]
 
 
-@pytest.mark.parametrize("fact", ["id", "public_key", "check_value", "made", "algorithm"])
+@pytest.mark.parametrize("fact", ["id", "key_type", "length", "public_key", "check_value", "made", "algorithm"])
 def test_each_fact_counts(fact: str) -> None:
     first, *rest = TOKEN.objects
     other = msgspec.structs.replace(first, **{fact: "other"})
