@@ -15,6 +15,7 @@ from wghsm.cli import _output
 __all__ = ["main"]
 
 _COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("wghsm.cli.init:init", "Make token, key and gateway file for a first gateway."),
     "token": ("wghsm.cli.token:token", "Make, list, show and examine PKCS#11 tokens."),
     "key": ("wghsm.cli.key:key", "Make, import, list, show, back up, rotate and destroy X25519 keys in a token."),
     "psk": ("wghsm.cli.psk:psk", "Make, store and hand out pre-shared keys."),

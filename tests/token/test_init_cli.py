@@ -1,0 +1,118 @@
+"""`wghsm init` in a folder of its own: what it makes starts, what is there stays, what is wrong makes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from wghsm.config import load
+from wghsm.exits import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that is not there yet, where the custodian's user may pass."""
+    above = Path(tempfile.mkdtemp(prefix="wghsm-", dir="/tmp"))
+    above.chmod(0o711)
+    yield above / "etc"
+    shutil.rmtree(above)
+
+
+def run(*words: str, code: int = 0, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "wghsm", *words],
+        env={**{name: value for name, value in os.environ.items() if name != "SOFTHSM2_CONF"}, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_all_that_a_gateway_needs(folder: Path) -> None:
+    said = run("init", "wg7", "--folder", str(folder), "--endpoint", "vpn.example.org", "--dns", "10.8.0.1")
+    file, conf = folder / "wg7.yaml", folder / "hsm/softhsm2.conf"
+    assert f"export SOFTHSM2_CONF={conf}" in said
+    assert f"wghsm up {file}" in said
+    gateway = load(file)
+    assert (gateway.interface.name, gateway.interface.listen_port) == ("wg7", 51820)
+    assert (str(gateway.clients.endpoint), gateway.clients.dns) == ("vpn.example.org:51820", ("10.8.0.1",))
+    four, six = gateway.interface.addresses
+    assert str(four) == "10.8.0.1/24"
+    assert six.network.subnet_of(ip_network("fd00::/8"))  # type: ignore[arg-type]
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert folder.stat().st_mode & 0o777 == 0o755
+    pin = folder / "hsm/wg7.pin"
+    assert (pin.stat().st_mode & 0o777, pin.stat().st_uid) == (0o600, os.geteuid())
+    if os.geteuid() == 0:
+        assert {each.stat().st_uid for each in (folder / "hsm/tokens").rglob("*")} == {61100}
+    key = json.loads(run("key", "show", "-c", str(file), "--json", SOFTHSM2_CONF=str(conf)))
+    assert key["custody"] == "never-outside"
+    assert key["public_key"] in said
+    shown = run("peer", "add", "phone", "--generate-client-key", "--out", "-", "-c", str(file), SOFTHSM2_CONF=str(conf))
+    assert "PresharedKey = " in shown
+    assert f"PublicKey = {key['public_key']}" in shown
+
+
+def test_a_second_gateway_joins_the_store_and_a_first_one_stays(folder: Path) -> None:
+    run("init", "wg7", "--folder", str(folder))
+    before = (folder / "wg7.yaml").read_bytes()
+    assert "exists; nothing was changed" in run("init", "wg7", "--folder", str(folder), code=1)
+    assert (folder / "wg7.yaml").read_bytes() == before
+    shown = json.loads(run("init", "wg8", "--folder", str(folder), "--listen-port", "51821", "--json"))
+    assert shown["key_made"]
+    assert shown["psk_root"]
+    assert sorted(each.name for each in folder.iterdir()) == ["hsm", "wg7.yaml", "wg8.yaml"]
+
+
+def test_an_init_that_failed_half_way_is_given_again(folder: Path) -> None:
+    first = json.loads(run("init", "wg7", "--folder", str(folder), "--json"))
+    (folder / "wg7.yaml").unlink()
+    again = json.loads(run("init", "wg7", "--folder", str(folder), "--json"))
+    assert again["public_key"] == first["public_key"]
+    assert not again["key_made"]
+
+
+def test_a_token_that_is_there(folder: Path) -> None:
+    made = json.loads(run("token", "init", "--softhsm", str(folder / "other"), "--label", "mine", "--json"))
+    shown = json.loads(
+        run("init", "wg7", "--folder", str(folder), "--token", made["uri"], "--json", **made["environment"])
+    )
+    assert shown["uri"] == made["uri"]
+    assert load(folder / "wg7.yaml").token.uri == made["uri"]
+    assert not (folder / "hsm").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a name"], "interface name"),
+        (["wg7", "--address", "10.8.0.300/24"], "not an address"),
+        (["wg7", "--endpoint", "no host!"], "--endpoint takes"),
+        (["wg7", "--dns", "1.2.3.300"], "neither an address"),
+        (["wg7", "--token", "x"], "does not begin with pkcs11:"),
+    ],
+)
+def test_what_cannot_be_makes_nothing(folder: Path, words: list[str], said: str) -> None:
+    assert said in run("init", *words, "--folder", str(folder), code=ExitCode.BAD_CONFIG)
+    assert not folder.exists()
+
+
+def test_an_endpoint_may_be_an_ipv6_address(folder: Path) -> None:
+    run("init", "wg7", "--folder", str(folder), "--endpoint", "2001:db8::1", "--listen-port", "51900")
+    assert str(load(folder / "wg7.yaml").clients.endpoint) == "[2001:db8::1]:51900"
