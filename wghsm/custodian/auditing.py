@@ -100,6 +100,10 @@ class Auditing:
             )
         )
 
+    def flush(self) -> None:
+        """Tell what an auditor that did not read for a while has not heard yet."""
+        self._sender.flush()
+
     # The auditor.
 
     def _attached(self) -> None:

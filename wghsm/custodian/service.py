@@ -320,6 +320,7 @@ class Service:
     def _tick(self) -> None:
         self._child.loop.call_later(_TICK, self._tick)
         self._core.rules.expire(boottime())
+        self._auditing.flush()
         self._perform(self._core.watch_clock(time.time_ns(), boottime()))
         self._tell_status()
         if self._refusals:
