@@ -31,8 +31,8 @@ class Anchor:
     """The records of an anchor: their hashes (hex) by stream and number."""
 
     streams: dict[str, dict[int, str]] = field(default_factory=dict)
-    conflicts: list[tuple[str, int]] = field(default_factory=list)
-    """Records of which it holds two versions, each once."""
+    conflicts: dict[str, set[int]] = field(default_factory=dict)
+    """Records of which it holds two versions, by stream."""
     records: int = 0
     unreadable: int = 0
     """Lines that begin a record and are cut off or spoiled."""
@@ -57,8 +57,8 @@ def read_anchor(lines: Iterable[bytes]) -> Anchor:
         anchor.records += 1
         found = anchor.streams.setdefault(place.stream, {})
         digest = hashlib.sha256(raw).hexdigest()
-        if found.setdefault(place.seq, digest) != digest and (place.stream, place.seq) not in anchor.conflicts:
-            anchor.conflicts.append((place.stream, place.seq))
+        if found.setdefault(place.seq, digest) != digest:
+            anchor.conflicts.setdefault(place.stream, set()).add(place.seq)
     return anchor
 
 

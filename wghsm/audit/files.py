@@ -133,6 +133,8 @@ class LogFiles:
 
     def rotate(self) -> None:
         """The next `write` begins a new file."""
+        if self._dirty:
+            self._cut_back()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

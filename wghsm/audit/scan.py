@@ -17,7 +17,7 @@ import msgspec
 from .record import FIRST_PREV, Record, decode
 from .statement import Statement
 
-__all__ = ["Checkpoint", "Link", "Problem", "Scan", "Stretch", "hash_in", "scan", "step", "stretches"]
+__all__ = ["Checkpoint", "Link", "Problem", "Scan", "Stretch", "hashes_in", "scan", "step", "stretches"]
 
 STRETCH = 16 << 20
 PROBLEMS = 50
@@ -206,17 +206,17 @@ def scan(stretch: Stretch, anchors: Mapping[str, Mapping[int, str]], keep: int |
     return found
 
 
-def hash_in(stretch: Stretch, seq: int) -> str | None:
-    """The hash of record `seq` in a stretch; None where it is not there. Raises OSError."""
-    wanted = b'"seq":%d,' % seq
+def hashes_in(stretch: Stretch, wanted: set[int]) -> dict[int, str]:
+    """The hashes of the records `wanted`, of those that are in the stretch. Raises OSError."""
+    found: dict[int, str] = {}
     for line in _bytes_of(stretch).split(b"\n"):
-        if wanted in line:
-            try:
-                if _head.decode(line).seq == seq:
-                    return hashlib.sha256(line).hexdigest()
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                continue
-    return None
+        try:
+            seq = _head.decode(line).seq
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue
+        if seq in wanted:
+            found[seq] = hashlib.sha256(line).hexdigest()
+    return found
 
 
 def _special(

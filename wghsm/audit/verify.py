@@ -21,7 +21,7 @@ from .anchor import Anchor
 from .files import list_files
 from .public_key import PublicKey
 from .record import rfc3339
-from .scan import Checkpoint, Link, Problem, Scan, Stretch, hash_in, is_beginning, misfit, scan, step, stretches
+from .scan import Checkpoint, Link, Problem, Scan, Stretch, hashes_in, is_beginning, misfit, scan, step, stretches
 
 __all__ = ["LogReport", "Report", "Verdict", "verify"]
 
@@ -276,10 +276,11 @@ class _Judge:
         self._sound = sound_to if self._sound is None else min(self._sound, sound_to)
 
     def _settle_open(self, found: Scan, before: int) -> None:
+        known = self._looked_up({one.statement.seq for one in found.open})
         for one in found.open:
             about = one.statement.seq
             name, line = found.stretch.path.name, before + one.line
-            digest = self._tail.get(about) or self._looked_up(about)
+            digest = known.get(about)
             if digest is None and about == self._report.first - 1:
                 digest = self._first_prev
             if digest is None and about < self._report.first:
@@ -289,11 +290,14 @@ class _Judge:
             else:
                 self._newest.append((one, name, line))
 
-    def _looked_up(self, seq: int) -> str | None:
+    def _looked_up(self, wanted: set[int]) -> dict[int, str]:
+        """The hashes of earlier records. What the tail does not have is read again, each stretch once at most."""
+        found = {seq: self._tail[seq] for seq in wanted if seq in self._tail}
         for stretch, first, last in reversed(self._read):
-            if first <= seq <= last and (digest := hash_in(stretch, seq)):
-                return digest
-        return None
+            missing = {seq for seq in wanted if first <= seq <= last and seq not in found}
+            if missing:
+                found |= hashes_in(stretch, missing)
+        return found
 
     def _prove(self) -> None:
         """Find the newest good checkpoint, from the end backwards; one that is not good is a problem."""
@@ -356,9 +360,11 @@ def _compare(report: Report, anchor: Anchor) -> None:
         return
     there = {log.stream: log for log in report.logs}
     owners = {stream.split("/")[0] for stream in there}
-    for stream, number in anchor.conflicts:
+    for stream, numbers in anchor.conflicts.items():
         if stream in there:
-            there[stream].add(Problem("anchor", f"the anchor holds two different records {number}", seq=number))
+            first = min(numbers)
+            text = f"the anchor holds two versions of {len(numbers)} records; the first is record {first}"
+            there[stream].add(Problem("anchor", text, seq=first))
     for stream, held in anchor.streams.items():
         log = there.get(stream)
         if log is not None:

@@ -231,7 +231,14 @@ def _opened(gateway: "Gateway | None") -> AuditLog | None:
             user = gateway.users.auditor
             shutil.chown(folder, user, pwd.getpwnam(user).pw_gid if isinstance(user, str) else user)
     limits = Limits(wanted.rotate_size, wanted.rotate_age * 1_000_000, wanted.retention * 1_000_000)
-    return _locked(folder, gateway.interface.name, now, limits)
+    log = _locked(folder, gateway.interface.name, now, limits)
+    try:
+        # Here, so that the checkpoint of this command is about it, and the files go with this command.
+        log.opening += log.tidy(now, sealing=wanted.key is not None)
+    except BaseException:
+        log.close()
+        raise
+    return log
 
 
 def _journald(gateway: "Gateway | None") -> Journald | None:

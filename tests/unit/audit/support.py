@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from wghsm.audit import AuditLog, Event, Limits, PublicKey
+from wghsm.audit import AuditLog, Event, Limits, PublicKey, Statement
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -26,7 +26,10 @@ class Signer:
 
     def seal(self, log: AuditLog, now: int) -> bytes:
         """A checkpoint about the log's last record."""
-        statement = log.statement(now)
+        return self.sign(log, log.statement(now), now)
+
+    def sign(self, log: AuditLog, statement: Statement, now: int) -> bytes:
+        """A checkpoint of what was to be signed some time ago."""
         signature = self._key.sign(statement.to_bytes())
         return log.checkpoint(statement, signature, self.public.fingerprint, "ed25519", now)
 

@@ -32,7 +32,7 @@ def test_the_records_are_found_in_it(tmp_path: Path, form: str) -> None:
         b"",
     ]
     anchor = read_anchor([*others, *map(FORMS[form], lines), *others])
-    assert (anchor.records, anchor.unreadable, anchor.conflicts) == (len(lines), 0, [])
+    assert (anchor.records, anchor.unreadable, anchor.conflicts) == (len(lines), 0, {})
     report = verify(tmp_path, [SIGNER.public], anchor=anchor, processes=1)
     assert report.verdict == "proved"
     assert report.logs[0].anchored_to == len(lines) - 1

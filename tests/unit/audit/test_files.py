@@ -151,6 +151,34 @@ def test_a_full_disk_leaves_neither_half_a_line_nor_a_gap(monkeypatch: pytest.Mo
         check_chain(lines_of(path))
 
 
+def test_half_a_line_that_could_not_be_taken_back_at_once_is_taken_back_before_the_next_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = os.write
+    with folder() as path, AuditLog(path, "wg0", "gateway", NOW, limits=Limits(age=DAY)) as log:
+        lines = [*log.opening, *log.append([use(1)], NOW)]
+
+        def full(descriptor: int, data: bytes) -> int:
+            if len(data) > 50:
+                return real(descriptor, data[:50])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def broken(*_: object) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            patch.setattr(os, "ftruncate", broken)
+            with pytest.raises(OSError, match="No space"):
+                log.append([use(2)], NOW)
+            with pytest.raises(OSError, match="Input/output"):
+                log.append([use(3)], NOW + 2 * DAY)
+        lines += log.append([use(4)], NOW + 2 * DAY)
+        assert lines_of(path) == lines
+        assert len(list_files(path)["gateway"]) == 2
+        check_chain(lines)
+
+
 def test_a_folder_that_is_not_there_or_not_ours_is_one_error() -> None:
     with folder() as path:
         with pytest.raises(FileNotFoundError):
