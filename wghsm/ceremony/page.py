@@ -124,7 +124,7 @@ def _token(token: TokenSeen) -> Iterator[str]:
         yield "<h3>What the token says of what is in it</h3>"
         for first in range(0, len(token.objects), _BESIDE):
             yield _attributes(token.objects[first : first + _BESIDE])
-        yield '<p class="note">&ndash; : the token does not state it.</p>'
+        yield '<p class="note">&ndash; : not stated by the token, or not asked of this kind.</p>'
     if token.findings:
         yield "<h3>Examination</h3>"
         yield _table(
