@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from wghsm.ipc import Counter, PeerField, Role, role_of, worker_of
 from wghsm.ipc import messages as m
 from wghsm.noise import CookieMaker
+from wghsm.noise.constants import NSEC_PER_SEC
 
 from .exchange import Exchange
 from .indices import HandshakeEntry, Session
-from .peers import Peer
+from .peers import Peer, carried
 from .schedule import Rekeys
 from .snapshots import Snapshots
 from .state import State
@@ -64,7 +65,7 @@ class HandshakeCore:
             workers,
         )
         self._exchange = Exchange(self._state, self._queue_rekey, wall_clock)
-        self._rekeys = Rekeys(self._state.times.rekey_spacing)
+        self._rekeys = Rekeys(self._exchange.pace)
         self._snapshots = [Snapshots() for _ in range(workers)]
         self._known: set[Seat] = set()
 
@@ -289,11 +290,19 @@ class HandshakeCore:
                 self._state.watch(peer)
 
     def _rekey_active(self, peers: Iterable[Peer], now: int) -> None:
-        """Queue those of `peers` that were active of late, the most recently active first."""
-        latest = [(self._state.activity(peer).latest, peer) for peer in peers]
-        for when, peer in sorted(latest, key=lambda entry: entry[0], reverse=True):
-            if when and now - when < self._state.times.reject_after_time:
-                self._queue_rekey(peer, now)
+        """Queue those of `peers` that were active of late, the busiest first."""
+        found = []
+        for peer in peers:
+            latest = self._state.activity(peer).latest
+            if latest and now - latest < self._state.times.reject_after_time:
+                found.append((self._bytes_a_second(peer, now), latest, peer))
+        for _, _, peer in sorted(found, key=lambda entry: entry[:2], reverse=True):
+            self._queue_rekey(peer, now)
+
+    def _bytes_a_second(self, peer: Peer, now: int) -> int:
+        """What the peer has sent and was sent since its last handshake; the table outlives us, its mark does not."""
+        seconds = max(1, (now - peer.completed) // NSEC_PER_SEC)
+        return (carried(self._state.stats, peer.number) - peer.carried) // seconds
 
     def _queue_rekey(self, peer: Peer, now: int) -> None:
         if self._state.up:
@@ -305,6 +314,7 @@ class HandshakeCore:
         if (free := self._exchange.free_at(peer, now)) > now:
             self._rekeys.add(peer.number, since, free)
         else:
+            self._exchange.pace.begin(peer.number, now)
             self._exchange.initiate(peer, now)
 
     def _snapshot(self, sender: Seat, message: m.SessionSnapshot, now: int) -> None:
@@ -344,7 +354,13 @@ class HandshakeCore:
     # What egress and ingress tell of packets, and timers.
 
     def _wanted(self, message: m.HandshakeWanted, now: int) -> None:
-        if (peer := self._state.peers.get(message.peer)) is not None:
+        peer = self._state.peers.get(message.peer)
+        if peer is None:
+            return
+        if peer.number in self._rekeys or self._exchange.pace.crowded:
+            # Many want one at once, as after a worker's death: in turn, or none comes to its end.
+            self._queue_rekey(peer, now)
+        else:
             self._exchange.initiate(peer, now)
 
     def _endpoint_moved(self, message: m.EndpointMoved, now: int) -> None:

@@ -25,7 +25,8 @@ from .effects import SendDatagram
 from .indices import HandshakeEntry, Session
 from .intake import Intake
 from .load import Load
-from .peers import Answer, Candidate, Installation, OwnInitiation, Peer
+from .pace import Pace
+from .peers import Answer, Candidate, Installation, OwnInitiation, Peer, carried
 from .requests import Accepting, Creating, Finishing, Installs, Request, Requests
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Exchange:
         self._last_loss: dict[int, int] = {}
         self._requests = Requests(state.times.request_deadline)
         self._load = Load(self._requests, state.times, state.limits)
+        self.pace = Pace(self._requests, state.times, state.limits)
         self._intake = Intake(state, self._load, self._receive_initiation, self._receive_response)
         self.datagram = self._intake.datagram
         self.brief_ingress = self._intake.brief_ingress
@@ -322,6 +324,8 @@ class Exchange:
 
     def _complete(self, peer: Peer, now: int) -> None:
         peer.completed = now
+        peer.carried = carried(self._state.stats, peer.number)
+        self.pace.over(peer.number)
         peer.timers.handshake_complete()
         self._state.watch(peer)
         self._state.stats.set(peer.number, PeerField.LAST_HANDSHAKE_UNIX, self._wall_clock())
@@ -364,9 +368,14 @@ class Exchange:
 
     def _answered(self, number: int, now: int) -> Request | None:
         """The request that the custodian has answered, if it is still open."""
-        if (asked := self._requests.asked(number)) is not None:
+        asked = self._requests.asked(number)
+        request = self._requests.pop(number)
+        if asked is not None:
             self._load.answered(asked, now)
-        return self._requests.pop(number)
+            if isinstance(request, Finishing):
+                # The one answer that always takes the token.
+                self.pace.answered(asked, now)
+        return request
 
     def _give_up(self, request: Request, now: int) -> None:
         """A request was refused or not answered in time; our initiation may still find its true response."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
             """Count an event."""
 
 
-__all__ = ["Answer", "Candidate", "Installation", "OwnInitiation", "Peer", "Statistics", "activity"]
+__all__ = ["Answer", "Candidate", "Installation", "OwnInitiation", "Peer", "Statistics", "activity", "carried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ class Peer:
     """When message 2 last went to the peer."""
     completed: int = 0
     """When a handshake was last complete here."""
+    carried: int = 0
+    """Bytes that had gone to the peer and come from it by then."""
     reported: int = -(2**63)
     """When the supervisor was last told of the endpoint."""
     unanswered: int = 0
@@ -116,6 +118,11 @@ class Peer:
         """Drop the own address that the peer was last reached from, keep the endpoint."""
         if self.endpoint is not None and (self.endpoint.local or self.endpoint.interface):
             self.endpoint = Endpoint(self.endpoint.host, self.endpoint.port, self.endpoint.scope)
+
+
+def carried(stats: Statistics, number: int) -> int:
+    """Bytes that have gone to the peer and come from it."""
+    return stats.get(number, PeerField.TX_BYTES) + stats.get(number, PeerField.RX_BYTES)
 
 
 def activity(stats: Statistics, number: int) -> Activity:

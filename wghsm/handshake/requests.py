@@ -67,20 +67,27 @@ class Requests:
         self._lifetime = lifetime
         self._last = 0
         self._open: OrderedDict[int, tuple[int, Request]] = OrderedDict()
+        self._of_strangers = 0
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def own(self) -> int:
+        """How many are of our own handshakes."""
+        return len(self._open) - self._of_strangers
 
     def add(self, request: Request, now: int) -> int:
         """Remember a request; its number, which is never used again."""
         self._last += 1
         self._open[self._last] = (now, request)
+        self._of_strangers += isinstance(request, Accepting)
         return self._last
 
     def pop(self, number: int) -> Request | None:
         """The request that is answered; None if it is not open (any more)."""
         entry = self._open.pop(number, None)
-        return None if entry is None else entry[1]
+        return None if entry is None else self._closed(entry[1])
 
     def asked(self, number: int) -> int | None:
         """When an open request was made; None if it is not open (any more)."""
@@ -100,14 +107,19 @@ class Requests:
         """Give up those that are too old."""
         expired = []
         while (deadline := self.next_deadline()) is not None and deadline <= now:
-            expired.append(self._open.popitem(last=False)[1][1])
+            expired.append(self._closed(self._open.popitem(last=False)[1][1]))
         return expired
 
     def clear(self) -> list[Request]:
         """Give up all: the custodian is gone."""
         given_up = [request for _, request in self._open.values()]
         self._open.clear()
+        self._of_strangers = 0
         return given_up
+
+    def _closed(self, request: Request) -> Request:
+        self._of_strangers -= isinstance(request, Accepting)
+        return request
 
 
 class Installs:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from .pace import Pace
 
 __all__ = ["Rekeys", "Schedule"]
 
@@ -60,16 +63,18 @@ class Schedule(Generic[_K]):
 
 
 class Rekeys:
-    """Peers that are to be re-keyed: one leaves in each `spacing` nanoseconds, when it is due.
+    """Peers that are to be re-keyed: one leaves when it is due and has a place.
 
     With each stands since when: a handshake that was complete after that will do.
     """
 
-    def __init__(self, spacing: int) -> None:
-        self._spacing = spacing
-        self._free = 0
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
         self._queue: Schedule[int] = Schedule()
         self._since: dict[int, int] = {}
+
+    def __contains__(self, peer: int) -> bool:
+        return peer in self._queue
 
     def add(self, peer: int, since: int, due: int) -> None:
         """Queue a peer; one that is queued keeps its place."""
@@ -83,13 +88,12 @@ class Rekeys:
         self._since.pop(peer, None)
 
     def next(self) -> int | None:
-        """When the next peer may leave, or None."""
-        due = self._queue.next()
-        return None if due is None else max(due, self._free)
+        """When the next peer may leave; None if there is none, or it waits for an answer of the custodian."""
+        due, free = self._queue.next(), self._pace.free_at()
+        return None if due is None or free is None else max(due, free)
 
     def pop(self, now: int) -> tuple[int, int] | None:
         """The next peer whose time has come, and since when it is to be re-keyed; or None."""
-        if now < self._free or (peer := self._queue.pop(now)) is None:
+        if not self._pace.has_place(now) or (peer := self._queue.pop(now)) is None:
             return None
-        self._free = now + self._spacing
         return peer, self._since.pop(peer)

@@ -34,8 +34,10 @@ class Times:
     """How old an answer of the custodian may be to count for that percentile."""
     queue_wait: int = constants.NSEC_PER_SEC // 50
     """Load, too: `Limits.load_mark` datagrams one after the other have waited for so long."""
-    rekey_spacing: int = constants.NSEC_PER_SEC // 50
-    """Between two handshakes that are started because a worker was restarted or the operator asked."""
+    rekey_patience: int = constants.NSEC_PER_SEC
+    """How long one of many re-keys, as after a worker's restart, may keep another one waiting."""
+    rekey_latency: int = constants.NSEC_PER_SEC // 4
+    """A proof of a response that takes longer has the custodian asked for fewer at once."""
     report_interval: int = constants.NSEC_PER_SEC
     """Between two reports of one peer's endpoint to the supervisor."""
 
@@ -51,6 +53,10 @@ class Limits:
     """How many of these are kept free for our own initiations and for responses to them."""
     load_mark: int = 128
     """Requests at the custodian from which on the gateway is under load: strangers must show a cookie."""
+    rekeys_first: int = 8
+    """Re-keys that are under way at once, as long as nobody knows how fast the token is."""
+    rekeys_most: int = 64
+    """Re-keys that are under way at once, however fast the token is."""
     early_installs: int = 1024
     """Acknowledgements of ingress that wait for the custodian's answer."""
     responses_waiting: int = 4

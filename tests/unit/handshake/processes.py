@@ -69,6 +69,7 @@ class CustodianProcess(Process):
         super().__init__(gateway, incarnation, worker)
         rules = Rules(incarnation, gateway.greatest, gateway.last_own)
         self._vault = _Vault(*gateway.privates)
+        self._busy_until: list[int] = []
         self._core = CustodianCore(
             self._vault,
             rules,
@@ -116,7 +117,7 @@ class CustodianProcess(Process):
                         if self.alive:
                             self._perform(landing(self.world.now))
 
-                    self.world.after(self.world.upto(self.world.conditions.token_delay), land)
+                    self.world.at(self._token_is_done(), land)
                 case Answer(message):
                     self.send(Role.HANDSHAKE, message)
                 case Install():
@@ -131,6 +132,18 @@ class CustodianProcess(Process):
                     pass
                 case _:
                     raise AssertionError(effect)
+
+    def _token_is_done(self) -> int:
+        conditions = self.world.conditions
+        if self.gateway.token_sessions is None:
+            return self.world.now + self.world.upto(conditions.token_delay)
+        # The session that is free first takes as long for every operation.
+        self._busy_until = sorted(self._busy_until)[-self.gateway.token_sessions :]
+        if len(self._busy_until) < self.gateway.token_sessions:
+            self._busy_until.insert(0, 0)
+        self._busy_until[0] = max(self._busy_until[0], self.world.now) + conditions.token_delay
+        self.gateway.token_backlog = max(self.gateway.token_backlog, self._busy_until[0] - self.world.now)
+        return self._busy_until[0]
 
     def _install(self, install: Install) -> None:
         self.gateway.watch.made_with[install.session] = install.identity

@@ -159,6 +159,10 @@ class Gateway:
         """The keys in the token that are served, the current one first."""
         self.times = times
         self.limits = limits
+        self.token_sessions: int | None = None
+        """How many operations the token does at once, each as long as the conditions say; None: any number."""
+        self.token_backlog = 0
+        """How long an operation had to wait and take at most."""
         self.peers: dict[int, Remote] = {}
         self.known_endpoints: dict[int, m.Endpoint] = {}
         self.greatest: dict[bytes, bytes] = {}

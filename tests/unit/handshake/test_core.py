@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wghsm.handshake import Times
+from wghsm.handshake import Limits, Times
 from wghsm.ipc import Counter, PeerField, Role, identity_number
 from wghsm.ipc import messages as m
 
@@ -230,7 +230,7 @@ def test_a_source_that_fails_is_forgotten_everywhere() -> None:
 
 
 def test_without_a_custodian_handshakes_wait_and_are_then_paced() -> None:
-    bench = Bench(peers=3, ready=False)
+    bench = Bench(peers=3, ready=False, limits=Limits(rekeys_first=2))
     bench.attach(Role.EGRESS)
     bench.attach(Role.INGRESS)
     bench.datagram(bench.initiation())
@@ -242,10 +242,12 @@ def test_without_a_custodian_handshakes_wait_and_are_then_paced() -> None:
     assert not _created_for(bench)
     bench.says(Role.CUSTODIAN, m.Identity(OURS))
     bench.wait(0)
-    assert _created_for(bench) == [0]
-    bench.wait(20 * MILLISECOND)
-    assert _created_for(bench) == [1]
-    bench.wait(20 * MILLISECOND)
+    assert _created_for(bench) == [0, 1]
+    bench.wait(900 * MILLISECOND)
+    assert _created_for(bench) == []
+    # The custodian has answered, in time or not.
+    bench.made(m.CreateInitiation(1, 0, 5, 0))
+    bench.wait(200 * MILLISECOND)
     assert _created_for(bench) == [2]
 
 
@@ -302,11 +304,49 @@ def test_peers_are_rekeyed_by_activity_when_a_worker_was_replaced(worker: Role) 
         bench.table.fields[peer, PeerField.LAST_RECEIVED] = bench.now - age * SECOND
     bench.detach(worker)
     bench.attach(worker)
+    bench.wait(0)
+    assert _created_for(bench) == [2, 3, 0]
+
+
+def test_the_busiest_peers_are_rekeyed_first() -> None:
+    bench = Bench(peers=4, limits=Limits(rekeys_first=1, rekeys_most=1))
+    for peer, before, since in ((0, 10**9, 50), (1, 0, 70_000), (2, 10, 10**6), (3, 5, 0)):
+        bench.table.fields[peer, PeerField.RX_BYTES] = before
+        bench.establish(session=peer + 1, peer=peer)
+        bench.table.fields[peer, PeerField.TX_BYTES] = since
+        bench.table.fields[peer, PeerField.LAST_RECEIVED] = bench.now
+    bench.wait(6 * SECOND)
+    bench.detach(Role.EGRESS)
+    bench.attach(Role.EGRESS)
     order = []
-    for _ in range(10):
-        bench.wait(20 * MILLISECOND)
-        order += _created_for(bench)
-    assert order == [2, 3, 0]
+    for session in range(10, 14):
+        bench.wait(0)
+        (request,) = bench.told(Role.CUSTODIAN, m.CreateInitiation)
+        order.append(request.peer)
+        bench.made(request)
+        bench.datagram(bench.response(request.local_index, request.peer))
+        (finish,) = bench.told(Role.CUSTODIAN, m.AcceptResponse)
+        bench.wait(0)
+        assert not _created_for(bench)
+        bench.says(Role.CUSTODIAN, m.ResponseAccepted(finish.request, request.peer, session))
+        bench.says(Role.INGRESS, m.Installed(session))
+    assert order == [2, 1, 0, 3]
+
+
+def test_a_wish_waits_its_turn_when_the_custodian_is_crowded() -> None:
+    bench = Bench(peers=3, limits=Limits(rekeys_first=1))
+    for peer in range(3):
+        bench.want(peer)
+    assert _created_for(bench) == [0]
+    bench.made(m.CreateInitiation(1, 0, 5, 0))
+    bench.wait(0)
+    assert _created_for(bench) == [1]
+    bench.made(m.CreateInitiation(2, 1, 6, 0))
+    # Nobody answers: the next one waits for a while, and no longer.
+    bench.wait(900 * MILLISECOND)
+    assert _created_for(bench) == []
+    bench.wait(200 * MILLISECOND)
+    assert _created_for(bench) == [2]
 
 
 def test_a_rekey_is_spared_if_a_handshake_was_complete_meanwhile() -> None:

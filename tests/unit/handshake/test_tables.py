@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from wghsm.handshake import Limits, Times
 from wghsm.handshake.indices import Session
+from wghsm.handshake.pace import Pace
 from wghsm.handshake.peers import Installation, Peer
-from wghsm.handshake.requests import Creating, Installs, Requests
+from wghsm.handshake.requests import Accepting, Creating, Installs, Requests
 from wghsm.handshake.schedule import Rekeys, Schedule
 from wghsm.handshake.snapshots import Halves, Snapshots
 from wghsm.handshake.timers import PeerTimers
@@ -55,26 +56,76 @@ def test_a_schedule_does_not_grow_with_changes() -> None:
     assert len(schedule._heap) < 200
 
 
+def _pace(first: int, most: int = 64) -> tuple[Pace, Requests]:
+    requests = Requests(10)
+    times = Times(rekey_patience=100, rekey_latency=10)
+    return Pace(requests, times, Limits(rekeys_first=first, rekeys_most=most)), requests
+
+
 def test_rekeys_are_paced_and_in_order() -> None:
-    rekeys = Rekeys(20)
+    pace, _ = _pace(first=1)
+    rekeys = Rekeys(pace)
     for peer in (3, 1, 2):
         rekeys.add(peer, 100, 100)
     assert rekeys.next() == 100
     assert rekeys.pop(99) is None
     assert rekeys.pop(100) == (3, 100)
+    pace.begin(3, 100)
     assert rekeys.pop(100) is None
-    assert rekeys.next() == 120
+    assert rekeys.next() == 200
+    # Complete, or too slow to be waited for.
+    pace.over(3)
+    assert rekeys.next() == 100
     assert rekeys.pop(120) == (1, 100)
-    rekeys.discard(2)
+    pace.begin(1, 120)
+    assert rekeys.next() == 220
+    assert rekeys.pop(220) == (2, 100)
     assert rekeys.next() is None
 
 
 def test_a_queued_rekey_keeps_its_place_and_takes_the_newer_wish() -> None:
-    rekeys = Rekeys(20)
+    rekeys = Rekeys(_pace(first=1)[0])
     rekeys.add(1, 100, 100)
     rekeys.add(1, 150, 150)
     assert rekeys.pop(100) == (1, 150)
     assert rekeys.pop(1000) is None
+
+
+def test_rekeys_wait_for_the_custodian() -> None:
+    pace, requests = _pace(first=2)
+    rekeys = Rekeys(pace)
+    rekeys.add(1, 0, 0)
+    stranger = requests.add(Accepting(b"", 1, 1, m.Endpoint("::", 1), 0, 0, 0), 0)
+    numbers = [requests.add(Creating(_PEER, index, 0), 0) for index in (2, 3)]
+    # What strangers ask is none of our own.
+    assert requests.own == 2
+    assert (pace.crowded, rekeys.next(), rekeys.pop(5)) == (True, None, None)
+    requests.pop(numbers[0])
+    assert (pace.crowded, rekeys.next()) == (False, 0)
+    requests.pop(stranger)
+    assert requests.own == 1
+    requests.expire(10)
+    assert requests.own == 0
+
+
+def test_places_follow_the_answers() -> None:
+    pace, _ = _pace(first=8, most=12)
+    pace.answered(0, 10)
+    assert pace.places == 8
+    for peer in range(12):
+        pace.begin(peer, 10)
+        pace.answered(0, 10)
+    assert pace.places == 12
+    # Late ones of one queue count once.
+    for moment in range(100, 110):
+        pace.answered(moment - 50, moment)
+    assert pace.places == 6
+    pace.answered(120, 140)
+    pace.answered(150, 170)
+    pace.answered(180, 200)
+    assert pace.places == 2
+    pace.answered(200, 205)
+    assert pace.places == 3
 
 
 def test_requests_expire_in_order_and_numbers_are_never_used_again() -> None:

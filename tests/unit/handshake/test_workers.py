@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wghsm.ipc import TUNNEL, Role, seat_of, worker_of_peer
+from wghsm.ipc import TUNNEL, Counter, Role, seat_of, worker_of_peer
 
 from .sim import Traffic, star
 from .trouble import LOSSLESS, RECOVERY, SEEDS, examples
@@ -85,3 +85,27 @@ def test_a_worker_that_is_away_holds_up_its_own_peers_only() -> None:
         assert [traffic.flows() for traffic in streams] == [True, False, True, False]
         world.run(60 * SECOND)
         assert all(traffic.flows(len(traffic.sent) - 20) for traffic in streams)
+
+
+@pytest.mark.parametrize(("token_delay", "sessions"), [(2 * MILLISECOND, 4), (200 * MILLISECOND, 2)])
+def test_many_peers_are_rekeyed_as_fast_as_the_token_bears(token_delay: int, sessions: int) -> None:
+    """A hundred busy peers lose their sessions at once: none of their handshakes is given up for its age."""
+    spokes = 100
+    with star(4, spokes) as (world, hub, around):
+        streams = [Traffic(hub, spoke, SECOND, slot=slot).start() for slot, spoke in enumerate(around)]
+        world.run_until(lambda: all(traffic.flows() for traffic in streams), RECOVERY)
+        world.run(6 * SECOND)
+        world.conditions.token_delay, hub.token_sessions = token_delay, sessions
+        before = hub.counters()
+        marks = [len(traffic.sent) for traffic in streams]
+        hub.kill(Role.EGRESS)
+        took = world.run_until(
+            lambda: all(traffic.flows(mark) for traffic, mark in zip(streams, marks, strict=True)), 60 * SECOND
+        )
+        # One operation for each, as the static-static results are known.
+        least = spokes * token_delay // sessions
+        assert took < 2 * least + 3 * SECOND
+        assert hub.token_backlog < 2 * SECOND
+        after = hub.counters()
+        for given_up in (Counter.CUSTODIAN_BUSY, Counter.HANDSHAKE_GIVEN_UP):
+            assert after.get(given_up, 0) == before.get(given_up, 0)
