@@ -48,8 +48,6 @@ class TokenUnderTest:
     away: Callable[[], AbstractContextManager[None]]
     # What only a second C_Initialize notices: NSS goes on with the files that it has open.
     away_is_felt: bool = True
-    # OpenSC 0.23 never frees the value of a secret that it has derived, not even with the object.
-    forgets: bool = True
     key_label: str | None = None
     lacks: Mapping[str, Lack] = field(default_factory=dict)
 
@@ -163,7 +161,6 @@ def _opensc() -> Iterator[TokenUnderTest]:
             card.PIN,
             inserted.environment,
             away,
-            forgets=False,
             key_label=card.KEY_LABEL,
             lacks={
                 "key generation": _no_generation,

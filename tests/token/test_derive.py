@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import threading
 from ctypes import CFUNCTYPE, c_ulong, c_void_p
 from typing import cast
 
@@ -60,6 +61,52 @@ class Module:
         self.asked.append("destroy")
         assert (session, handle) == (SESSION, HANDLE)
         return self.answers["destroy"]
+
+
+class Leaving(Module):
+    """Keeps a copy of what it gives, as malloc's object, where nobody frees it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.malloc = ctypes.CDLL(None).malloc
+        self.malloc.restype = c_void_p
+        self.left: list[int] = []
+
+    def _value(self, session: int, handle: int, attribute: int, count: int) -> int:
+        for size in (32, 400):
+            self.left.append(self.malloc(ctypes.c_size_t(size)))
+            ctypes.memmove(self.left[-1], self.secret, 32)
+        return super()._value(session, handle, attribute, count)
+
+    def copies(self) -> list[bytes]:
+        return [ctypes.string_at(address, 32) for address in self.left]
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+@pytest.mark.parametrize(
+    ("leaves", "own", "swept"),
+    [(True, PUBLIC, True), (True, None, False), (False, PUBLIC, False), (True, SECRET, False)],
+    ids=["swept", "no key", "another module", "its own public key"],
+)
+def test_what_a_module_leaves_is_overwritten(leaves: bool, own: bytes | None, swept: bool, threaded: bool) -> None:
+    module = Leaving()
+    calls = Calls(cast("FunctionList", module), SESSION, leaves_secrets=leaves)
+    ours = bytearray(SECRET)
+    found: list[bytearray] = []
+
+    def work() -> None:
+        found.extend(calls.derive(KEY, PUBLIC, DIALECTS[0], own) for _ in range(20))
+
+    if threaded:
+        # Another part of malloc's memory.
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    else:
+        work()
+    assert found == [SECRET] * 20
+    assert ours == SECRET
+    assert module.copies() == [bytes(32) if swept else SECRET] * 40
 
 
 @pytest.fixture(params=["c", "ctypes"])

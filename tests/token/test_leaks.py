@@ -91,5 +91,5 @@ def test_no_shared_secret_stays_in_memory(token: TokenUnderTest, label: str) -> 
     secrets |= {f"shared {n}": peers[n].exchange(ours) for n in _SOUGHT}
     with _derived(token, key, root, publics) as pid:
         found = scan_memory(pid, secrets, encoded=False).names()
-    # The scan finds what is there: those that the child was told to keep, or all that the module has not freed.
-    assert found == {f"shared {n}" for n in (range(_KEPT) if token.forgets else _SOUGHT)}
+    # The scan finds what is there: those that the child was told to keep.
+    assert found == {f"shared {n}" for n in range(_KEPT)}

@@ -60,10 +60,14 @@ def check_point(public: bytes) -> None:
 
 
 class Calls:
-    """The calls on the session with CK_SESSION_HANDLE `session`."""
+    """The calls on the session with CK_SESSION_HANDLE `session`.
 
-    def __init__(self, functions: FunctionList, session: int) -> None:
+    `leaves_secrets`: the module keeps copies of what it has derived, which are to be overwritten.
+    """
+
+    def __init__(self, functions: FunctionList, session: int, *, leaves_secrets: bool = False) -> None:
         self.session = session
+        self._leaves_secrets = leaves_secrets
         self._functions = functions
         self._secret = (c_ubyte * 32)()
         self._secret_view = memoryview(self._secret).cast("B")
@@ -78,8 +82,11 @@ class Calls:
         # By identity: hashing a dialect at each derive would cost more than the rest of the preparation.
         self._derives: dict[int, _Derive] = {}
 
-    def derive(self, key: int, public: bytes, dialect: Dialect) -> bytearray:
+    def derive(self, key: int, public: bytes, dialect: Dialect, own_public: bytes | None = None) -> bytearray:
         """Return X25519(key, public) as 32 bytes; `public` is 32 raw bytes.
+
+        With the key's `own_public` key (32 bytes) the result is a secret unless it is that, and what the module leaves
+        of it is overwritten where it is known to leave something.
 
         Raises PointRefused for a low-order point or an all-zero result, KeyUnfit for a result of another length,
         TokenFault for the token's own errors.
@@ -89,7 +96,7 @@ class Calls:
         if ready is None:
             ready = self._derives[id(dialect)] = _Derive(dialect)
         ctypes.memmove(ready.public, bytes(public), 32)
-        secret = self._derive_in_calls(key, ready) if _fast is None else self._derive_in_c(key, ready)
+        secret = self._derive_in_calls(key, ready) if _fast is None else self._derive_in_c(key, ready, own_public)
         if hmac.compare_digest(secret, _ZERO):
             raise PointRefused("the shared secret is all zeros")
         return secret
@@ -262,7 +269,7 @@ class Calls:
             raise TokenFault(ckr, "C_DestroyObject")
         return secret
 
-    def _derive_in_c(self, key: int, ready: "_Derive") -> bytearray:
+    def _derive_in_c(self, key: int, ready: "_Derive", own_public: bytes | None) -> bytearray:
         try:
             ckr = _fast.lib.derive(
                 *self._functions.derive_addresses,
@@ -274,6 +281,7 @@ class Calls:
                 self._secret_pointer,
                 self._length_pointer,
                 self._at,
+                own_public if own_public is not None and self._leaves_secrets else _fast.ffi.NULL,
             )
             if self._at[0] == _fast.lib.DERIVE_VALUE:
                 raise _unread(ckr, _DERIVED)

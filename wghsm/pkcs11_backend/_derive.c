@@ -2,7 +2,8 @@
  *
  * Called by _calls.py through cffi, which lets the other threads run until all three calls are through: three
  * separate ones would wait three times for their turn in the interpreter. The functions are the module's own, by
- * their addresses in its CK_FUNCTION_LIST; mechanism and template point to what _calls.py keeps.
+ * their addresses in its CK_FUNCTION_LIST; mechanism and template point to what _calls.py keeps. `_sweep.c` goes
+ * before this file.
  */
 
 #include <stdint.h>
@@ -18,10 +19,13 @@ struct attribute {
 };
 
 /* CK_RV of the call that failed first, named by `*at`; `*length` is what CKA_VALUE really had. The object is destroyed
- * whatever CKA_VALUE gave. The caller wipes the 32 bytes of `secret` unless all went well. */
+ * whatever CKA_VALUE gave. The caller wipes the 32 bytes of `secret` unless all went well. With `keep`, 32 bytes, what
+ * the module leaves of the secret is swept out, unless the secret is that: the key's own public key, which is what
+ * anybody gets derived with the base point, and which the module needs. */
 static unsigned long derive(uintptr_t derive_key, uintptr_t get_attribute_value, uintptr_t destroy_object,
                             unsigned long session, uintptr_t mechanism, unsigned long key, uintptr_t template,
-                            unsigned long count, uint8_t *secret, unsigned long *length, int *at)
+                            unsigned long count, uint8_t *secret, unsigned long *length, int *at,
+                            const uint8_t *keep)
 {
     struct attribute value = {0x011, secret, 32};
     ulong handle = 0, ckr, destroyed;
@@ -37,6 +41,8 @@ static unsigned long derive(uintptr_t derive_key, uintptr_t get_attribute_value,
     destroyed = ((ulong(*)(ulong, ulong))destroy_object)(session, handle);
     if (ckr != 0)
         return ckr;
+    if (keep != NULL && value.length == SECRET && memcmp(secret, keep, SECRET) != 0)
+        sweep(secret);
     *at = destroyed == 0 ? DERIVE_DONE : DERIVE_DESTROY;
     return destroyed;
 }

@@ -7,6 +7,7 @@ class _Pointer:
     def __getitem__(self, place: int) -> int: ...
 
 class _Ffi:
+    NULL: _Pointer
     def cast(self, kind: str, address: int | None) -> _Pointer: ...
     def new(self, kind: str) -> _Pointer: ...
 
@@ -29,6 +30,7 @@ class _Lib:
         secret: _Pointer,
         length: _Pointer,
         at: _Pointer,
+        keep: bytes | _Pointer,
     ) -> int: ...
 
 ffi: _Ffi

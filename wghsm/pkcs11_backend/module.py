@@ -37,6 +37,8 @@ _NONE_THERE_OTHERWISE = (
 )
 
 _loaded: dict[str, "Module"] = {}
+# By manufacturerID of C_GetInfo; seen in 0.23, and so in the sources of later ones.
+_LEAVES_SECRETS = frozenset({"OpenSC Project"})
 _loading = threading.Lock()
 
 
@@ -97,6 +99,11 @@ class Module:
             return ""
         (major, minor), (spoken, part) = self._lib.library_version, self._lib.cryptoki_version
         return f"{self._lib.library_description.strip()} {major}.{minor}, Cryptoki {spoken}.{part}"
+
+    @property
+    def leaves_secrets(self) -> bool:
+        """Whether the module is one that never clears a secret it has derived; False before the first `acquire`."""
+        return self._lib is not None and self._lib.manufacturer_id.strip() in _LEAVES_SECRETS
 
     def configure(self, arguments: str | None) -> None:
         """Give the init string (pReserved) for the next C_Initialize; raises UriError while it runs with another."""

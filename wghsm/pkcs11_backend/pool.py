@@ -64,7 +64,7 @@ class WorkerSession:
 
         Raises PointRefused (the peer's fault: low order, or an all-zero result) and TokenFault.
         """
-        return self._ready().derive(key.handle, public, key.dialect)
+        return self._ready().derive(key.handle, public, key.dialect, key.public_key)
 
     def derived_psk(self, root: RootSecret, gateway_public: bytes, peer_public: bytes, epoch: int) -> bytearray:
         """Return the derived PSK of a peer, 32 bytes, which the caller wipes. Raises TokenFault, ValueError."""
@@ -381,7 +381,8 @@ class TokenPool:
         self._logged_in = True
         for place, worker in enumerate(self._workers, 1):
             which = f"worker session {place} of {len(self._workers)}"
-            worker._calls = Calls(functions, open_session(functions, token, read_write=self.read_write, which=which))
+            session = open_session(functions, token, read_write=self.read_write, which=which)
+            worker._calls = Calls(functions, session, leaves_secrets=self._module.leaves_secrets)
 
     @contextmanager
     def _operator_asked(self) -> Iterator[None]:
@@ -416,7 +417,7 @@ class TokenPool:
         functions.close_session(calls.session)
         with contextlib.suppress(TokenFault):
             session = open_session(functions, self._token, read_write=self.read_write, which="a worker session anew")
-            worker._calls = Calls(functions, session)
+            worker._calls = Calls(functions, session, leaves_secrets=self._module.leaves_secrets)
 
     def _drop_sessions(self) -> None:
         """Close what is open, whatever the token says to it: afterwards nothing uses an old handle."""
