@@ -28,7 +28,8 @@ KNOWS = {
     "control": {"ipc", "process"},
     "auditor": {"audit", "ipc", "process"},
     "resolver": {"process"},
-    "supervisor": {"config", "ipc", "process", "resolver"},
+    "firewall": {"config"},
+    "supervisor": {"config", "firewall", "ipc", "process", "resolver"},
     "cli": {
         "audit",
         "auditor",

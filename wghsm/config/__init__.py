@@ -16,8 +16,9 @@ resolved, users not looked up.
 from wghsm.config._document import from_document, to_document, written
 from wghsm.config._edit import with_fields, with_peer, without_peer, yaml_word
 from wghsm.config._errors import ConfigError, Problem
+from wghsm.config._firewall import Allow
 from wghsm.config._load import load, load_peers, load_text, peer_place
-from wghsm.config._model import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Tunnel, Users
+from wghsm.config._model import Audit, Clients, Firewall, Gateway, Interface, Peer, Policy, Token, Tunnel, Users
 from wghsm.config._plan import Change, Effect, KernelRoute, Plan, kernel_routes, plan
 from wghsm.config._psk import PskDerived, PskNone, PskObject, PskWrapped
 from wghsm.config._schema import json_schema, peers_schema
@@ -25,12 +26,14 @@ from wghsm.config._values import Endpoint
 from wghsm.config._wrapped import WrappedPsk, format_wrapped, read_wrapped, read_wrapped_files
 
 __all__ = [
+    "Allow",
     "Audit",
     "Change",
     "Clients",
     "ConfigError",
     "Effect",
     "Endpoint",
+    "Firewall",
     "Gateway",
     "Interface",
     "KernelRoute",

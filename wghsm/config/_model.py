@@ -14,6 +14,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator, model_validator
 
+from wghsm.config import _firewall as f
 from wghsm.config import _psk as p
 from wghsm.config import _values as v
 from wghsm.config._yaml import Scalar
@@ -23,6 +24,7 @@ __all__ = [
     "STATE_ROOT",
     "Audit",
     "Clients",
+    "Firewall",
     "Gateway",
     "Interface",
     "Peer",
@@ -140,6 +142,10 @@ class Peer(_Section):
         tuple[Annotated[str, PlainValidator(v.tag)], ...], BeforeValidator(_list), AfterValidator(_once)
     ] = ()
 
+    allow: Annotated[tuple[Annotated[f.Allow, PlainValidator(f.allow)], ...], BeforeValidator(_list)] = (f.Allow(),)
+    rate_limit: Annotated[int | None, PlainValidator(lambda x: None if x is None else f.rate(x))] = None
+    quota: Annotated[int | None, PlainValidator(lambda x: None if x is None else f.quota(x))] = None
+
     def active_at(self, unix: float | None) -> bool:
         """Whether the gateway serves the peer at this Unix time; None leaves its expiry out of account."""
         return not self.disabled and (self.expires is None or unix is None or unix < self.expires.timestamp())
@@ -175,6 +181,15 @@ class Tunnel(_Section):
     """How the tunnel is run: `workers` pairs of egress and ingress (docs/scaling.md)."""
 
     workers: Annotated[int, _whole(1, 32, "workers", "write a number of worker pairs from 1 to 32")] = 1
+
+
+class Firewall(_Section):
+    """What the kernel's packet filter does for the gateway, in a table of its own; limits stand at the peers."""
+
+    masquerade: Annotated[
+        tuple[Annotated[str, PlainValidator(f.out_interface)], ...], BeforeValidator(_list), AfterValidator(_once)
+    ] = ()
+    isolate_clients: Annotated[bool, PlainValidator(lambda x: v.flag(x, "isolate_clients"))] = False
 
 
 class Users(_Section):
@@ -243,6 +258,7 @@ class Gateway(_Section):
     psk: Annotated[Literal["optional", "required"], _choice("psk", "optional", "required")] = "optional"
     state_directory: Annotated[Path, PlainValidator(v.directory)] = _UNSET
     clients: Clients = Clients()
+    firewall: Firewall = Firewall()
     policy: Policy = Policy()
     audit: Audit = Audit(enabled=False)
     tunnel: Tunnel = Tunnel()

@@ -201,6 +201,7 @@ class _Attempt:
             self._relink = Relink(state.links, old, new, state.model.owners, model.owners, state.link)
             self._relink.prepare()
             undo.callback(self._relink.undo)
+            undo.callback(state.packet_filter.restore, state.packet_filter.prepare(self._wanted.gateway, model))
             self._undo = undo.pop_all()
 
     def _tried(self, why_not: str) -> None:

@@ -23,6 +23,7 @@ from wghsm.process.privileges import Capability, reduce
 
 from ._children import Settings
 from ._fault import GatewayFault
+from ._filter import PacketFilter
 from ._inboxes import Inboxes
 from ._links import Links, LinkStatus, LinkWatch
 from ._notify import Watchdog, tell_systemd
@@ -211,6 +212,8 @@ class _Start:
         steering.change(model.routes())
         links.configure(interface.mtu)
         links.add_routes(model.owners)
+        packet_filter = PacketFilter(self._gateway, model)
+        stack.callback(packet_filter.remove)
         stats_fd = create_stats()
         stack.callback(os.close, stats_fd)
         state = State(
@@ -219,6 +222,7 @@ class _Start:
             model=model,
             tun=tun,
             links=links,
+            packet_filter=packet_filter,
             link=links.status() or LinkStatus(up=True, mtu=interface.mtu),
             udp=udp,
             uapi=uapi,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wghsm.config import Gateway, Token, WrappedPsk
     from wghsm.ipc import Seat, StatsFile
 
+    from ._filter import PacketFilter
     from ._inboxes import Inboxes
     from ._links import Links, LinkStatus
     from ._sockets import UdpPair, UnixListener
@@ -53,6 +54,7 @@ class State:
     model: Model
     tun: Tun
     links: Links
+    packet_filter: PacketFilter
     link: LinkStatus
     udp: UdpPair
     uapi: UnixListener

@@ -40,7 +40,7 @@ START_LIMIT = 60.0
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer's entry in the gateway file; `preshared_key` as the file has it, `keepalive` in seconds."""
+    """A peer's entry in the gateway file; `keepalive` in seconds; `settings`: keys that have no field here."""
 
     name: str
     public_key: str
@@ -48,6 +48,7 @@ class Peer:
     preshared_key: str = "none"
     endpoint: str | None = None
     keepalive: int = 0
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def entry(self) -> dict[str, object]:
         """Give what the file says."""
@@ -61,7 +62,7 @@ class Peer:
             said["endpoint"] = self.endpoint
         if self.keepalive:
             said["persistent_keepalive"] = self.keepalive
-        return said
+        return {**said, **self.settings}
 
 
 @dataclass

@@ -5,7 +5,20 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from wghsm.config import Audit, Clients, Gateway, Interface, Peer, Policy, Token, Tunnel, Users, load_text
+from wghsm.config import (
+    Allow,
+    Audit,
+    Clients,
+    Firewall,
+    Gateway,
+    Interface,
+    Peer,
+    Policy,
+    Token,
+    Tunnel,
+    Users,
+    load_text,
+)
 
 TEXT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -13,6 +26,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "interface": Interface,
     "peers": Peer,
     "clients": Clients,
+    "firewall": Firewall,
     "policy": Policy,
     "audit": Audit,
     "tunnel": Tunnel,
@@ -61,6 +75,7 @@ def test_the_defaults_are_the_models() -> None:
             assert shown, key
             written: dict[object, str | None] = {
                 (): "[]",
+                (Allow(),): "[any]",
                 True: "true",
                 False: "false",
                 None: None,
@@ -80,6 +95,7 @@ def test_the_examples_of_the_page_load() -> None:
         "interface": [],
         "peers[]": [],
         "clients": [],
+        "firewall": [],
         "policy": [],
         "audit": [],
         "tunnel": [],

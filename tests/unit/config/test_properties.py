@@ -29,6 +29,9 @@ UIDS = st.lists(st.integers(1, 2**32 - 3), min_size=7, max_size=7, unique=True)
 
 
 MOMENTS = st.integers(0, 10**10).map(lambda unix: f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%dT%H:%M:%SZ}")
+PLACES = st.sampled_from(
+    ["any", "10.1.0.0/16", "fd00::/8 udp", "any icmp", "10.1.2.3/32 tcp/443", "::/0 udp/1-65535", "any tcp/80-81"]
+)
 TOKENS = st.one_of(
     st.just({"uri": "pkcs11:token=gw?module-path=/m.so"}),
     st.lists(st.from_regex(r"[a-z]{1,5}", fullmatch=True), min_size=1, max_size=3, unique=True).map(
@@ -61,6 +64,12 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             peer["expires"] = draw(MOMENTS)
         if draw(st.booleans()):
             peer["note"] = draw(LABELS)
+        if draw(st.booleans()):
+            peer["allow"] = draw(st.lists(PLACES, max_size=3))
+        if draw(st.booleans()):
+            peer["rate_limit"] = f"{draw(st.integers(64, 10**6 - 1))}kbit"
+        if draw(st.booleans()):
+            peer["quota"] = f"{draw(st.integers(1, 10**6 - 1))}M"
         peer["tags"] = draw(st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True), max_size=3, unique=True))
         peers.append(peer)
     default_route = any(prefix.endswith("/0") for peer in peers for prefix in peer["allowed_ips"])
@@ -106,6 +115,10 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             "table": draw(st.one_of(st.sampled_from(tables), st.integers(1, 2**32 - 1))),
             "authority": draw(st.sampled_from(authorities)),
             "fwmark": draw(st.integers(0, 2**32 - 1)),
+        },
+        "firewall": {
+            "masquerade": draw(st.lists(st.sampled_from(["eth0", "*", "br-lan"]), max_size=2, unique=True)),
+            "isolate_clients": draw(st.booleans()),
         },
         "peers": peers,
         "psk": "optional",
@@ -172,6 +185,8 @@ def written(gateway: Gateway) -> dict[str, Any]:
     raw["policy"] = {
         name: f"{days // 86_400}d" for name, days in gateway.policy.model_dump().items() if days is not None
     }
+    firewall = gateway.firewall
+    raw["firewall"] = {"masquerade": list(firewall.masquerade), "isolate_clients": firewall.isolate_clients}
     clients = gateway.clients
     raw["clients"] = {
         "allowed_ips": [str(prefix) for prefix in clients.allowed_ips],
@@ -197,6 +212,11 @@ def written(gateway: Gateway) -> dict[str, Any]:
         if peer.migrate_from_none:
             entry["migrate_from_none"] = True
         entry |= {"disabled": peer.disabled, "note": peer.note, "tags": list(peer.tags)}
+        entry["allow"] = [str(each) for each in peer.allow]
+        if peer.rate_limit:
+            entry["rate_limit"] = f"{peer.rate_limit * 8 // 1000}kbit"
+        if peer.quota:
+            entry["quota"] = f"{peer.quota >> 20}M"
         if peer.expires is not None:
             entry["expires"] = f"{peer.expires:%Y-%m-%dT%H:%M:%SZ}"
         raw["peers"].append(entry)
@@ -212,6 +232,7 @@ def test_a_valid_file_round_trips(raw: dict[str, Any]) -> None:
         peer.setdefault("persistent_keepalive", 0)
         peer.setdefault("disabled", False)
         peer.setdefault("note", "")
+        peer.setdefault("allow", ["any"])
     assert written(gateway) == raw
     again = load_text(json.dumps(written(gateway), ensure_ascii=False))
     assert again == gateway

@@ -16,6 +16,7 @@ from wghsm.cli.schema import schema
 from wghsm.config import (
     Audit,
     Clients,
+    Firewall,
     Gateway,
     Interface,
     Peer,
@@ -130,6 +131,7 @@ def test_every_key_is_there_and_described() -> None:
         "interface.": Interface,
         "peers.": Peer,
         "clients.": Clients,
+        "firewall.": Firewall,
         "policy.": Policy,
         "audit.": Audit,
         "tunnel.": Tunnel,

@@ -27,6 +27,7 @@ from wghsm.supervisor.model import Prefix, initial
 
 if TYPE_CHECKING:
     from wghsm.supervisor._children import Children
+    from wghsm.supervisor._filter import PacketFilter
     from wghsm.supervisor._tun import Tun
 
 
@@ -81,6 +82,7 @@ class World:
             model=initial(file),
             tun=cast("Tun", None),
             links=cast("Links", self.links),
+            packet_filter=cast("PacketFilter", None),
             link=LinkStatus(up=True, mtu=1420),
             udp=UdpPair(0, 0),
             uapi=cast("UnixListener", None),
