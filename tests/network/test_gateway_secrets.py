@@ -22,7 +22,8 @@ from tests.network.support.gateway_token import CUSTODIAN, GatewayToken
 from tests.network.support.site import PSK_ROOT, Site
 from tests.network.support.software_peer import KnownSession, SoftwarePeer
 
-UIDS = {"supervisor": 0} | {role: CUSTODIAN + place for place, role in enumerate(CHILDREN)}
+ROLES = (*CHILDREN, "auditor")
+UIDS = {"supervisor": 0, "auditor": CUSTODIAN + 6} | {role: CUSTODIAN + place for place, role in enumerate(CHILDREN)}
 IPC_LOCK = 1 << 14
 LOCKED = {"custodian", "egress", "ingress"}
 SESSIONS = 5
@@ -65,6 +66,8 @@ def scene() -> Iterator[Scene]:
 def play(lab: Lab, token: GatewayToken, private: bytes) -> Scene:
     """Let stock peers and scripted ones make sessions, several each, and send through them."""
     site = Site(lab, token, key="known")
+    token.command("audit", "key", "generate", "audit")
+    site.gateway.sections = {"audit": {"key": "audit", "directory": str(site.gateway.state / "log")}}
     clients = [site.client("derived", "derived"), site.client("object", "object", 6)]
     place = site.client("place")
     scripted = {kind: os.urandom(32) for kind in ("derived", "object")}
@@ -129,7 +132,7 @@ def public(private: bytes) -> str:
     return base64.b64encode(X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()).decode()
 
 
-@pytest.mark.parametrize("role", ["supervisor", "handshake", "egress", "ingress", "control"])
+@pytest.mark.parametrize("role", ["supervisor", "handshake", "egress", "ingress", "control", "auditor"])
 def test_no_lasting_secret_in_memory(scene: Scene, role: str) -> None:
     assert scene.found(role, scene.lasting) == set()
 
@@ -150,7 +153,7 @@ def session_keys(scene: Scene) -> tuple[dict[str, bytes], dict[str, bytes]]:
     return send, receive
 
 
-@pytest.mark.parametrize("role", ["supervisor", "custodian", "handshake", "control"])
+@pytest.mark.parametrize("role", ["supervisor", "custodian", "handshake", "control", "auditor"])
 def test_no_session_key_in_memory(scene: Scene, role: str) -> None:
     send, receive = session_keys(scene)
     assert scene.found(role, send | receive) == set()
@@ -175,6 +178,7 @@ def test_no_secret_in_any_file_that_the_gateway_writes(scene: Scene) -> None:
     gateway, token = scene.site.gateway, scene.site.token
     state = gateway.state / "custodian"
     assert [path.name for path in state.iterdir() if path.suffix == ".sqlite"]
+    assert [path.name for path in (gateway.state / "log").iterdir() if path.suffix == ".jsonl"]
     logs = list(gateway.scratch.glob(f"{gateway.name}-*.[eo][ru][rt]"))
     assert [log for log in logs if log.stat().st_size]
     written = [gateway.state, Path("/run/wghsm", gateway.name), gateway.file, token.store, *logs]
@@ -196,7 +200,7 @@ def test_files_of_the_gateway_belong_to_who_writes_them(scene: Scene) -> None:
         assert (place.stat().st_uid, place.stat().st_mode & 0o077) == (0, 0)
 
 
-@pytest.mark.parametrize("role", ["supervisor", *CHILDREN])
+@pytest.mark.parametrize("role", ["supervisor", *ROLES])
 def test_nothing_secret_in_environment_and_arguments(scene: Scene, role: str) -> None:
     process = Path("/proc", str(scene.pids[role]))
     send, receive = session_keys(scene)
@@ -212,7 +216,7 @@ def status_of(pid: int) -> dict[str, str]:
     return {name: value.strip() for name, value in (line.split(":", 1) for line in lines)}
 
 
-@pytest.mark.parametrize("role", CHILDREN)
+@pytest.mark.parametrize("role", ROLES)
 def test_each_child_has_its_own_uid_and_hardly_a_capability(scene: Scene, role: str) -> None:
     status = status_of(scene.pids[role])
     uid = str(UIDS[role])
@@ -235,7 +239,7 @@ def test_the_supervisor_is_root_with_a_short_list_of_capabilities(scene: Scene) 
     assert int(status["CapBnd"], 16) & ~sum(1 << bit for bit in (0, 1, 3, 5, 6, 7, 8, 10, 12, 14)) == 0
 
 
-@pytest.mark.parametrize("role", ["supervisor", *CHILDREN])
+@pytest.mark.parametrize("role", ["supervisor", *ROLES])
 def test_no_core_is_dumped_and_nothing_is_swapped(scene: Scene, role: str) -> None:
     process = Path("/proc", str(scene.pids[role]))
     limit = next(
@@ -286,6 +290,7 @@ def test_each_process_holds_the_descriptors_that_are_its_business(scene: Scene) 
         "egress": (1, 2, 0),
         "ingress": (1, 2, 0),
         "control": (0, 0, 2),
+        "auditor": (0, 0, 0),
     }
     # A copy of a channel's end would hide the end of its owner.
     for role, each in found.items():
@@ -296,6 +301,7 @@ def test_each_process_holds_the_descriptors_that_are_its_business(scene: Scene) 
     }
     assert opened.pop("supervisor") == {f"/run/wghsm/{scene.site.gateway.name}/lock"}
     assert {Path(path).parent for path in opened.pop("custodian")} <= {scene.site.gateway.state / "custodian"}
+    assert {Path(path).name for path in opened.pop("auditor")} == {"log", "gateway.lock", "gateway.000001.jsonl"}
     assert not any(opened.values())
 
 

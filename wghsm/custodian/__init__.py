@@ -11,6 +11,7 @@
     workers    threads that wait for the token
     state      what must not be forgotten, on disk;   latch  a refused PIN on disk
     psks       PSKs set at run time
+    auditing   what the auditor is told, and the checkpoints that are signed for it
     service    channels and loop around all that;   process  its beginning
 
 Its program is `python -m wghsm.custodian`; a test program may call `main` with other `Times` and `TokenTimes`.

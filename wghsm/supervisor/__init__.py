@@ -4,7 +4,7 @@
     _supervisor   what each event leads to        _children    spawn, pair, watch, restart
     _requests     the control process's wishes     _endpoints   names to addresses
     _applying     one change after the other       _reload      the file again: _reading, _relink
-    _expiry       peers whose time has come
+    _expiry       peers whose time has come        _audit      what the auditor is told of it all
     model, merge, changes, restart   the pure parts: settings, a changed file, the order of a change, what a death means
 
 It opens TUN, UDP and control sockets, sets links, addresses and routes, and gives every process its settings; it
