@@ -7,8 +7,6 @@ A QR code's text cannot be wiped: the library keeps copies until the process end
 """
 
 import io
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import segno
@@ -20,7 +18,7 @@ from wghsm.exits import ExitCode
 if TYPE_CHECKING:
     from wghsm.config import Endpoint, Gateway, Peer
 
-__all__ = ["client_file", "new_file", "picture", "terminal_code"]
+__all__ = ["client_file", "picture", "terminal_code"]
 
 _PLACE_FOR_KEY = b"# PrivateKey = (the client's own)"
 _SCALE = 6
@@ -73,19 +71,6 @@ def picture(text: bytearray, kind: str) -> bytes:
     drawn = io.BytesIO()
     _code(text).save(drawn, kind=kind, scale=_SCALE, light="white")
     return drawn.getvalue()
-
-
-def new_file(path: Path, data: bytes | bytearray) -> None:
-    """Write a file of mode 0600 that is not there yet. Raises CommandError and OSError."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise CommandError(f"{path} exists; nothing was written: choose another file or remove it") from None
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
-        os.fsync(descriptor)
 
 
 def _code(text: bytearray) -> segno.QRCode:

@@ -18,7 +18,7 @@ import click
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from wghsm.cli._addresses import free_addresses
-from wghsm.cli._client_file import client_file, new_file, picture, terminal_code
+from wghsm.cli._client_file import client_file, picture, terminal_code
 from wghsm.cli._in_force import bring_into_force
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
@@ -26,7 +26,7 @@ from wghsm.cli._peer_file import Value, editing
 from wghsm.cli._peer_options import config_option, gateway_path, moment_text, reload_option
 from wghsm.cli._peer_psk import kind_of, make_psk, written_psk
 from wghsm.cli._psk_export import peer_of, request_of
-from wghsm.cli._psk_file import Exports
+from wghsm.cli._psk_file import Exports, new_file
 from wghsm.cli._target import Target
 from wghsm.cli.psk import fetch
 from wghsm.exits import ExitCode

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wghsm.cli._client_file import new_file
 from wghsm.cli._output import CommandError
-from wghsm.cli._psk_file import locked, replace_file
+from wghsm.cli._psk_file import locked, new_file, replace_file
 from wghsm.config import Gateway, Peer, load, load_peers, peer_place, with_fields, with_peer, without_peer
 
 __all__ = ["Change", "Editing", "Value", "editing", "file_name"]

@@ -1,6 +1,7 @@
 """Files that the psk commands write: the gateway file's epochs, wrapped PSKs, the record of exports.
 
 replaced_psk    gateway file text -> the same text with one peer's preshared_key changed, all else kept
+new_file        mode 0600, and never in the place of another
 replace_file    whole or not at all: a new file in the same folder, then rename
 locked          one command at a time on a file
 Exports         psk-exports.jsonl: a line for each PSK that was handed out, without the PSK
@@ -21,7 +22,16 @@ from ruamel.yaml import YAML
 
 from wghsm.cli._output import CommandError
 
-__all__ = ["EXPORTS_WITHOUT_GATEWAY", "REPLACED", "Exports", "current", "locked", "replace_file", "replaced_psk"]
+__all__ = [
+    "EXPORTS_WITHOUT_GATEWAY",
+    "REPLACED",
+    "Exports",
+    "current",
+    "locked",
+    "new_file",
+    "replace_file",
+    "replaced_psk",
+]
 
 _NAME = "psk-exports.jsonl"
 EXPORTS_WITHOUT_GATEWAY = Path("/var/lib/wghsm") / _NAME
@@ -97,6 +107,19 @@ def current(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for place, record in enumerate(records)
         if record.get("kind") != REPLACED and place > last.get(record.get("object"), -1)
     ]
+
+
+def new_file(path: Path, data: bytes | bytearray) -> None:
+    """Write a file of mode 0600 that is not there yet. Raises CommandError and OSError."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise CommandError(f"{path} exists; nothing was written: choose another file or remove it") from None
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(descriptor)
 
 
 class Exports:

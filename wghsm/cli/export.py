@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from wghsm.cli._client_file import new_file
 from wghsm.cli._output import json_option, print_json
 from wghsm.cli._peer_options import config_option, gateway_path
+from wghsm.cli._psk_file import new_file
 from wghsm.wgquick import Site, SitePeer, format_wg_quick
 
 __all__ = ["export"]

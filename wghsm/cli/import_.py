@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wghsm.cli._client_file import new_file
 from wghsm.cli._every import in_every_token
 from wghsm.cli._gateway_text import gateway_text
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer
 from wghsm.cli._private_key import open_to_others
+from wghsm.cli._psk_file import new_file
 from wghsm.cli._site_file import read_site
 from wghsm.cli._target import Target
 from wghsm.exits import ExitCode
@@ -105,7 +105,7 @@ def import_(
     count = f"{len(site.peers)} {'peer' if len(site.peers) == 1 else 'peers'}"
     click.echo(f"{made}: {site.name}, {count}")
     if public is not None:
-        psks = f", with {len(with_psk)} pre-shared keys" if with_psk else ""
+        psks = f", and so are {len(with_psk)} pre-shared keys" if with_psk else ""
         click.echo(f"the private key is in the token as {label!r}{psks}; the gateway's public key stays:\n{public}")
     else:
         click.echo(f"still to be brought into the token, before the first start (-c {made}):")

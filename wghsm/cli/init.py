@@ -16,10 +16,10 @@ from typing import Any
 
 import click
 
-from wghsm.cli._client_file import new_file
 from wghsm.cli._gateway_text import gateway_text
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
+from wghsm.cli._psk_file import new_file
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenError, TokenPool, TokenUri
 from wghsm.pkcs11_backend.errors import KeyNotFound

@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from wghsm.cli._every import each_token, first_only, in_every_token, names_of
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer
 from wghsm.cli._psk_export import Request, request_of, was_handed_out
-from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports, current
+from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports, current, new_file
 from wghsm.cli._psk_input import read_psk
 from wghsm.cli._psk_rotate import rotate
 from wghsm.cli._psk_wrap import wrap
@@ -230,7 +229,8 @@ def export(
         wipe(psk)
     try:
         if out is not None and out != "-":
-            _write_new(Path(out), line)
+            line += b"\n"
+            new_file(Path(out), line)
             shown["file"] = str(Path(out).absolute())
         elif as_json:
             shown["section" if section else "preshared_key"] = line.decode()
@@ -335,16 +335,3 @@ def _unwrapped(pool: TokenPool, request: Request, gateway: bytes) -> bytearray:
             raise
     other = pool.find_key(request.other_key).public_key
     return unwrap_psk(pool, key, other, request.peer, request.epoch, request.sealed)
-
-
-def _write_new(path: Path, line: bytearray) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise CommandError(f"{path} exists; nothing was written: choose another file or remove it") from None
-    try:
-        os.fchmod(descriptor, 0o600)
-        os.write(descriptor, line)
-        os.write(descriptor, b"\n")
-    finally:
-        os.close(descriptor)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tests.unit.cli.qr import of_png, of_svg, of_terminal
 from tests.unit.config.samples import GOOD, KEY_C
 from wghsm.cli._addresses import free_addresses, own_addresses
-from wghsm.cli._client_file import client_file, new_file, picture, terminal_code
+from wghsm.cli._client_file import client_file, picture, terminal_code
 from wghsm.cli._output import CommandError
+from wghsm.cli._psk_file import new_file
 from wghsm.config import Endpoint, load_text
 
 PSK = base64.b64encode(bytes(range(32)))
