@@ -5,18 +5,20 @@
     wireguard-go ----- cable ------------ wireguard-go ---------- cable -----       "            10.12.0.0/24
 
 One stream of TCP goes from near to far. In every other sample the same flood goes to a port of the far end that nobody
-reads, so that what it costs to send, and the kernel to deliver, is in both. Called by __main__.
+reads, so that what it costs to send, and the kernel to deliver, is in both. And without any stream: the CPU time that
+the far end takes for the same flood, wghsm against wireguard-go. Called by __main__.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.contenders import CUSTODIAN_UID, Peer
+from benchmarks.contenders import CUSTODIAN_UID, Peer, cpu_between, cpu_times
 from benchmarks.ratios import Ratio, interleave, ratio_of
 from benchmarks.throughput import stock_pair, wghsm_pair
 from tests.network.support import Lab, iperf3, ping_until
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from tests.network.support import Namespace, Process
     from tests.token.rig import Rig
 
-__all__ = ["Case", "cases", "measure_flood"]
+__all__ = ["Case", "cases", "flood_ratios", "measure_flood"]
 
 _PORT = 51820
 _SOURCES = "10.66.0.0/16"
@@ -67,8 +69,14 @@ def cases(*, quick: bool) -> list[Case]:
     return [ours[0], peers[1]] if quick else ours + peers + theirs
 
 
+def flood_ratios(*, quick: bool) -> list[str]:
+    """The names of all ratios."""
+    wanted = cases(quick=quick)
+    return [case.ratio for case in wanted] + [f"{case.name}.cpu" for case in wanted if case.contender == "wireguard-go"]
+
+
 def measure_flood(lab: Lab, rounds: int, seconds: int, say: Callable[[str], None], *, quick: bool) -> dict[str, Ratio]:
-    """Ratios `CONTENDER.CASE.rate`: the stream with the flood, divided by that without."""
+    """Ratios `CONTENDER.CASE.rate`: the stream with the flood, divided by that without; `CASE.cpu`: ours by theirs."""
     outside = lab.namespace("outside")
     # Every address of the net is the flood's own, without a thousand entries on an interface.
     outside.run("ip", "route", "add", "local", _SOURCES, "dev", "lo")
@@ -88,6 +96,12 @@ def measure_flood(lab: Lab, rounds: int, seconds: int, say: Callable[[str], None
         sample = _Sample(lab, ends[case.contender], flood, case, seconds, rig.rig)
         samples = interleave(sample.flooded, sample.quiet, rounds, say)
         found[case.ratio] = ratio_of(samples, "Gbit/s", "Gbit/s")
+    for case in wanted:
+        if case.contender == "wireguard-go":
+            say(f"{case.name}.cpu: wghsm / wireguard-go")
+            ours, theirs = (_Sample(lab, ends[name], flood, case, seconds, rig.rig) for name in pairs)
+            samples = interleave(ours.idle, theirs.idle, rounds, say)
+            found[f"{case.name}.cpu"] = ratio_of(samples, "CPU us/message", "CPU us/message")
     return found
 
 
@@ -127,7 +141,24 @@ class _Sample:
         """A port that nobody reads is."""
         return self._measure(self._end.nobody.getsockname()[1])
 
+    def idle(self) -> Mapping[str, float]:
+        """The far end is, and nothing else happens."""
+        end = self._end.pair.ends[1]
+        self._begin(_PORT)
+        before = cpu_times(end.pid)
+        time.sleep(self._seconds)
+        used = cpu_between(before, cpu_times(end.pid))
+        return {"CPU us/message": used * 1e6 / self._stop()}
+
     def _measure(self, port: int) -> Mapping[str, float]:
+        pair = self._end.pair
+        self._begin(port)
+        report = iperf3(pair.far, pair.near, pair.address(4), self._lab.scratch, self._seconds)
+        sent = self._stop()
+        received = report["end"]["sum_received"]
+        return {"Gbit/s": received["bytes"] * 8 / 1e9 / received["seconds"], "messages": sent}
+
+    def _begin(self, port: int) -> None:
         pair, case = self._end.pair, self._case
         order = {
             "kind": case.kind,
@@ -140,8 +171,8 @@ class _Sample:
         self._flood.tell(json.dumps(order))
         self._flood.next_line(120)
         self._flood.tell("go")
-        report = iperf3(pair.far, pair.near, pair.address(4), self._lab.scratch, self._seconds)
+
+    def _stop(self) -> int:
+        """How many messages were sent."""
         self._flood.tell("stop")
-        sent = int(self._flood.next_line(60))
-        received = report["end"]["sum_received"]
-        return {"Gbit/s": received["bytes"] * 8 / 1e9 / received["seconds"], "messages": sent}
+        return int(self._flood.next_line(60))

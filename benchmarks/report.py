@@ -200,11 +200,12 @@ def _flood_page(found: Mapping[str, Ratio], rounds: int) -> Iterator[str]:
         f"{known['wireguard_go']}; {rounds} rounds."
     )
     yield ""
-    yield "| beside the stream | wghsm keeps | least to greatest | wireguard-go keeps |"
-    yield "|---|---|---|---|"
+    yield "| beside the stream | wghsm keeps | least to greatest | wireguard-go keeps | CPU time, ours / its |"
+    yield "|---|---|---|---|---|"
     for name, words in FLOODS.items():
         ours, theirs = found[f"wghsm.{name}.rate"], found.get(f"wireguard-go.{name}.rate")
-        cells = (f"{ours.median:.2f}", _range(ours), f"{theirs.median:.2f}" if theirs else "")
+        cpu = found.get(f"{name}.cpu")
+        cells = [f"{ours.median:.2f}", _range(ours), *(f"{one.median:.2f}" if one else "" for one in (theirs, cpu))]
         yield f"| {words} | " + " | ".join(cells) + " |"
 
 

@@ -47,7 +47,7 @@ def test_a_quick_run_writes_its_document(tmp_path: Path) -> None:
         assert name in done.stdout
     assert document["token"]["ratios"].keys() == token_ratios(quick=True)
     assert all(ratio["median"] >= 0 for ratio in document["token"]["ratios"].values())
-    assert document["flood"]["ratios"].keys() == {case.ratio for case in flood.cases(quick=True)}
+    assert document["flood"]["ratios"].keys() == set(flood.flood_ratios(quick=True))
     assert all(ratio["median"] > 0 for ratio in document["flood"]["ratios"].values())
     assert document["peers"]["figures"].keys() == peers.names()
     assert "/" not in json.dumps({key: value for key, value in document.items() if key != "compared"})
@@ -92,7 +92,7 @@ def test_the_committed_document_is_of_a_whole_run() -> None:
     assert document["ratios"].keys() == ratios(quick=False)
     assert document["token"]["conditions"]["rounds"] >= 3
     assert document["token"]["ratios"].keys() == token_ratios(quick=False)
-    assert document["flood"]["ratios"].keys() == {case.ratio for case in flood.cases(quick=False)}
+    assert document["flood"]["ratios"].keys() == set(flood.flood_ratios(quick=False))
     figures = document["peers"]["figures"]
     assert figures.keys() == peers.names()
     assert document["peers"]["conditions"]["many"] >= 10_000

@@ -305,6 +305,8 @@ def test_handshakes_are_made_while_many_sources_flood(
     assert stock.latest_handshake(site.gateway_key) > 0
     sent = int(flood.stdout().split()[-1])
     flood.stop()
+    nice = {role: os.getpriority(os.PRIO_PROCESS, pid) for role, pid in site.gateway.pids().items()}
+    assert {role for role in nice if nice[role] > nice["ingress"]} == {"custodian", "handshake"}
     # The token is asked for a small part of what came: the rest ended at the cookie, or in a queue that was full.
     assert site.gateway.counter("derive") < sent / 5
     assert site.gateway.counter("handshake-complete") < 10

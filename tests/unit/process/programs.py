@@ -108,7 +108,7 @@ def _behave(made: Child, behaviour: str) -> None:
     made.on_attach(pair, lambda incarnation: made.report(m.Prepared(incarnation)))
     made.on_detach(pair, lambda: made.report(m.Prepared(0)))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    made.drop()
+    made.drop(behind=behaviour == "behind")
     made.report(m.Ready())
     made.serve()
 

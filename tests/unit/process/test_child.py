@@ -183,6 +183,17 @@ def test_pairs_come_are_replaced_and_go(served: Started) -> None:
     first.close()
 
 
+@pytest.mark.parametrize(("behaviour", "nicer"), [("serve", 0), ("behind", 10)])
+def test_who_stands_behind_the_packets_is_nicer(behaviour: str, nicer: int) -> None:
+    child = Started(behaviour)
+    try:
+        assert child.next() == m.Ready()
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, child.process.pid) == own + nicer
+    finally:
+        child.close()
+
+
 def test_what_waits_on_a_pair_can_be_handled_out_of_turn(served: Started) -> None:
     pair = pair_with(served, 5)
     for number in (41, 42):
