@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _SECOND = 1_000_000
+_OURS = (".jsonl", ".lock", ".torn")
 
 
 def main(child: Child) -> None:
@@ -54,8 +55,13 @@ def _make_folder(folder: Path, uid: int, gid: int) -> str:
         # By its descriptor, and no link: whoever owned the folder before must not choose what is given away.
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            if os.fstat(fd).st_uid != uid:
-                os.fchown(fd, uid, gid)
+            if os.fstat(fd).st_uid == uid:
+                return ""
+            # A slip in the gateway file must not give away /etc.
+            there = set(os.listdir(fd)) - {"lost+found"}  # noqa: PTH208  (by the descriptor)
+            if strange := [name for name in there if not name.endswith(_OURS)]:
+                return f"{folder} holds other things than logs, such as {min(strange)}; name a folder for the log alone"
+            os.fchown(fd, uid, gid)
         finally:
             os.close(fd)
     except OSError as error:
