@@ -31,6 +31,7 @@ packages=(
 
 # What only the tests use: other PKCS#11 modules than SoftHSM, and a smart card reader without hardware.
 test_packages=(
+    groff-base
     libnss3
     libnss3-tools
     libp11-kit-dev

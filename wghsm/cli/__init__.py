@@ -33,6 +33,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("wghsm.cli.status:status", "Show running gateways and their peers."),
     "ceremony": ("wghsm.cli.ceremony:ceremony", "Make a gateway's keys with several people, and print a transcript."),
     "inventory": ("wghsm.cli.inventory:inventory", "List every key and pre-shared key, its age, and what is due."),
+    "completion": ("wghsm.cli.completion:completion", "Print what makes a shell complete commands and names."),
+    "man": ("wghsm.cli.man:man", "Show or write the manual pages."),
     "rekey": ("wghsm.cli.status:rekey", "Start fresh handshakes at a running gateway."),
 }
 

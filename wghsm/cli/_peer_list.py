@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wghsm.cli import _completing
 from wghsm.cli._admin import running_gateways, status_of
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._peer_options import config_option, gateway_path
@@ -53,7 +54,7 @@ def list_(tag: str | None, config: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_completing.peers)
 @config_option
 @json_option
 def show(name: str, config: str | None, as_json: bool) -> None:

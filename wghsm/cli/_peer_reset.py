@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from wghsm.cli import _completing
 from wghsm.cli._admin import ask, running_gateways
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._peer_options import config_option, gateway_path
@@ -19,7 +20,7 @@ __all__ = ["reset_timestamp"]
 
 
 @click.command(name="reset-timestamp")
-@click.argument("name")
+@click.argument("name", shell_complete=_completing.peers)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @config_option
 @json_option

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wghsm.cli import _completing
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli._psk_file import locked, replace_file, replaced_psk
@@ -19,7 +20,7 @@ __all__ = ["rotate"]
 
 
 @click.command()
-@click.argument("peer")
+@click.argument("peer", shell_complete=_completing.peers)
 @click.option("-c", "--config", metavar="GATEWAY.yaml", required=True, help="Gateway file.", type=click.Path())
 @json_option
 def rotate(peer: str, config: str, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wghsm.cli import _completing
 from wghsm.cli._every import first_only
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer
@@ -29,7 +30,7 @@ __all__ = ["seal", "wrap"]
 
 
 @click.command()
-@click.argument("peer", required=False)
+@click.argument("peer", required=False, shell_complete=_completing.peers)
 @click.option("--make-key", is_flag=True, help="Make the token's wrapping key, token.psk_wrap_key; no PEER then.")
 @click.option("--generate", is_flag=True, help="Wrap a fresh random PSK; hand it out with: wghsm psk export PEER.")
 @click.option("--epoch", type=click.IntRange(0, 2**32 - 1), help="Epoch (default: the one after the file's newest).")

@@ -11,7 +11,7 @@ from wghsm.exits import ExitCode
 __all__ = ["check"]
 
 
-@click.command()
+@click.command(epilog="Example: `wghsm check /etc/wghsm/wg0.yaml && wghsm reload wg0`.")
 @click.argument("file", type=click.Path())
 @json_option
 def check(file: str, as_json: bool) -> int:

@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from wghsm.cli import _completing
 from wghsm.cli._backup_file import backup_from, backup_of, read_backup, write_backup
 from wghsm.cli._dependents import refuse_in_use
 from wghsm.cli._every import each_token, first_only, in_every_token, names_of
@@ -44,7 +45,7 @@ key.add_command(retire)
 
 
 @key.command()
-@click.argument("label", required=False)
+@click.argument("label", required=False, shell_complete=_completing.keys)
 @_wrappable
 @token_options
 @json_option
@@ -73,7 +74,7 @@ def generate(label: str | None, wrappable: bool, token: str | None, config: str 
 
 
 @key.command(name="import")
-@click.argument("label", required=False)
+@click.argument("label", required=False, shell_complete=_completing.keys)
 @click.option("--wg-quick", "file", metavar="FILE", help="Take PrivateKey of this wg-quick file.", type=click.Path())
 @_wrappable
 @token_options
@@ -141,7 +142,7 @@ def list_(token: str | None, config: str | None, as_json: bool) -> None:
 
 
 @key.command()
-@click.argument("label", required=False)
+@click.argument("label", required=False, shell_complete=_completing.keys)
 @token_options
 @json_option
 def show(label: str | None, token: str | None, config: str | None, as_json: bool) -> None:
@@ -166,7 +167,7 @@ def show(label: str | None, token: str | None, config: str | None, as_json: bool
 
 
 @key.command()
-@click.argument("label", required=False)
+@click.argument("label", required=False, shell_complete=_completing.keys)
 @token_options
 @json_option
 def public(label: str | None, token: str | None, config: str | None, as_json: bool) -> None:
@@ -189,7 +190,7 @@ def public(label: str | None, token: str | None, config: str | None, as_json: bo
 
 
 @key.command()
-@click.argument("label", required=False)
+@click.argument("label", required=False, shell_complete=_completing.keys)
 @click.option("--wrap-key", metavar="LABEL", required=True, help="The AES key of the token to wrap it under.")
 @click.option("--out", metavar="FILE", required=True, help="Write a new file of mode 0600.", type=click.Path())
 @token_options
@@ -217,7 +218,7 @@ def backup(label: str | None, wrap_key: str, out: str, token: str | None, config
 
 
 @key.command()
-@click.argument("label", required=False)
+@click.argument("label", required=False, shell_complete=_completing.keys)
 @click.option("--wrap-key", metavar="LABEL", help="The AES key to unwrap it with (default: the backup names it).")
 @click.option("--in", "file", metavar="FILE", required=True, help="What key backup wrote.", type=click.Path())
 @_wrappable
@@ -253,7 +254,7 @@ def restore(
 
 
 @key.command()
-@click.argument("label")
+@click.argument("label", shell_complete=_completing.keys)
 @click.option("--id", "identity", metavar="HEX", help="CKA_ID, where several keys have the label.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @token_options

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wghsm.cli import _completing
 from wghsm.cli._in_force import bring_into_force
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._peer_add import add, config
@@ -72,7 +73,7 @@ def _changing(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @peer.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_completing.peers)
 @_changing
 def disable(name: str, options: _Options) -> int:
     """Have the gateway do as if NAME were not there: its session ends at once.
@@ -85,7 +86,7 @@ def disable(name: str, options: _Options) -> int:
 
 
 @peer.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_completing.peers)
 @_changing
 def enable(name: str, options: _Options) -> int:
     """Let NAME in again. A peer that has expired needs another date first: wghsm peer expire.
@@ -106,7 +107,7 @@ def enable(name: str, options: _Options) -> int:
 
 
 @peer.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_completing.peers)
 @click.argument("when")
 @_changing
 def expire(name: str, when: str, options: _Options) -> int:
@@ -126,7 +127,7 @@ def expire(name: str, when: str, options: _Options) -> int:
 
 
 @peer.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_completing.peers)
 @click.argument("new")
 @_changing
 def rename(name: str, new: str, options: _Options) -> int:
@@ -144,7 +145,7 @@ def rename(name: str, new: str, options: _Options) -> int:
 
 
 @peer.command(name="set")
-@click.argument("name")
+@click.argument("name", shell_complete=_completing.peers)
 @click.option("--note", help="A few words; an empty text takes the note away.")
 @click.option("--tag", "tags", metavar="WORD", multiple=True, help="A tag more; may be repeated.")
 @click.option("--untag", "untags", metavar="WORD", multiple=True, help="A tag less; may be repeated.")
@@ -179,7 +180,7 @@ def set_(
 
 
 @peer.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_completing.peers)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_changing
 def remove(name: str, yes: bool, options: _Options) -> int:

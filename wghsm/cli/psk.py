@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from wghsm.cli import _completing
 from wghsm.cli._every import each_token, first_only, in_every_token, names_of
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer
@@ -163,7 +164,7 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
 
 
 @psk.command()
-@click.argument("peer", required=False)
+@click.argument("peer", required=False, shell_complete=_completing.peers)
 @click.option("--object", "stored", metavar="LABEL", help="Export this PSK object.")
 @click.option("--root", metavar="LABEL", help="With --key and a base64 PEER: derive from this root.")
 @click.option("--key", metavar="LABEL", help="The gateway's key, for --root.")

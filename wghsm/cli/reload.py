@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from wghsm.cli import _completing
 from wghsm.exits import ExitCode
 from wghsm.ipc.admin import AdminReply, AdminRequest
 
@@ -25,7 +26,7 @@ _PATIENCE = 600.0
     "nothing has changed; 6: no such gateway is running; 10: a change needs a restart, and nothing has changed; 1: the "
     "change was refused, as by the token, and nothing has changed. See `wghsm plan` for what would change."
 )
-@click.argument("target", metavar="FILE|NAME")
+@click.argument("target", metavar="FILE|NAME", shell_complete=_completing.targets)
 @json_option
 def reload(target: str, as_json: bool) -> int:
     """Bring a changed gateway file into force: the one that the gateway NAME runs, or FILE.

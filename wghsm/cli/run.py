@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from wghsm.cli import _completing
 from wghsm.config import ConfigError, Gateway, load
 from wghsm.exits import ExitCode
 
@@ -41,7 +42,10 @@ class _Outcome(msgspec.Struct, frozen=True):
     text: str
 
 
-@click.command(epilog="Exit codes 2, 3 and 4 are final: starting again without a change cannot help.")
+@click.command(
+    epilog="Example: `wghsm run /etc/wghsm/wg0.yaml`. Exit codes 2, 3 and 4 are final: starting again without a change "
+    "cannot help."
+)
 @click.argument("file", type=click.Path())
 @click.option("--ready-fd", type=int, hidden=True, help="Where to say how the start went.")
 @click.option("--tty-fd", type=int, hidden=True, help="A terminal for the PIN, until the gateway serves.")
@@ -76,7 +80,7 @@ def run(file: str, ready_fd: int | None, tty_fd: int | None) -> int:
         )
 
 
-@click.command()
+@click.command(epilog="Example: `wghsm up /etc/wghsm/wg0.yaml`. Under systemd, `systemctl start wghsm@wg0` is better.")
 @click.argument("file", type=click.Path())
 @click.option("--log", type=click.Path(dir_okay=False), help="Log file; /run/wghsm/NAME/log if not given.")
 def up(file: str, log: str | None) -> int:
@@ -85,8 +89,8 @@ def up(file: str, log: str | None) -> int:
     return start_in_background(file, gateway, log)
 
 
-@click.command()
-@click.argument("name")
+@click.command(epilog="Example: `wghsm down wg0`. Exit code 6: no such gateway runs.")
+@click.argument("name", shell_complete=_completing.gateways)
 def down(name: str) -> int:
     """End the gateway NAME; done once its interface is gone."""
     from wghsm import supervisor

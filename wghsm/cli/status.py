@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from wghsm.cli import _completing
 from wghsm.exits import ExitCode
 from wghsm.ipc.admin import AdminRequest
 
@@ -30,7 +31,7 @@ _NOT_OPEN = "not known yet: the token is not open"
 @click.command(
     epilog="Examples: `wghsm status`, `wghsm status wg0 --json | jq .[0].peers`. Exit code 6: no gateway is running."
 )
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_completing.gateways)
 @json_option
 def status(name: str | None, as_json: bool) -> None:
     """Show the gateway NAME, or all running gateways: token, processes, peers, drops."""
@@ -49,7 +50,7 @@ def status(name: str | None, as_json: bool) -> None:
 
 
 @click.command(epilog="Examples: `wghsm rekey wg0`, `wghsm rekey wg0 alice`.")
-@click.argument("name")
+@click.argument("name", shell_complete=_completing.gateways)
 @click.argument("peer", required=False)
 @json_option
 def rekey(name: str, peer: str | None, as_json: bool) -> None:
