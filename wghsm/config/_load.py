@@ -1,7 +1,7 @@
 """Read a gateway file: bytes -> text -> tree -> model, with every fault on the way told by line.
 
-    text --_quick--> tree -> model -> no fault: done
-         --_yaml---> tree with lines -> model -> the faults, each with its line
+    text --quick--> tree -> model -> no fault: done
+         --lined--> tree with lines -> model -> the faults, each with its line
 
 Most files are in order, and may have ten thousand peers; so lines are looked for only where there is something to tell.
 
@@ -24,9 +24,9 @@ from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._include import include, included_files, peers_in, problem
 from wghsm.config._model import Gateway, Peer
 from wghsm.config._psk import PskWrapped
-from wghsm.config._quick import quick, tree
+from wghsm.config._quick import lined, quick, tree
 from wghsm.config._unknown import unknown_key
-from wghsm.config._yaml import Document, parse
+from wghsm.config._yaml import Document
 
 __all__ = ["load", "load_peers", "load_text", "peer_place"]
 
@@ -182,7 +182,7 @@ def _gateway(whole: Callable[[Callable[[str], Document]], Document], name: str) 
         if gateway is not None and not faults:
             _share_names(gateway)
             return gateway
-        gateway, faults = _validate(whole(parse))
+        gateway, faults = _validate(whole(lined))
     if gateway is None or faults:
         raise ConfigError(problem(name, *fault) for fault in faults)
     return gateway

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.reader import ReaderError
 
-__all__ = ["Document", "Path", "Raw", "Scalar", "parse"]
+__all__ = ["Document", "Path", "Raw", "Scalar", "built", "parse"]
 
 MAX_DEPTH = 16
 """Levels of nesting that a gateway file may have; the schema needs four."""
@@ -84,6 +84,16 @@ def parse(text: str) -> Document:
     return document
 
 
+def built(events: Iterator[Any]) -> Document:
+    """The tree of a parser's events, which ruamel's and PyYAML's are alike. Raises what the parser raises."""
+    document = Document()
+    try:
+        _Builder(document, events).build()
+    except _UnusableError:
+        document.root = None
+    return document
+
+
 _QUOTE = "put a value that has one of : # [ ] { } * & ! @ ` % in quotes"
 
 
@@ -96,7 +106,7 @@ def _syntax(line: int, problem: str) -> tuple[int, str, str]:
 
 
 class _Builder:
-    """Turns parser events into a tree. ruamel's events are untyped, hence `Any` within this class."""
+    """Turns parser events into a tree. They are untyped, hence `Any` within this class."""
 
     def __init__(self, document: Document, events: Iterator[Any]) -> None:
         self._document = document

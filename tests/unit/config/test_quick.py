@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from tests.unit.config.samples import GOOD, key
 from tests.unit.config.test_properties import EDITS, SLOW, gateways
 from wghsm.config import ConfigError, Problem, _load, load, load_text
-from wghsm.config._quick import quick
+from wghsm.config._quick import lined, quick
 from wghsm.config._yaml import Scalar, parse
 
 UNUSUAL = (
@@ -35,6 +35,13 @@ UNUSUAL = (
     "a: \0",
     'a: "\\ud83d\\ude00"',
     "a: [",
+    "&a: b",
+    "a: [&9:,]",
+    "a: {!.m,\n n: }",
+    "a: >#b\n c\n",
+    "a: |2-# b\n  c\n",
+    '{"a":1}',
+    "['a':~]",
     "a: b: c",
     "[" * 2000,
     "- " * 2000 + "a",
@@ -44,6 +51,7 @@ UNUSUAL = (
 @pytest.mark.parametrize("text", UNUSUAL)
 def test_the_unusual_is_left_to_the_exact_way(text: str) -> None:
     assert quick(text).faults
+    assert lined(text) == parse(text)
 
 
 def test_the_tree_is_plain_text() -> None:
@@ -55,12 +63,12 @@ def test_the_tree_is_plain_text() -> None:
 
 
 def agree(text: str) -> None:
-    """What the quick way takes, the exact way takes as the same."""
-    found = quick(text)
+    """What the quick way takes, the exact way takes as the same; with lines both are the same whatever it is."""
+    found, exact = quick(text), parse(text)
     if not found.faults:
-        exact = parse(text)
         assert not exact.faults
         assert exact.root == found.root
+    assert lined(text) == exact
 
 
 @settings(SLOW, max_examples=300)
@@ -94,7 +102,7 @@ def test_a_good_file_is_never_read_the_exact_way(monkeypatch: pytest.MonkeyPatch
     def refuse(_text: str) -> None:
         raise AssertionError("the exact way is not needed")
 
-    monkeypatch.setattr(_load, "parse", refuse)
+    monkeypatch.setattr(_load, "lined", refuse)
     assert load_text(GOOD).peers
     (tmp_path / "more").mkdir()
     more = f"peers: [{{name: x, public_key: {key(70)}, preshared_key: none, allowed_ips: []}}]"
@@ -108,6 +116,7 @@ def test_without_libyaml_a_good_file_is_read_the_exact_way(monkeypatch: pytest.M
     expected = load_text(GOOD)
     monkeypatch.setattr("wghsm.config._quick.CParser", None)
     assert quick(GOOD).faults
+    assert lined(GOOD) == parse(GOOD)
     assert load_text(GOOD) == expected
 
 
