@@ -282,7 +282,9 @@ def _read(journal: socket.socket, datagrams: queue.SimpleQueue[bytes]) -> None:
     """Play journald until the socket is shut down."""
     with journal:
         while datagram := journal.recv(65536):
-            datagrams.put(datagram)
+            # The commands have a log of their own, which goes there too.
+            if b"/commands/" not in datagram:
+                datagrams.put(datagram)
 
 
 def _listener(site: Site) -> socket.socket:
