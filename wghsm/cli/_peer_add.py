@@ -23,7 +23,7 @@ from wghsm.cli._in_force import bring_into_force
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._peer_file import Value, editing
-from wghsm.cli._peer_options import config_option, gateway_path, moment_text, reload_option
+from wghsm.cli._peer_options import config_option, endpoint_of, gateway_path, moment_text, reload_option
 from wghsm.cli._peer_psk import kind_of, make_psk, written_psk
 from wghsm.cli._psk_export import peer_of, request_of
 from wghsm.cli._psk_file import Exports, new_file
@@ -56,13 +56,15 @@ class _Outputs:
         named = ((self.out if self.out != "-" else None, "conf"), (self.png, "png"), (self.svg, "svg"))
         return [(Path(name), kind) for name, kind in named if name is not None]
 
-    def check(self, *, secret: bool) -> None:
+    def check(self, *, secret: bool, as_json: bool) -> None:
         """Refuse, before anything is made, what could not be written or would leak. Raises CommandError."""
         for path, _ in self.files:
             if path.exists() or path.is_symlink():
                 raise CommandError(f"{path} exists; nothing was done: choose another file or remove it")
             if not path.absolute().parent.is_dir():
                 raise CommandError(f"{path.parent} is no folder; nothing was done: make it first")
+        if as_json and not self.files and self.out != "-":
+            raise CommandError("--json shows the configuration with --out - only; or --out FILE", ExitCode.BAD_CONFIG)
         if secret and not self.files and self.out != "-" and not sys.stdout.isatty():
             raise CommandError(
                 "standard output is no terminal, and secrets in a pipe end up in logs; use --out FILE, --png or --svg, "
@@ -98,7 +100,7 @@ def _output_options(command: "Callable[..., Any]") -> "Callable[..., Any]":
         click.option("--qr", is_flag=True, help="Show its QR code on the terminal."),
         click.option("--out", metavar="FILE", help="Write the configuration to a new file, mode 0600; - for stdout."),
         click.option(
-            "--endpoint", metavar="HOST:PORT", help="Where the client finds the gateway (default: clients.endpoint)."
+            "--endpoint", metavar="HOST[:PORT]", help="Where the client finds the gateway (default: clients.endpoint)."
         ),
     ):
         command = option(command)
@@ -172,7 +174,7 @@ def add(
                 raise CommandError(f"there is a peer {name!r} already; choose another name", ExitCode.BAD_CONFIG)
             reached = _endpoint(gateway, endpoint)
             chosen = kind_of(gateway, kind)
-            outputs.check(secret=bool(private) or chosen != "none")
+            outputs.check(secret=bool(private) or chosen != "none", as_json=as_json)
             prefixes = [_with_length(each) for each in addresses] or _free(gateway)
             fields: dict[str, Value | None] = {
                 "name": name,
@@ -192,6 +194,9 @@ def add(
             outputs.write(text, undo)
             change.write()
             undo.pop_all()
+        if not as_json:
+            # Before anything else can go wrong: it is shown once.
+            outputs.show(text)
         in_force = bring_into_force(path, gateway.interface.name, wanted=reload)
         allowed = [str(prefix) for prefix in peer.allowed_ips]
         if as_json:
@@ -208,7 +213,6 @@ def add(
                 }
             )
         else:
-            outputs.show(text)
             _tell(f"peer {name!r} is in {change.file}, with {', '.join(allowed)}")
             for file, _ in outputs.files:
                 _tell(f"{file}: bring it to the client, then remove it")
@@ -248,7 +252,7 @@ def config(
     gateway = load(gateway_path(config))
     peer = peer_of(gateway, name)
     reached = _endpoint(gateway, endpoint)
-    outputs.check(secret=not isinstance(peer.preshared_key, PskNone))
+    outputs.check(secret=not isinstance(peer.preshared_key, PskNone), as_json=as_json)
     psk, gateway_key = _secrets_of(gateway, peer, "config")
     text = client_file(gateway, peer, gateway_key, reached, psk, bytearray())
     try:
@@ -294,25 +298,15 @@ def _secrets_of(gateway: "Gateway", peer: "Peer", verb: str) -> tuple[bytearray,
 
 def _endpoint(gateway: "Gateway", wanted: str | None) -> "Endpoint":
     """Where clients find the gateway: --endpoint, or the file's. Raises CommandError."""
-    from pydantic import ValidationError
-
-    from wghsm.config import Clients
-
-    found = gateway.clients.endpoint
     if wanted is not None:
-        try:
-            found = Clients.model_validate({"endpoint": wanted}).endpoint
-        except ValidationError:
-            port = gateway.interface.listen_port or 51820
-            text = f"--endpoint takes HOST:PORT, such as vpn.example.org:{port}"
-            raise CommandError(text, ExitCode.BAD_CONFIG) from None
-    if found is None:
+        return endpoint_of(wanted, gateway.interface.listen_port)
+    if gateway.clients.endpoint is None:
         raise CommandError(
             "where do clients find this gateway? Write endpoint: HOST:PORT under clients: in the gateway file, or use "
             "--endpoint HOST:PORT",
             ExitCode.BAD_CONFIG,
         )
-    return found
+    return gateway.clients.endpoint
 
 
 def _key_pair() -> tuple[bytearray, str]:

@@ -1,17 +1,22 @@
 """What the `peer` commands share: which gateway file, how a moment is given, whether to reload."""
 
+import contextlib
+import ipaddress
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wghsm.cli._output import CommandError
 from wghsm.exits import ExitCode
 
-__all__ = ["config_option", "gateway_path", "moment_text", "reload_option"]
+if TYPE_CHECKING:
+    from wghsm.config import Endpoint
+
+__all__ = ["config_option", "endpoint_of", "gateway_path", "moment_text", "reload_option"]
 
 _FOLDER = Path("/etc/wghsm")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
@@ -45,6 +50,25 @@ def gateway_path(config: str | None) -> Path:
         return found[0]
     there = f"there is: {', '.join(map(str, found))}" if found else f"there is none in {_FOLDER}"
     raise CommandError(f"name the gateway file: -c GATEWAY.yaml; {there}", ExitCode.BAD_CONFIG)
+
+
+def endpoint_of(text: str, port: int) -> "Endpoint":
+    """HOST:PORT, or HOST with the gateway's own port (0: it has none). Raises CommandError."""
+    from pydantic import ValidationError
+
+    from wghsm.config import Clients
+
+    with contextlib.suppress(ValueError):
+        text = f"[{ipaddress.IPv6Address(text)}]"
+    for each in (text, f"{text}:{port}"):
+        with contextlib.suppress(ValidationError):
+            found = Clients.model_validate({"endpoint": each}).endpoint
+            if found is not None:
+                return found
+    raise CommandError(
+        f"--endpoint takes HOST:PORT, such as vpn.example.org:{port or 51820}; without :PORT it is the listen_port",
+        ExitCode.BAD_CONFIG,
+    )
 
 
 def moment_text(wanted: str, now: datetime | None = None) -> str | None:

@@ -19,8 +19,8 @@ import click
 from wghsm.cli._gateway_text import gateway_text
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
+from wghsm.cli._peer_options import endpoint_of
 from wghsm.cli._psk_file import new_file
-from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenError, TokenPool, TokenUri
 from wghsm.pkcs11_backend.errors import KeyNotFound
 from wghsm.pkcs11_backend.provision import derive_root, generate_key
@@ -85,7 +85,7 @@ def init(
     if file.exists() or file.is_symlink():
         raise CommandError(f"{file} exists; nothing was changed: choose another NAME, or wghsm up {file}")
     chosen = list(addresses) or ["10.8.0.1/24", _random_address()]
-    reached = None if endpoint is None else _with_port(endpoint, listen_port)
+    reached = None if endpoint is None else str(endpoint_of(endpoint, listen_port))
 
     def text(uri: str, root: str | None) -> str:
         return _text(name, uri, root, chosen, listen_port, reached, list(dns))
@@ -186,29 +186,6 @@ def _text(
     if endpoint is None and not dns:
         text = text.replace("peers: []", "# clients:\n#   endpoint: vpn.example.org:51820\npeers: []")
     return text
-
-
-def _with_port(endpoint: str, port: int) -> str:
-    """HOST:PORT of HOST, or what was given. Raises CommandError where that is no endpoint."""
-    from pydantic import ValidationError
-
-    from wghsm.config import Clients
-
-    bare = f"[{endpoint}]" if _is_ipv6(endpoint) else endpoint
-    for text in (endpoint, f"{bare}:{port}"):
-        try:
-            return str(Clients.model_validate({"endpoint": text}).endpoint)
-        except ValidationError:
-            continue
-    raise CommandError("--endpoint takes a host or an address, with :PORT if it is another one", ExitCode.BAD_CONFIG)
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _random_address() -> str:

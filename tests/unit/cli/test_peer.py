@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from tests.unit.config.samples import GOOD, KEY_C, key
 from wghsm.cli import _in_force, _peer_list, _peer_options, _peer_reset
 from wghsm.cli import main as group
+from wghsm.cli._output import CommandError
 from wghsm.config import load
 from wghsm.exits import ExitCode
 from wghsm.ipc import admin
@@ -202,6 +203,42 @@ def test_a_reload_that_is_refused_is_told_and_fails(file: Path, monkeypatch: pyt
     done = run(file, "disable", "bob", code=ExitCode.NEEDS_RESTART)
     assert "NOT in force" in done.output
     assert peers(file)["bob"].disabled
+
+
+def test_a_gateway_that_does_not_answer_is_told_and_the_file_is_changed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Running(monkeypatch, admin.AdminReply())
+
+    def silent(_gateway: str, _request: admin.AdminRequest, _patience: float) -> admin.AdminReply:
+        raise CommandError("gateway 'wg0' does not answer")
+
+    monkeypatch.setattr(_in_force, "exchange", silent)
+    shown = json.loads(run(file, "disable", "bob", "--json", code=ExitCode.FAILURE).output)
+    assert shown["gateway"]["state"] == "refused"
+    assert peers(file)["bob"].disabled
+
+
+@pytest.mark.parametrize(
+    ("written", "port", "meant"),
+    [
+        ("vpn.example.org", 51820, "vpn.example.org:51820"),
+        ("vpn.example.org:7", 51820, "vpn.example.org:7"),
+        ("192.0.2.1", 5, "192.0.2.1:5"),
+        ("2001:db8::1", 5, "[2001:db8::1]:5"),
+        ("[2001:db8::1]:7", 5, "[2001:db8::1]:7"),
+    ],
+)
+def test_an_endpoint_may_leave_its_port_out(written: str, port: int, meant: str) -> None:
+    assert str(_peer_options.endpoint_of(written, port)) == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "port"), [("vpn.example.org", 0), ("a b", 5), ("", 5), ("a:b:c", 5), ("x:70000", 5)]
+)
+def test_a_bad_endpoint_is_told(written: str, port: int) -> None:
+    with pytest.raises(CommandError, match="--endpoint takes HOST:PORT"):
+        _peer_options.endpoint_of(written, port)
 
 
 def test_a_gateway_of_another_file_is_left_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
