@@ -35,7 +35,7 @@ _EVERYDAY = frozenset(
 )
 CAUSES = frozenset(Counter) - _EVERYDAY
 """What is told of, if it was counted."""
-_ROLES = (Role.INGRESS, Role.EGRESS, Role.HANDSHAKE, Role.CUSTODIAN)
+_ROLES = tuple(role for role in Role if role not in (Role.SUPERVISOR, Role.CONTROL, Role.AUDITOR))
 
 
 class Aggregates:
