@@ -10,7 +10,7 @@ While the gateway's key is rotated there are two identities: mac1 tells which on
 cookie reply is sealed for that one (SEAMS.md "Two identities").
 
 Called by `intake` for initiations and responses. Pure: time and random numbers are arguments. The cookie secret,
-the only secret of the handshake process, lives here.
+the only secret of the handshake process, lives here; ingress is given a copy, to know who shows a cookie.
 """
 
 from __future__ import annotations
