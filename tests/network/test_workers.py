@@ -2,11 +2,13 @@
 
 import os
 import signal
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.network.support import Lab, UdpStream, ping, ping_until, until
+from tests.network.support import Lab, UdpStream, ping, ping_until, unsteered, until
 from tests.network.support.gateway_token import GatewayToken
 from tests.network.support.site import Client, Site
 from wghsm.exits import ExitCode
@@ -94,6 +96,26 @@ def test_several_workers(lab: Lab, token: GatewayToken, workers: int) -> None:
     pids = list(gateway.pids().values())
     gateway.stop()
     assert gateway.leftovers(pids) == []
+
+
+def test_without_steering_packets_are_handed_over(lab: Lab, token: GatewayToken) -> None:
+    site = Site(lab, token, workers=4)
+    site.gateway.program = [sys.executable, str(Path(unsteered.__file__))]
+    clients = [site.client(f"peer{number}", family=(4, 6)[number % 2]) for number in range(3)]
+    gateway = site.start()
+    assert "the kernel does not steer packets to their workers" in gateway.log()
+    for client in clients:
+        client.start()
+        ping_until(client.namespace, site.inner4)
+    pings_all(site)
+    streams = [stream for client in clients for stream in both_ways(site, client)]
+    for stream in streams:
+        stream.wait_for(25)
+    reports = [stream.finish() for stream in streams]
+    assert [(len(report.lost), report.reordered) for report in reports] == [(0, 0)] * len(streams)
+    # Of three peers one at least has a queue of another worker's, be it by the kernel's hash of a flow.
+    assert gateway.counter("handed-over") > 0
+    assert gateway.counter("other-worker-busy") == 0
 
 
 def pings_all(site: Site) -> None:

@@ -10,7 +10,8 @@
     gate        what costs nothing comes before the token     indices    32-bit indices, sessions by slot
     load        the token's pending work and latency          intake     a datagram's way to gate and exchange
     requests    open questions, sessions half installed       schedule   deadlines, paced re-keys
-    peers       what is known of a peer                       shell      sockets, clock, loop
+    peers       what is known of a peer                       pace       how many re-keys at once
+    shell       sockets, clock, loop
 
 `core.HandshakeCore` is pure; `shell.main` is the program around it, started by `python -m wghsm.handshake`.
 """
