@@ -87,7 +87,10 @@ def fits(schema: dict[str, Any], value: Any) -> bool:
 
 
 def read(text: str) -> Any:
-    return YAML(typ="safe", pure=True).load(text)
+    yaml = YAML(typ="safe", pure=True)
+    # Editors keep to YAML 1.2's core schema, where a date is text.
+    yaml.constructor.add_constructor("tag:yaml.org,2002:timestamp", lambda _constructor, node: node.value)
+    return yaml.load(text)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
