@@ -78,6 +78,7 @@ class Service:
                 self._requests.device(lambda device, peers: connection.reply(format_device(device, peers)))
             case Malformed():
                 connection.busy = True
+                self._refused("set", "the operation is malformed", connection)
                 connection.reply(_errno(operation.errno), last=operation.close)
             case Set():
                 connection.busy = True

@@ -92,7 +92,9 @@ class Reloads:
                 self.children.send(Role.CONTROL, m.ReloadResult(message.request, number, text, told[:_PROBLEMS_TOLD]))
 
         if message.file and os.path.realpath(message.file) != os.path.realpath(self.state.file):
-            answer(errno.ENOENT, f"this gateway runs {self.state.file}, not {message.file}")
+            text = f"this gateway runs {self.state.file}, not {message.file}"
+            self.audit.reloaded(errno.ENOENT, text, message.who)
+            answer(errno.ENOENT, text)
         else:
             self._queue(answer, message.who)
 
@@ -108,6 +110,7 @@ class Reloads:
         if not self.state.served:
             text = "the gateway is still starting; try again once it serves"
             _log.warning("no reload: %s", text)
+            self.audit.reloaded(errno.EAGAIN, text, who)
             answer(errno.EAGAIN, text)
             return
         self.applying.hold(_Attempt(self, answer, who).begin)

@@ -199,7 +199,9 @@ class Requests:
                 return None
             sockets = self._move_port(change, model.fwmark)
         except OSError as error:
-            self._answer(request, errno.EADDRINUSE, f"port or mark: {error.strerror}")
+            text = f"port or mark: {error.strerror}"
+            self._answer(request, errno.EADDRINUSE, text)
+            self._audit.refused("set", text, request.who)
             return None
         found = difference(state.model, model, change)
 
