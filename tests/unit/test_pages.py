@@ -1,6 +1,8 @@
 """Every link between our pages leads somewhere: to a file that is there, and to a heading that it has."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,3 +35,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in set(_anchors(target))):
             wrong.append(link)
     assert wrong == []
+
+
+def test_the_site_has_every_page(tmp_path: Path) -> None:
+    build = ROOT / "docs" / "site" / "build.py"
+    subprocess.run([sys.executable, build, tmp_path / "site"], check=True, capture_output=True)
+    made = {path.name for path in (tmp_path / "site").glob("*.html")}
+    assert made == {"index.html" if page.name == "README.md" else f"{page.stem}.html" for page in PAGES}
+    index = (tmp_path / "site" / "index.html").read_text()
+    assert all(f'href="{name}"' in index for name in made)
