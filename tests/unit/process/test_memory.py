@@ -27,7 +27,8 @@ class Thing:
 
 @pytest.fixture(autouse=True)
 def _collector() -> Iterator[None]:
-    """No collection but those that are asked for; nothing stays frozen."""
+    """No collection but those that are asked for; nothing is frozen before or after."""
+    gc.unfreeze()
     gc.disable()
     yield
     gc.unfreeze()
