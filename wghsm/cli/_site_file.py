@@ -115,17 +115,6 @@ def _settle(site: Site) -> None:
                 text = f"{prefix} is also {peer.name}'s, who comes later and has it, as with WireGuard"
                 site.left.append(Left(site.peers[before].line, "AllowedIPs", text))
             owners[prefix] = number
-    default = [prefix for prefix in owners if prefix.endswith("/0")]
-    if default and site.table == "auto":
-        site.table = "off"
-        site.left.append(
-            Left(
-                site.peers[owners[default[0]]].line,
-                "AllowedIPs",
-                f"{' and '.join(default)} would need policy routing: table: off is set, so set all routes yourself, or "
-                "write a table's number and the rules for it",
-            )
-        )
 
 
 def _bad(path: Path, text: str) -> CommandError:

@@ -19,13 +19,14 @@ from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._firewall import Allow
 from wghsm.config._load import load, load_peers, load_text, peer_place
 from wghsm.config._model import Audit, Clients, Firewall, Gateway, Interface, Peer, Policy, Token, Tunnel, Users
-from wghsm.config._plan import Change, Effect, KernelRoute, Plan, kernel_routes, plan
+from wghsm.config._plan import MAIN_TABLE, Change, Effect, KernelRoute, Plan, default_table, kernel_routes, plan
 from wghsm.config._psk import PskDerived, PskNone, PskObject, PskWrapped
 from wghsm.config._schema import json_schema, peers_schema
 from wghsm.config._values import Endpoint
 from wghsm.config._wrapped import WrappedPsk, format_wrapped, read_wrapped, read_wrapped_files
 
 __all__ = [
+    "MAIN_TABLE",
     "Allow",
     "Audit",
     "Change",
@@ -49,6 +50,7 @@ __all__ = [
     "Tunnel",
     "Users",
     "WrappedPsk",
+    "default_table",
     "format_wrapped",
     "from_document",
     "json_schema",

@@ -57,7 +57,6 @@ def conflicts(document: Document, gateway: Gateway | None = None) -> Iterator[_F
     yield from _prefixes(document, peers)
     yield from _uris(document)
     yield from _one_key_twice(document)
-    yield from _default_routes(document, peers)
     yield from _token_needs(document, peers)
     yield from _shared_psks(document, peers)
     yield from _without_psk(document, peers)
@@ -112,20 +111,6 @@ def _written_as(document: Document, peer: int, place: int, text: str) -> bool:
     entries = _entries(_items(_entries(document.root).get("peers"))[peer])
     raw = _items(entries.get("allowed_ips"))[place]
     return isinstance(raw, Scalar) and raw.text == text
-
-
-def _default_routes(document: Document, peers: list[_Peer]) -> Iterator[_Fault]:
-    table = _entries(_entries(document.root).get("interface")).get("table")
-    if table is not None and _good(v.table, table) != "auto":
-        return
-    for index, peer in enumerate(peers):
-        for place, prefix in peer.prefixes:
-            if prefix.prefixlen == 0:
-                yield (
-                    document.line(("peers", index, "allowed_ips", place)),
-                    f"table: auto makes no default route, which {prefix} would need",
-                    "write table: off or the number of a table under interface:, and the routing rules yourself",
-                )
 
 
 def _uris(document: Document) -> Iterator[_Fault]:

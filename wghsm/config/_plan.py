@@ -19,13 +19,16 @@ from wghsm.config._model import Audit, Clients, Firewall, Gateway, Interface, Pe
 from wghsm.config._psk import PskWrapped
 from wghsm.config._wrapped import WrappedPsk
 
-__all__ = ["Change", "Effect", "KernelRoute", "Plan", "kernel_routes", "plan"]
+__all__ = ["MAIN_TABLE", "Change", "Effect", "KernelRoute", "Plan", "default_table", "kernel_routes", "plan"]
 
 Wrapped = Mapping[Path, list[WrappedPsk]]
 KernelRoute = tuple[IPv4Network | IPv6Network, int]
 """A prefix that is routed to the interface, and the number of the routing table."""
 
 MAIN_TABLE = 254
+_DEFAULT_TABLE = 51820
+# default, main and local.
+_KERNEL_TABLES = range(253, 256)
 
 
 class Effect(StrEnum):
@@ -201,10 +204,12 @@ def kernel_routes(
     prefixes: Iterable[IPv4Network | IPv6Network],
     addresses: Iterable[IPv4Interface | IPv6Interface],
     table: str | int,
+    fwmark: int = 0,
 ) -> set[KernelRoute]:
-    """The routes that allowed IPs need in the kernel, as `interface.table` says.
+    """The routes that allowed IPs need in the kernel, as `interface.table` and `interface.fwmark` say.
 
-    With `auto` none for a default route, nor for a prefix inside an address's network, which has its route already.
+    With `auto` a default route is in a table of its own, and there is none for a prefix inside an address's network,
+    which has its route already.
     """
     if table == "off":
         return set()
@@ -212,10 +217,15 @@ def kernel_routes(
         return {(prefix, table) for prefix in prefixes}
     connected = [address.network for address in addresses]
     return {
-        (prefix, MAIN_TABLE)
+        (prefix, MAIN_TABLE if prefix.prefixlen else default_table(fwmark))
         for prefix in prefixes
-        if prefix.prefixlen and not any(_covers(network, prefix) for network in connected)
+        if not any(_covers(network, prefix) for network in connected)
     }
+
+
+def default_table(fwmark: int) -> int:
+    """The table of default routes under `table: auto`: the number of `interface.fwmark`, as with wg-quick."""
+    return fwmark if fwmark and fwmark not in _KERNEL_TABLES else _DEFAULT_TABLE
 
 
 def _covers(network: IPv4Network | IPv6Network, prefix: IPv4Network | IPv6Network) -> bool:
@@ -228,7 +238,8 @@ def _covers(network: IPv4Network | IPv6Network, prefix: IPv4Network | IPv6Networ
 
 def _routes(gateway: Gateway, now: float | None) -> set[KernelRoute]:
     prefixes = [prefix for peer in gateway.peers if peer.active_at(now) for prefix in peer.allowed_ips]
-    return kernel_routes(prefixes, gateway.interface.addresses, gateway.interface.table)
+    interface = gateway.interface
+    return kernel_routes(prefixes, interface.addresses, interface.table, interface.fwmark)
 
 
 def _by_prefix(route: KernelRoute) -> tuple[int, bytes, int, int]:

@@ -79,4 +79,4 @@ class Expiry:
             for name in names.values():
                 _log.info("peer %s has expired and is out", name)
 
-        return Work(model, found, {}, sockets=False, done=done, cause="expiry")
+        return Work(model, found, {}, sockets=state.remark(model), done=done, cause="expiry")

@@ -1,6 +1,7 @@
-"""The interface's addresses, MTU and routes, and news about its link. Netlink is known here and in `_routes` only.
+"""The interface's addresses, MTU and routes, and news about its link.
 
-    Links       sets them, through pyroute2; routes, which may be many, by `_routes`
+    Links       sets them, through pyroute2; routes, which may be many, by `_routes`, rules for default routes by
+                `_policy`. Netlink is known to these three only
     LinkWatch   a plain netlink socket for the loop: something about links has changed, look again
 
 An interface that was moved to another network namespace is only looked at there: its addresses and routes are the
@@ -26,6 +27,7 @@ from wghsm.config import kernel_routes
 from wghsm.exits import ExitCode
 
 from ._fault import GatewayFault
+from ._policy import PolicyRules
 from ._routes import Verb, change
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from wghsm.config import KernelRoute
 
+    from ._policy import Way
     from .model import Prefix
 
 __all__ = ["LinkStatus", "LinkWatch", "Links", "Place"]
@@ -71,13 +74,17 @@ class LinkStatus:
 
 
 class Links:
-    """The interface `name`, which must be there. `table` as in the gateway file: auto, off or a number."""
+    """The interface `name`, which must be there. `table` and `fwmark` as in the gateway file."""
 
-    def __init__(self, name: str, addresses: Iterable[IPv4Interface | IPv6Interface], table: str | int) -> None:
+    def __init__(
+        self, name: str, addresses: Iterable[IPv4Interface | IPv6Interface], table: str | int, fwmark: int = 0
+    ) -> None:
         self._name = name
         self._addresses = tuple(addresses)
         self._table = table
+        self._fwmark = fwmark
         self._netlink: Any = IPRoute()
+        self._rules = PolicyRules(self._netlink)
         self._index = int(self._netlink.link_lookup(ifname=name)[0])
         self._home = Path("/proc/self/ns/net").stat()
         self._elsewhere: int | None = None
@@ -158,14 +165,30 @@ class Links:
         here |= {(each.get_attr("IFA_LOCAL"), each["prefixlen"]) for each in found}
         return (str(address.ip), address.network.prefixlen) in here
 
-    def settle(self, addresses: Iterable[IPv4Interface | IPv6Interface], table: str | int) -> None:
+    def settle(self, addresses: Iterable[IPv4Interface | IPv6Interface], table: str | int, fwmark: int = 0) -> None:
         """The interface has other addresses and another table from now on: routes follow them."""
         self._addresses = tuple(addresses)
         self._table = table
+        self._fwmark = fwmark
+
+    def clear_stale(self) -> None:
+        """Take away the rules of a gateway that could not end in good order."""
+        self._rules.clear_stale()
+
+    def add_rules(self, wanted: Iterable[Way]) -> None:
+        """Add the rules that default routes need. GatewayFault if one was refused."""
+        self._rules.add(wanted)
+
+    def follow_rules(self, wanted: Iterable[Way]) -> None:
+        """Have these rules and no others; what the kernel refuses is logged."""
+        self._rules.follow(wanted)
+
+    def _routes(self, prefixes: Iterable[Prefix]) -> set[KernelRoute]:
+        return kernel_routes(prefixes, self._addresses, self._table, self._fwmark)
 
     def add_routes(self, prefixes: Iterable[Prefix]) -> None:
         """Route these allowed IPs to the interface, as far as `table` says so. GatewayFault at the first refusal."""
-        self.put_routes(kernel_routes(prefixes, self._addresses, self._table))
+        self.put_routes(self._routes(prefixes))
 
     def put_routes(self, routes: Iterable[KernelRoute]) -> None:
         """Add routes. GatewayFault for one that was refused, with none of them left."""
@@ -177,22 +200,25 @@ class Links:
         (prefix, table), number = refused[0]
         what = f"the route {prefix} in table {table}"
         text = f"the interface {self._name} cannot be given {what}: {os.strerror(number)}"
-        if number == errno.EEXIST:
+        if number == errno.EEXIST and not prefix.prefixlen:
+            text = f"{what} exists already; give this gateway an fwmark of its own in the gateway file"
+        elif number == errno.EEXIST:
             text = f"{what} exists already; remove it, or set table: off or a number in the gateway file"
         raise GatewayFault(ExitCode.SYSTEM, text)
 
     def change_routes(self, added: Iterable[Prefix], removed: Iterable[Prefix]) -> None:
         """Follow a change of allowed IPs at run time; what the kernel refuses is logged."""
-        addresses, table = self._addresses, self._table
-        self.drop_routes(kernel_routes(removed, addresses, table))
-        for (prefix, _), number in self._change(Verb.ADD, kernel_routes(added, addresses, table)):
+        self.drop_routes(self._routes(removed))
+        for (prefix, _), number in self._change(Verb.ADD, self._routes(added)):
             # Those of a link that is down are set when it is up.
             if number != errno.ENETDOWN:
                 _log.warning("route add %s: %s", prefix, os.strerror(number))
 
     def restore_routes(self, prefixes: Iterable[Prefix]) -> None:
         """Set the routes of these allowed IPs again, which the kernel drops with the link."""
-        self.keep_routes(kernel_routes(prefixes, self._addresses, self._table))
+        self.keep_routes(self._routes(prefixes))
+        # Without their routes they look like left-overs to another gateway that starts.
+        self._rules.restore()
 
     def keep_routes(self, routes: Iterable[KernelRoute]) -> None:
         """Add those of the routes that the kernel has dropped; what it refuses is logged."""
@@ -218,10 +244,11 @@ class Links:
         return LinkStatus(bool(found[0]["flags"] & _IFF_UP), int(found[0].get_attr("IFLA_MTU")))
 
     def delete(self) -> None:
-        """Remove the interface, if it is still there, and its routes with it.
+        """Remove the interface, if it is still there, and its rules and routes with it.
 
         One that is elsewhere goes with its last descriptor.
         """
+        self._rules.follow(())
         if self.is_elsewhere:
             return
         with contextlib.suppress(NetlinkError, OSError):

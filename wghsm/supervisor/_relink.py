@@ -49,8 +49,8 @@ class Relink:
         self._links = links
         self._new = new
         self._mtu = link.mtu
-        self._routes = kernel_routes(after, new.addresses, new.table) if link.up else set()
-        routes_before = kernel_routes(before, old.addresses, old.table)
+        self._routes = kernel_routes(after, new.addresses, new.table, new.fwmark) if link.up else set()
+        routes_before = kernel_routes(before, old.addresses, old.table, old.fwmark)
         self._more = self._routes - routes_before
         self._less = routes_before - self._routes if link.up else set()
         self._come = [each for each in new.addresses if each not in old.addresses]
@@ -85,7 +85,7 @@ class Relink:
                 if not self._links.has_address(address):
                     self._quietly(partial(self._links.add_address, address))
             self._links.keep_routes(self._routes)
-        self._links.settle(self._new.addresses, self._new.table)
+        self._links.settle(self._new.addresses, self._new.table, self._new.fwmark)
 
     def _quietly(self, step: Callable[[], None]) -> None:
         try:

@@ -31,6 +31,7 @@ from ._endpoints import literal
 from ._fault import GatewayFault
 from ._hearing import set_hearing
 from ._notify import tell_systemd
+from ._policy import outer_mark, ways
 from ._reading import Reading, Wanted
 from ._relink import Relink
 from ._sockets import UdpPair
@@ -190,20 +191,23 @@ class _Attempt:
     def _prepare(self) -> None:
         """Get what may be refused. Raises OSError and GatewayFault with nothing changed."""
         state, model = self._state, self._merged.model
-        port = model.listen_port
+        port, mark = model.listen_port, outer_mark(self._wanted.gateway.interface, model)
+        self._marked = mark != state.mark
         with contextlib.ExitStack() as undo:
             if port != state.model.listen_port and (not port or port != state.udp.port):
-                self._sockets = UdpPair(port, model.fwmark, state.workers)
+                self._sockets = UdpPair(port, mark, state.workers)
                 undo.callback(self._sockets.close)
-            elif model.fwmark != state.model.fwmark:
-                state.udp.mark(model.fwmark)
-                undo.callback(state.udp.mark, state.model.fwmark)
+            elif self._marked:
+                state.udp.mark(mark)
+                undo.callback(state.udp.mark, state.mark)
             old, new = state.gateway.interface, self._wanted.gateway.interface
             if state.runtime_psks and new.mtu == old.mtu:
                 new = new.model_copy(update={"mtu": state.link.mtu})
             self._relink = Relink(state.links, old, new, state.model.owners, model.owners, state.link)
             self._relink.prepare()
             undo.callback(self._relink.undo)
+            undo.callback(state.links.follow_rules, state.ways)
+            state.links.add_rules(ways(new, model))
             undo.callback(state.packet_filter.restore, state.packet_filter.prepare(self._wanted.gateway, model))
             self._undo = undo.pop_all()
 
@@ -223,7 +227,7 @@ class _Attempt:
         state.trial = None
         audited_before = state.gateway.audit
         state.gateway, state.wrapped = self._wanted.gateway, self._wanted.wrapped
-        tell_sockets = self._sockets is not None or model.fwmark != state.model.fwmark
+        tell_sockets = self._sockets is not None or self._marked
         if self._sockets is not None:
             set_hearing(self._sockets.descriptors, state.link.up)
             state.udp, old = self._sockets, state.udp

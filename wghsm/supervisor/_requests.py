@@ -24,6 +24,7 @@ from wghsm.ipc import messages as m
 
 from ._applying import Work
 from ._hearing import set_hearing
+from ._policy import outer_mark
 from ._sockets import UdpPair
 from .merge import as_gateway
 from .model import Refusal, applied, difference, initial
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ._audit import Audit
     from ._children import Children
     from ._state import State
+    from .model import Model
 
 __all__ = ["Requests"]
 
@@ -197,7 +199,7 @@ class Requests:
                 self._check_port(change.listen_port)
                 self._answer(request, 0, "")
                 return None
-            sockets = self._move_port(change, model.fwmark)
+            sockets = self._move_port(change, model)
         except OSError as error:
             text = f"port or mark: {error.strerror}"
             self._answer(request, errno.EADDRINUSE, text)
@@ -221,7 +223,7 @@ class Requests:
         if port and port != self._state.udp.port:
             UdpPair(port, 0, self._state.workers).close()
 
-    def _move_port(self, change: m.DeviceChange, fwmark: int) -> bool:
+    def _move_port(self, change: m.DeviceChange, model: Model) -> bool:
         """Whether there are sockets to tell of, for another port or mark. Raises OSError with nothing changed.
 
         Also the same ones with another mark: cached source addresses may not be right for it.
@@ -229,11 +231,8 @@ class Requests:
         state = self._state
         port = change.listen_port
         if port is None or (port == state.udp.port and port):
-            if fwmark == state.model.fwmark:
-                return False
-            state.udp.mark(fwmark)
-            return True
-        fresh = UdpPair(port, fwmark, state.workers)
+            return state.remark(model)
+        fresh = UdpPair(port, outer_mark(state.gateway.interface, model), state.workers)
         set_hearing(fresh.descriptors, state.link.up)
         state.udp, old = fresh, state.udp
         old.close()
@@ -262,7 +261,7 @@ class Requests:
             name=interface.name,
             public_key=state.identity.public_key if state.identity else None,
             listen_port=state.udp.port,
-            fwmark=state.model.fwmark,
+            fwmark=state.mark,
             up=state.link.up,
             previous_key=(state.identity.previous or None) if state.identity else None,
             key_label=interface.key,

@@ -1,6 +1,6 @@
 """A gateway from its first to its last moment: everything that is made here is taken away here.
 
-    lock -> TUN -> UDP and UNIX sockets -> link, addresses, routes -> privileges -> children -> loop
+    lock -> TUN -> UDP and UNIX sockets -> link, addresses, routes, rules -> privileges -> children -> loop
          <-            (all of it in reverse, whatever happened)            <-
 
 Called by the `wghsm` command and by tests, as `wghsm.supervisor.run`.
@@ -27,6 +27,7 @@ from ._filter import PacketFilter
 from ._inboxes import Inboxes
 from ._links import Links, LinkStatus, LinkWatch
 from ._notify import Watchdog, tell_systemd
+from ._policy import outer_mark, ways
 from ._runtime import GatewayLock, runtime_directory, uapi_socket_path
 from ._signals import SignalWatch
 from ._socket_news import SocketNews
@@ -206,12 +207,16 @@ class _Start:
         stack.callback(steering.close)
         inboxes = Inboxes(workers)
         stack.callback(inboxes.close)
-        links = Links(interface.name, interface.addresses, interface.table)
+        links = Links(interface.name, interface.addresses, interface.table, interface.fwmark)
         stack.callback(links.close)
+        stack.callback(links.follow_rules, ())
+        links.clear_stale()
         model = initial(self._gateway, wrapped, time.time())
+        udp.mark(outer_mark(interface, model))
         steering.change(model.routes())
         links.configure(interface.mtu)
         links.add_routes(model.owners)
+        links.add_rules(ways(interface, model))
         packet_filter = PacketFilter(self._gateway, model)
         stack.callback(packet_filter.remove)
         stats_fd = create_stats()

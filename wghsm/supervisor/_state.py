@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from wghsm.ipc import MAX_PEERS, TUNNEL, Role, all_seats, role_of, worker_of
 from wghsm.ipc import messages as m
 
+from ._policy import outer_mark, ways
 from .changes import custodian_parts, handshake_parts, route_parts
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ._filter import PacketFilter
     from ._inboxes import Inboxes
     from ._links import Links, LinkStatus
+    from ._policy import Way
     from ._sockets import UdpPair, UnixListener
     from ._steering import Steering
     from ._tun import Tun
@@ -81,6 +83,24 @@ class State:
     def runtime_psks(self) -> bool:
         """Whether clients of the control protocol may put pre-shared keys into the token."""
         return self.gateway.interface.authority == "runtime"
+
+    @property
+    def mark(self) -> int:
+        """The mark of the outer packets."""
+        return outer_mark(self.gateway.interface, self.model)
+
+    @property
+    def ways(self) -> frozenset[Way]:
+        """What the default routes of peers need."""
+        return ways(self.gateway.interface, self.model)
+
+    def remark(self, model: Model) -> bool:
+        """Give the sockets the mark of this model; whether it is another one. Raises OSError."""
+        mark = outer_mark(self.gateway.interface, model)
+        if mark == self.mark:
+            return False
+        self.udp.mark(mark)
+        return True
 
     def needs_endpoint(self, peer: Peer) -> bool:
         """Whether an address is wanted for the name that the file has for this peer."""

@@ -212,6 +212,7 @@ class Supervisor:
 
         self._resolving.retain(needed)
         self._expiry.look()
+        state.links.follow_rules(state.ways)
         state.packet_filter.follow(state.gateway, state.model)
 
     def _link_news(self, watch: LinkWatch) -> None:

@@ -136,8 +136,14 @@ def test_routes_follow_prefixes_addresses_and_table() -> None:
     table = to("table: auto", "table: 51820")
     assert {number for _, number in table.routes_added} == {51820}
     assert kernel_routes([far], (), "off") == set()
-    assert kernel_routes([ip_network("0.0.0.0/0")], (), "auto") == set()
-    assert kernel_routes([ip_network("0.0.0.0/0")], (), 7) == {(ip_network("0.0.0.0/0"), 7)}
+    every = ip_network("0.0.0.0/0")
+    assert kernel_routes([every], (), 7) == {(every, 7)}
+    # By itself it goes into a table of its own, numbered as wg-quick does, which is never one of the kernel's.
+    assert kernel_routes([every, far], (), "auto") == {(every, 51820), (far, 254)}
+    assert kernel_routes([every, far], (), "auto", fwmark=7) == {(every, 7), (far, 254)}
+    assert kernel_routes([every], (), "auto", fwmark=254) == {(every, 51820)}
+    through = to("      - 10.8.0.3/32\n", "      - 10.8.0.3/32\n      - 0.0.0.0/0\n")
+    assert through.routes_added == ((every, 51820),)
 
 
 def test_keys_of_both_peers_may_change_places() -> None:

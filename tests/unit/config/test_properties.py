@@ -72,8 +72,6 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             peer["quota"] = f"{draw(st.integers(1, 10**6 - 1))}M"
         peer["tags"] = draw(st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True), max_size=3, unique=True))
         peers.append(peer)
-    default_route = any(prefix.endswith("/0") for peer in peers for prefix in peer["allowed_ips"])
-    tables = ["off"] if default_route else ["auto", "off"]
     tokens = draw(TOKENS)
     # PSKs that are set at run time go into one token.
     authorities = ["file"] if len(tokens.get("uris", ())) > 1 else ["file", "runtime"]
@@ -112,7 +110,7 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             "listen_port": draw(st.integers(0, 65535)),
             "addresses": draw(st.lists(ADDRESSES, max_size=4, unique_by=lambda a: a.partition("/")[0])),
             "mtu": draw(st.integers(1280, 65455)),
-            "table": draw(st.one_of(st.sampled_from(tables), st.integers(1, 2**32 - 1))),
+            "table": draw(st.one_of(st.sampled_from(["auto", "off"]), st.integers(1, 2**32 - 1))),
             "authority": draw(st.sampled_from(authorities)),
             "fwmark": draw(st.integers(0, 2**32 - 1)),
         },

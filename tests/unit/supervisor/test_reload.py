@@ -22,6 +22,7 @@ from wghsm.supervisor._reload import Reloads
 
 if TYPE_CHECKING:
     from wghsm.supervisor._children import Children
+    from wghsm.supervisor._filter import PacketFilter
     from wghsm.supervisor._links import Links
 
 TEXT = GOOD.replace("listen_port: 51820", "listen_port: 0")
@@ -51,7 +52,7 @@ class Wires:
         def call(*arguments: Any) -> bool:
             if name == self.refused:
                 raise GatewayFault(ExitCode.SYSTEM, f"no {name}")
-            shown = [sorted(map(str, each)) if isinstance(each, set) else str(each) for each in arguments]
+            shown = [sorted(map(str, each)) if isinstance(each, set | frozenset) else str(each) for each in arguments]
             if any(shown):
                 self.calls.append((name, shown[0] if len(shown) == 1 else shown))
             return True
@@ -73,6 +74,7 @@ class Site(World):
         self.children = self.renewed
         self.state.file = str(self.path)
         self.state.links = cast("Links", self.wires)
+        self.state.packet_filter = cast("PacketFilter", Wires())
         self.state.served = True
         children = cast("Children", self.renewed)
         self.applying._children = children

@@ -1,0 +1,114 @@
+"""Default routes under `table: auto`: packets go into the tunnel, the outer ones do not, and nothing is left behind."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.network.support import KeyPair, Lab, ping, ping_until, until
+from tests.network.support.gateway import Gateway, Peer
+from tests.network.support.gateway_token import GatewayToken
+from tests.network.support.netns import add_address
+
+FAR4, FAR6 = "198.51.100.1", "2001:db8::1"
+PROTOCOL = "proto 87"
+
+
+class _Scene:
+    """A gateway whose own default route leads to its only peer's side; behind the tunnel, the peer has addresses."""
+
+    def __init__(self, lab: Lab, token: GatewayToken) -> None:
+        self.space, self.outside = lab.namespace("gw"), lab.namespace("out")
+        link = lab.connect(self.space, self.outside)
+        # The peer's endpoint is behind the default route, so that only the mark leads there.
+        add_address(self.outside, "lo", "203.0.113.9/32")
+        self.space.run("ip", "route", "add", "default", "via", link.right.ipv4)
+        self.space.run("ip", "-6", "route", "add", "default", "via", link.right.ipv6)
+        self.space.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.all.src_valid_mark=0")
+        keys = KeyPair.make()
+        self.stock = lab.stock_peer(self.outside, ["10.8.0.2/24", "fd08::2/64"], 51821, keys)
+        for address in (f"{FAR4}/32", f"{FAR6}/128"):
+            add_address(self.outside, self.stock.name, address)
+        self.stock.set_peer(token.public_key("gateway"), ["10.8.0.0/24", "fd08::/64"], None)
+        self.every = Peer("all", keys.public, ["0.0.0.0/0", "::/0"], endpoint="203.0.113.9:51821")
+        self.some = Peer("all", keys.public, ["10.8.0.2/32"], endpoint="203.0.113.9:51821")
+        self.gateway = lab.add(Gateway(self.space, lab.scratch, token, [self.every]))
+
+    def rules(self, family: str) -> list[str]:
+        """The rules of wghsm, in order."""
+        shown = self.space.run("ip", family, "rule", "show").stdout.splitlines()
+        return [line.partition(":")[2].strip() for line in shown if PROTOCOL in line]
+
+    def reload(self, peer: Peer, **interface: object) -> None:
+        self.gateway.peers = [peer]
+        self.gateway.interface = interface
+        self.gateway.write()
+        self.gateway.command("reload", self.gateway.name)
+
+    def mark(self) -> str:
+        return self.space.run("wg", "show", self.gateway.name, "fwmark").stdout.strip()
+
+
+def _pair(mark: int) -> list[str]:
+    start = f"not from all fwmark {mark:#x} lookup"
+    return [f"{start} main suppress_prefixlength 0 {PROTOCOL}", f"{start} {mark} {PROTOCOL}"]
+
+
+@pytest.fixture
+def scene(lab: Lab, token: GatewayToken) -> _Scene:
+    return _Scene(lab, token)
+
+
+def test_everything_goes_into_the_tunnel_but_the_tunnel_itself(scene: _Scene) -> None:
+    scene.gateway.start()
+    for family, far, near in (("-4", FAR4, "10.8.0.1"), ("-6", FAR6, "fd08::1")):
+        assert scene.rules(family) == _pair(51820)
+        route = scene.space.run("ip", family, "route", "get", far).stdout
+        assert f"dev {scene.gateway.name} " in route
+        assert near in route
+        ping_until(scene.space, far)
+    assert scene.space.run("sysctl", "-n", "net.ipv4.conf.all.src_valid_mark").stdout.strip() == "1"
+    assert scene.mark() == "0xca6c"
+
+    # Another mark, its rules before the old ones go; then none, and back again.
+    scene.reload(scene.every, fwmark=7)
+    assert (scene.rules("-4"), scene.rules("-6"), scene.mark()) == (_pair(7), _pair(7), "0x7")
+    assert ping(scene.space, FAR4, count=3).lost == 0
+    scene.reload(scene.some)
+    assert (scene.rules("-4"), scene.rules("-6"), scene.mark()) == ([], [], "off")
+    ping_until(scene.space, "10.8.0.2")
+    scene.space.run("wg", "set", scene.gateway.name, "peer", scene.every.public_key, "allowed-ips", "0.0.0.0/0")
+    until(lambda: scene.rules("-4") == _pair(51820), "the rules")
+    assert scene.rules("-6") == []
+    ping_until(scene.space, FAR4)
+
+    scene.gateway.stop()
+    assert scene.rules("-4") == scene.rules("-6") == []
+    assert scene.gateway.leftovers() == []
+
+
+def test_what_a_killed_gateway_leaves_goes_with_the_next_start(scene: _Scene) -> None:
+    gateway = scene.gateway
+    gateway.start()
+    children = gateway.pids().values()
+    gateway.send_signal(signal.SIGKILL)
+    gateway.wait()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "the children have ended")
+    until(lambda: gateway.name not in scene.space.interfaces(), "the interface goes")
+    # They lead to an empty table: what is outside is reached as before.
+    assert scene.rules("-4") == _pair(51820)
+    assert "dev veth" in scene.space.run("ip", "route", "get", FAR4).stdout
+    gateway.peers = [scene.some]
+    gateway.write()
+    gateway.start()
+    assert scene.rules("-4") == scene.rules("-6") == []
+
+
+def test_a_link_that_was_down_and_rules_that_went_meanwhile(scene: _Scene) -> None:
+    scene.gateway.start()
+    ping_until(scene.space, FAR4)
+    scene.space.run("ip", "link", "set", scene.gateway.name, "down")
+    scene.space.run("ip", "rule", "del", "table", "51820")
+    scene.space.run("ip", "link", "set", scene.gateway.name, "up")
+    until(lambda: scene.rules("-4") == _pair(51820), "the rules are back")
+    ping_until(scene.space, FAR4)
