@@ -22,8 +22,10 @@ from wghsm.ipc import (
     Counter,
     PeerField,
     Role,
+    Seat,
     StatsFile,
     create_stats,
+    seat_of,
     socket_pair,
 )
 from wghsm.ipc import messages as m
@@ -44,7 +46,7 @@ _M = TypeVar("_M", bound=m.Message)
 class Program:
     """One handshake process; this test is its supervisor and all its neighbours."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
         ours, theirs = socket_pair()
         self.home = Channel(ours, ChannelKind.SUPERVISOR_HANDSHAKE, Role.SUPERVISOR)
         self.process = subprocess.Popen(
@@ -52,26 +54,26 @@ class Program:
             pass_fds=[theirs.fileno()],
         )
         theirs.close()
-        self.channels: dict[Role, Channel] = {Role.SUPERVISOR: self.home}
-        self.kept: dict[Role, list[m.Message]] = {}
+        self.channels: dict[Seat, Channel] = {Role.SUPERVISOR: self.home}
+        self.kept: dict[Seat, list[m.Message]] = {}
         fd = create_stats()
         self.stats = StatsFile(fd, Role.SUPERVISOR)
-        self.home.send(m.Start("wg-test", 1, UID, UID, os.getpid()))
+        self.home.send(m.Start("wg-test", 1, UID, UID, os.getpid(), workers=workers))
         self.home.send(m.StatsTable(1), [fd])
         os.close(fd)
 
-    def attach(self, other: Role) -> None:
+    def attach(self, other: Role, worker: int = 0) -> None:
         kind = {
             Role.CUSTODIAN: ChannelKind.HANDSHAKE_CUSTODIAN,
             Role.EGRESS: ChannelKind.HANDSHAKE_EGRESS,
             Role.INGRESS: ChannelKind.HANDSHAKE_INGRESS,
         }[other]
         ours, theirs = socket_pair()
-        self.home.send(m.Attach(kind, 1), [theirs.fileno()])
+        self.home.send(m.Attach(kind, 1, worker), [theirs.fileno()])
         theirs.close()
-        if old := self.channels.pop(other, None):
+        if old := self.channels.pop(seat_of(other, worker), None):
             old.close()
-        self.channels[other] = Channel(ours, kind, other)
+        self.channels[seat_of(other, worker)] = Channel(ours, kind, other)
 
     def bind(self, *, change: int = 7) -> int:
         """Give it fresh sockets of both families on one port of loopback; the port."""
@@ -89,7 +91,7 @@ class Program:
             one.close()
         return port
 
-    def expect(self, sender: Role, kind: type[_M]) -> _M:
+    def expect(self, sender: Seat, kind: type[_M]) -> _M:
         """The next message of this kind; others of the same sender are kept."""
         channel, kept = self.channels[sender], self.kept.setdefault(sender, [])
         end = time.monotonic() + LONGEST
@@ -244,6 +246,27 @@ def test_timers_run_on_the_loop(program: Program) -> None:
     # The retransmit timer asks again, no sooner than REKEY_TIMEOUT.
     program.expect(Role.CUSTODIAN, m.CreateInitiation)
     assert time.monotonic() - first > 4.5
+
+
+def test_each_worker_has_channels_of_its_own() -> None:
+    program = Program(workers=2)
+    try:
+        program.bind()
+        here = m.Endpoint("127.0.0.1", 9)
+        told = [m.HandshakePeer(slot, bytes([slot + 1] * 32), here, 0) for slot in (2, 3)]
+        program.home.send(m.HandshakePeers(3, told, []))
+        program.serve()
+        assert program.expect(Role.EGRESS, m.EndpointMoved) == m.EndpointMoved(2, here, 0)
+        # The peer in slot 3 is the second worker's, which is not there yet.
+        program.channels[Role.EGRESS].send(m.HandshakeWanted(3, "no-session"))
+        program.wait_for(Counter.NO_WORKER)
+        for role in (Role.INGRESS, Role.EGRESS):
+            program.attach(role, 1)
+        assert program.expect("egress-1", m.EndpointMoved) == m.EndpointMoved(3, here, 0)
+        request = program.expect(Role.CUSTODIAN, m.CreateInitiation)
+        assert (request.peer, request.local_index & 1) == (3, 1)
+    finally:
+        program.close()
 
 
 def test_it_gives_up_root_and_ends_with_its_supervisor(program: Program) -> None:
