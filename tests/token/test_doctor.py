@@ -429,7 +429,9 @@ def test_the_audit_key_of_a_gateway() -> None:
     with softhsm_token(label="one") as one:
         path = one.directory / "gateway.yaml"
         _write_gateway(path, "none", [one.uri])
-        path.write_text(path.read_text() + "audit: {key: audit}\n")
+        path.write_text(
+            path.read_text() + f"audit: {{key: audit, directory: {path.parent / 'audit'}, journald: false}}\n"
+        )
         _fill(one, b"k" * 32, b"r" * 32)
         finding = _found(_json(one.environment, "-c", str(path)), "audit-key")
         assert (finding["level"], "records stay unsealed" in finding["text"]) == ("yellow", True)
