@@ -37,6 +37,7 @@ class Plain:
         self.folder.mkdir()
         self.interface: dict[str, object] = {"addresses": ["10.8.0.1/24", "fd08::1/64"]}
         self.peers: list[dict[str, object]] = []
+        self.hooks: dict[str, list[list[str]]] = {}
         self.uri = "pkcs11:token=t?module-path=/nowhere.so&pin-source=file:/nowhere"
         self.process: Process | None = None
         self.starts = 0
@@ -62,6 +63,7 @@ class Plain:
             "token": {"uri": self.uri},
             "interface": {"name": self.name, "key": "gateway", **self.interface},
             "peers": self.peers,
+            "hooks": self.hooks,
             "state_directory": str(self.folder / "state"),
         }
         file.write_text(json.dumps(said))
@@ -404,6 +406,26 @@ def test_routes_in_another_table_or_none(plain: Plain, table: object, there: set
     plain.start()
     assert plain.routes("-4", "route") == {"10.8.0.0/24"}
     assert plain.routes("-4", "route", "show", "table", "815") == there
+
+
+def test_hooks_find_the_interface(plain: Plain) -> None:
+    seen = plain.folder / "seen"
+    look = 'echo "$0: $(ip -brief address show $WGHSM_INTERFACE | grep -c 10.8.0.1)"'
+    plain.hooks = {when: [["/bin/sh", "-c", f"{look} >> {seen}; echo $0 is noted", when]] for when in ("up", "down")}
+    plain.start()
+    assert seen.read_text() == "up: 1\n"
+    assert "the up hook /bin/sh: up is noted" in plain.running.stderr()
+    plain.stop()
+    assert seen.read_text() == "up: 1\ndown: 1\n"
+    assert plain.leftovers(plain.pids()) == []
+
+
+def test_an_up_hook_that_fails_ends_the_start(plain: Plain) -> None:
+    undone = plain.folder / "undone"
+    plain.hooks = {"up": [["/bin/sh", "-c", "echo no way; exit 7"]], "down": [["/usr/bin/touch", str(undone)]]}
+    assert plain.fails() == (ExitCode.SYSTEM, "the up hook /bin/sh has failed with exit code 7: no way")
+    assert undone.exists()
+    assert plain.leftovers([]) == []
 
 
 def test_a_route_in_the_way_is_named(plain: Plain) -> None:

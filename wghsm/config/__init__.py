@@ -18,7 +18,7 @@ from wghsm.config._edit import with_fields, with_peer, without_peer, yaml_word
 from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._firewall import Allow
 from wghsm.config._load import load, load_peers, load_text, peer_place
-from wghsm.config._model import Audit, Clients, Firewall, Gateway, Interface, Peer, Policy, Token, Tunnel, Users
+from wghsm.config._model import Audit, Clients, Firewall, Gateway, Hooks, Interface, Peer, Policy, Token, Tunnel, Users
 from wghsm.config._plan import MAIN_TABLE, Change, Effect, KernelRoute, Plan, default_table, kernel_routes, plan
 from wghsm.config._psk import PskDerived, PskNone, PskObject, PskWrapped
 from wghsm.config._schema import json_schema, peers_schema
@@ -36,6 +36,7 @@ __all__ = [
     "Endpoint",
     "Firewall",
     "Gateway",
+    "Hooks",
     "Interface",
     "KernelRoute",
     "Peer",

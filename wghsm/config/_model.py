@@ -26,6 +26,7 @@ __all__ = [
     "Clients",
     "Firewall",
     "Gateway",
+    "Hooks",
     "Interface",
     "Peer",
     "Policy",
@@ -192,6 +193,19 @@ class Firewall(_Section):
     isolate_clients: Annotated[bool, PlainValidator(lambda x: v.flag(x, "isolate_clients"))] = False
 
 
+_Programs = Annotated[
+    tuple[Annotated[tuple[str, ...], PlainValidator(v.program)], ...],
+    BeforeValidator(_list),
+]
+
+
+class Hooks(_Section):
+    """Programs that the supervisor runs: `up` when the interface is there, `down` before it goes (docs/routing.md)."""
+
+    up: _Programs = ()
+    down: _Programs = ()
+
+
 class Users(_Section):
     """Who each room runs as: a uid or a user's name (not looked up here); each its own."""
 
@@ -259,6 +273,7 @@ class Gateway(_Section):
     state_directory: Annotated[Path, PlainValidator(v.directory)] = _UNSET
     clients: Clients = Clients()
     firewall: Firewall = Firewall()
+    hooks: Hooks = Hooks()
     policy: Policy = Policy()
     audit: Audit = Audit(enabled=False)
     tunnel: Tunnel = Tunnel()

@@ -15,7 +15,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
-from wghsm.config._model import Audit, Clients, Firewall, Gateway, Interface, Peer, Policy, Token, Tunnel, Users
+from wghsm.config._model import Audit, Clients, Firewall, Gateway, Hooks, Interface, Peer, Policy, Token, Tunnel, Users
 from wghsm.config._psk import PskWrapped
 from wghsm.config._wrapped import WrappedPsk
 
@@ -56,6 +56,8 @@ LIVE = frozenset(
     # For the files of clients; nothing of the gateway changes.
     | {f"clients.{field}" for field in Clients.model_fields}
     | {f"firewall.{field}" for field in Firewall.model_fields}
+    # Used at the next start, and at the end.
+    | {f"hooks.{field}" for field in Hooks.model_fields}
     # For the inventory.
     | {f"policy.{field}" for field in Policy.model_fields}
     # The auditor is started again with them, which nobody else notices.
@@ -99,6 +101,7 @@ _SECTIONS = {
     "audit": Audit,
     "clients": Clients,
     "firewall": Firewall,
+    "hooks": Hooks,
     "policy": Policy,
     "tunnel": Tunnel,
     "users": Users,
@@ -189,6 +192,7 @@ def plan(
             *_fields("", before, after, frozenset({*_SECTIONS, "peers", "include"})),
             *_fields("clients.", before.clients, after.clients, frozenset()),
             *_fields("firewall.", before.firewall, after.firewall, frozenset()),
+            *_fields("hooks.", before.hooks, after.hooks, frozenset()),
             *_fields("policy.", before.policy, after.policy, frozenset()),
             *_fields("audit.", before.audit, after.audit, frozenset()),
             *_fields("tunnel.", before.tunnel, after.tunnel, frozenset()),

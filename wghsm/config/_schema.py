@@ -58,6 +58,8 @@ _WRITTEN: dict[str, dict[str, Any]] = {
     "peers.rate_limit": {"type": "string", "pattern": "^[0-9]{1,6}[kMG]bit$"},
     "peers.quota": {"type": "string", "pattern": "^[0-9]{1,6}[MGT]$"},
     "firewall.masquerade": {"type": ["string", "number"], "pattern": "^([a-zA-Z0-9_=+.-]{1,15}|[*])$"},
+    "hooks.up": {"type": ["string", "number", "boolean"]},
+    "hooks.down": {"type": ["string", "number", "boolean"]},
     "clients.endpoint": {"type": "string", "pattern": "^.+:[0-9]{1,5}$"},
     "policy.key_max_age": _SPAN,
     "policy.psk_max_age": _SPAN,
@@ -130,6 +132,9 @@ _ABOUT = {
     "peers.quota": "How much, both ways together, such as 100G.",
     "firewall": "What the kernel's packet filter does for the gateway, in a table of its own.",
     "firewall.masquerade": "Interfaces by which peers go out with the gateway's address.",
+    "hooks": "Programs that are run as root when the gateway starts and ends.",
+    "hooks.up": "Each with its arguments, when the interface is there.",
+    "hooks.down": "Each with its arguments, before the interface goes.",
     "firewall.isolate_clients": "Whether peers are kept from each other.",
     "clients": "What the files of clients say that wghsm peer writes.",
     "clients.endpoint": "Where clients find the gateway: ADDRESS:PORT, NAME:PORT or [IPV6]:PORT.",
@@ -207,7 +212,9 @@ def _kind(key: str, annotation: Any) -> dict[str, Any]:
     """What a value of this type looks like in the file."""
     if get_origin(annotation) is tuple:
         item = _bare(get_args(annotation)[0])
-        return {"type": ["array", "null"], "items": _kind(key, item)}
+        items = _kind(key, item)
+        # A program is a list in a list.
+        return {"type": ["array", "null"], "items": items | {"type": "array"} if "items" in items else items}
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _object(annotation, f"{key}.")
     if key in _WRITTEN:

@@ -421,6 +421,24 @@ def directory(value: object) -> Path:
     return Path(text)
 
 
+def program(value: object) -> tuple[str, ...]:
+    """A program by its absolute path, and its arguments, which go to it as they are."""
+    if isinstance(value, tuple):
+        return value
+    remedy = "write a list with the program's path and its arguments, such as [/usr/sbin/sysctl, -p]"
+    if not isinstance(value, list) or not value:
+        fault("a list of a program and its arguments belongs here", remedy)
+    words = tuple(text_of(each, remedy) for each in value)
+    # Long paths look like parts of keys, so only whole ones are looked for.
+    if any(re.search(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{43}=", word) for word in words):
+        fault("a key stands among the program's arguments, which every user of the machine can see", remedy)
+    if not words[0].startswith("/"):
+        fault(f"{shown(words[0])} is not the absolute path of a program", remedy)
+    if any("\0" in word or len(word) > 4096 for word in words) or len(words) > 100:
+        fault("the program has too many arguments, or one that is too long", remedy)
+    return words
+
+
 def folder(value: object) -> str:
     """A folder of files of peers, absolute or from the gateway file's own; no `..`."""
     remedy = "write a folder beside this file, such as peers.d"

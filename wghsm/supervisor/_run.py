@@ -1,6 +1,6 @@
 """A gateway from its first to its last moment: everything that is made here is taken away here.
 
-    lock -> TUN -> UDP and UNIX sockets -> link, addresses, routes, rules -> privileges -> children -> loop
+    lock -> TUN -> UDP and UNIX sockets -> link, addresses, routes, rules -> privileges -> hooks -> children -> loop
          <-            (all of it in reverse, whatever happened)            <-
 
 Called by the `wghsm` command and by tests, as `wghsm.supervisor.run`.
@@ -24,6 +24,7 @@ from wghsm.process.privileges import Capability, reduce
 from ._children import Settings
 from ._fault import GatewayFault
 from ._filter import PacketFilter
+from ._hooks import run_down, run_up
 from ._inboxes import Inboxes
 from ._links import Links, LinkStatus, LinkWatch
 from ._notify import Watchdog, tell_systemd
@@ -169,6 +170,8 @@ class _Start:
         supervisor = Supervisor(loop, state, settings, found_users["resolver"], lambda: self._served(state))
         stack.callback(state.links.delete)
         stack.callback(supervisor.children.abandon)
+        stack.callback(lambda: run_down(state.gateway))
+        run_up(self._gateway)
         signals.handler = supervisor.take_signal
         supervisor.start(watch)
         stack.callback(SocketNews(loop, state.uapi, supervisor.socket_gone).close)

@@ -141,6 +141,16 @@ CASES: list[tuple[str, str, int, str, str]] = [
     # the file's other keys
     ("version: 1", "version: 1\nstate_directory: var/lib", 2, "not an absolute path", "/var/lib/wghsm/wg0"),
     ("version: 1", "version: 1\nstate_directory: /a/../b", 2, "not an absolute path", "/var/lib/wghsm/wg0"),
+    (
+        "version: 1",
+        "version: 1\nhooks: {up: [/bin/true]}",
+        2,
+        "a list of a program and its arguments",
+        "[/usr/sbin/sysctl,",
+    ),
+    ("version: 1", "version: 1\nhooks: {up: [[]]}", 2, "a list of a program and its arguments", "[/usr/sbin/sysctl,"),
+    ("version: 1", "version: 1\nhooks: {down: [[true]]}", 2, "'true' is not the absolute path", "[/usr/sbin/sysctl,"),
+    ("version: 1", f"version: 1\nhooks: {{up: [[/bin/x, {KEY_A}]]}}", 2, "a key stands among", "[/usr/sbin/sysctl,"),
     ("version: 1", "version: 1\nlog_level: loud", 2, "log_level cannot be 'loud'", "debug, info, warning or error"),
     ("version: 1", "version: 1\nusers: {control: root}", 2, "cannot run as 'root'", "each room needs its own"),
     ("version: 1", "version: 1\ntunnel: {workers: 0}", 2, "workers 0 is out of range", "from 1 to 32"),

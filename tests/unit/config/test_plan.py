@@ -61,7 +61,7 @@ def test_a_document_is_json_and_comes_back(gateway: Gateway) -> None:
 
 
 def test_every_field_of_the_model_is_in_one_table() -> None:
-    sections = ("token", "interface", "audit", "clients", "firewall", "policy", "tunnel", "users")
+    sections = ("token", "interface", "audit", "clients", "firewall", "hooks", "policy", "tunnel", "users")
     known = {name for name in Gateway.model_fields if name not in (*sections, "peers", "include")}
     for section in sections:
         known |= {f"{section}.{name}" for name in type(getattr(BEFORE, section)).model_fields}

@@ -32,6 +32,9 @@ MOMENTS = st.integers(0, 10**10).map(lambda unix: f"{datetime.fromtimestamp(unix
 PLACES = st.sampled_from(
     ["any", "10.1.0.0/16", "fd00::/8 udp", "any icmp", "10.1.2.3/32 tcp/443", "::/0 udp/1-65535", "any tcp/80-81"]
 )
+PROGRAMS = st.lists(
+    st.tuples(st.sampled_from(["/bin/true", "/usr/sbin/ip"]), LABELS).map(list), max_size=2, unique_by=tuple
+)
 TOKENS = st.one_of(
     st.just({"uri": "pkcs11:token=gw?module-path=/m.so"}),
     st.lists(st.from_regex(r"[a-z]{1,5}", fullmatch=True), min_size=1, max_size=3, unique=True).map(
@@ -118,6 +121,7 @@ def gateways(draw: st.DrawFn) -> dict[str, Any]:
             "masquerade": draw(st.lists(st.sampled_from(["eth0", "*", "br-lan"]), max_size=2, unique=True)),
             "isolate_clients": draw(st.booleans()),
         },
+        "hooks": {"up": draw(PROGRAMS), "down": draw(PROGRAMS)},
         "peers": peers,
         "psk": "optional",
         "policy": draw(
@@ -185,6 +189,7 @@ def written(gateway: Gateway) -> dict[str, Any]:
     }
     firewall = gateway.firewall
     raw["firewall"] = {"masquerade": list(firewall.masquerade), "isolate_clients": firewall.isolate_clients}
+    raw["hooks"] = {name: [list(each) for each in programs] for name, programs in gateway.hooks.model_dump().items()}
     clients = gateway.clients
     raw["clients"] = {
         "allowed_ips": [str(prefix) for prefix in clients.allowed_ips],
