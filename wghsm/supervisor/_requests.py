@@ -124,8 +124,9 @@ class Requests:
             for key, host in hosts.items():
                 now = state.model.peers.get(key)
                 if now is not None and now.host == host and state.needs_endpoint(now):
-                    peers.append(m.PeerChange(key, update_only=True, endpoint=found[key]))
                     state.outdated.discard(now.slot)
+                    if state.endpoints.get(now.slot) != found[key]:
+                        peers.append(m.PeerChange(key, update_only=True, endpoint=found[key]))
             return self._work(_Request(0, 0, m.DeviceChange(peers=peers)))
 
         self._applying.submit(job)

@@ -29,6 +29,7 @@ from ._expiry import Expiry
 from ._link_news import LinkNews, deleted
 from ._reload import Reloads
 from ._requests import Requests
+from ._silence import Silence
 from ._startup import wants_prompt
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Supervisor:
         self._expiry = Expiry(state, loop, self._applying)
         self._requests = Requests(state, self.children, self._applying, self._audit, self._asked_to_stop)
         self._resolving = Resolving(loop, resolver_user, families, self._requests.set_endpoints)
+        self._silence = Silence(state, loop, self._resolving.want)
         self._reloads = Reloads(state, self.children, loop, self._applying, self._audit, self._resolving.want)
 
     def start(self, watch: LinkWatch) -> None:
@@ -93,6 +95,7 @@ class Supervisor:
             else:
                 self._state.endpoints[peer.slot] = address
         self._expiry.look()
+        self._silence.watch()
         self.children.start([role for role in _ORDER if role in self._roles])
 
     def stop(self, exit_code: ExitCode = ExitCode.OK, text: str = "", who: m.Asker | None = None) -> None:
