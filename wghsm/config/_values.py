@@ -425,7 +425,7 @@ def program(value: object) -> tuple[str, ...]:
     """A program by its absolute path, and its arguments, which go to it as they are."""
     if isinstance(value, tuple):
         return value
-    remedy = "write a list with the program's path and its arguments, such as [/usr/sbin/sysctl, -p]"
+    remedy = "write a list with the program's path and its arguments, such as [/usr/local/bin/notify, up]"
     if not isinstance(value, list) or not value:
         fault("a list of a program and its arguments belongs here", remedy)
     words = tuple(text_of(each, remedy) for each in value)
