@@ -238,6 +238,9 @@ def test_each_pair_exists_once(plain: Plain) -> None:
 def test_a_killed_child_comes_back_with_fresh_pairs(plain: Plain, role: str) -> None:
     plain.peer("alice", "10.8.0.2/32", "10.20.0.0/16")
     plain.start()
+    # The gateway serves before every process has noted its pairs.
+    for each in ("custodian", "handshake", "egress", "ingress"):
+        until(lambda: len(plain.events(each, "attach")) == 3, f"the pairs of {each}")  # noqa: B023
     others = {each: plain.pid(each) for each in ROLES if each != role}
     before = plain.pid(role)
     os.kill(before, signal.SIGKILL)
