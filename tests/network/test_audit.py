@@ -183,6 +183,7 @@ def test_a_full_disk_costs_no_packet_and_stops_handshakes_where_that_is_asked_fo
         subprocess.run(["umount", "--lazy", audited.folder], check=True)
 
 
+@pytest.mark.timeout(FLOOD_SECONDS + 600)
 def test_a_flood_of_strangers_grows_the_log_by_a_line_a_second_at_most(audited: AuditedSite, lab: Lab) -> None:
     gateway, client = audited.gateway, audited.client
     audited.site.start()
