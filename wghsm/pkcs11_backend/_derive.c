@@ -6,6 +6,7 @@
  * before this file.
  */
 
+#include <pthread.h>
 #include <stdint.h>
 
 enum { DERIVE_DONE, DERIVE_KEY, DERIVE_VALUE, DERIVE_DESTROY };
@@ -18,14 +19,10 @@ struct attribute {
     ulong length;
 };
 
-/* CK_RV of the call that failed first, named by `*at`; `*length` is what CKA_VALUE really had. The object is destroyed
- * whatever CKA_VALUE gave. The caller wipes the 32 bytes of `secret` unless all went well. With `keep`, 32 bytes, what
- * the module leaves of the secret is swept out, unless the secret is that: the key's own public key, which is what
- * anybody gets derived with the base point, and which the module needs. */
-static unsigned long derive(uintptr_t derive_key, uintptr_t get_attribute_value, uintptr_t destroy_object,
-                            unsigned long session, uintptr_t mechanism, unsigned long key, uintptr_t template,
-                            unsigned long count, uint8_t *secret, unsigned long *length, int *at,
-                            const uint8_t *keep)
+static unsigned long derive_unlocked(uintptr_t derive_key, uintptr_t get_attribute_value, uintptr_t destroy_object,
+                                     unsigned long session, uintptr_t mechanism, unsigned long key,
+                                     uintptr_t template, unsigned long count, uint8_t *secret, unsigned long *length,
+                                     int *at, const uint8_t *keep)
 {
     struct attribute value = {0x011, secret, 32};
     ulong handle = 0, ckr, destroyed;
@@ -45,4 +42,26 @@ static unsigned long derive(uintptr_t derive_key, uintptr_t get_attribute_value,
         sweep(secret);
     *at = destroyed == 0 ? DERIVE_DONE : DERIVE_DESTROY;
     return destroyed;
+}
+
+/* CK_RV of the call that failed first, named by `*at`; `*length` is what CKA_VALUE really had. The object is destroyed
+ * whatever CKA_VALUE gave. The caller wipes the 32 bytes of `secret` unless all went well. With `keep`, 32 bytes, what
+ * the module leaves of the secret is swept out, unless the secret is that: the key's own public key, which is what
+ * anybody gets derived with the base point, and which the module needs. Such derives come one after the other: a sweep
+ * would take the same secret from under one that is not through. */
+static unsigned long derive(uintptr_t derive_key, uintptr_t get_attribute_value, uintptr_t destroy_object,
+                            unsigned long session, uintptr_t mechanism, unsigned long key, uintptr_t template,
+                            unsigned long count, uint8_t *secret, unsigned long *length, int *at,
+                            const uint8_t *keep)
+{
+    static pthread_mutex_t one_by_one = PTHREAD_MUTEX_INITIALIZER;
+    ulong ckr;
+
+    if (keep != NULL)
+        pthread_mutex_lock(&one_by_one);
+    ckr = derive_unlocked(derive_key, get_attribute_value, destroy_object, session, mechanism, key, template, count,
+                          secret, length, at, keep);
+    if (keep != NULL)
+        pthread_mutex_unlock(&one_by_one);
+    return ckr;
 }
