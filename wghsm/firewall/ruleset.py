@@ -31,6 +31,8 @@ Json = Mapping[str, object]
 FAMILY = "inet"
 _WAYS = (("from", "saddr"), ("to", "daddr"))
 _VERSIONS = ((4, "ip", "ipv4_addr"), (6, "ip6", "ipv6_addr"))
+# By number: the names stand in a file that not every machine has.
+_PROTOCOLS: dict[str, object] = {"tcp": 6, "udp": 17, "icmp": [1, 58]}
 # Offloads make packets of 64 KiB: a smaller bucket would never let one through.
 _LEAST_BURST = 256 * 1024
 
@@ -145,9 +147,9 @@ def _matches(allowed: Allow) -> Iterable[Json]:
         field = {"protocol": "ip" if allowed.prefix.version == 4 else "ip6", "field": "daddr"}
         yield {"match": {"op": "==", "left": {"payload": field}, "right": _prefix(allowed.prefix)}}
     if allowed.protocol == "icmp":
-        yield _is("l4proto", {"set": ["icmp", "ipv6-icmp"]})
+        yield _is("l4proto", {"set": _PROTOCOLS["icmp"]})
     elif allowed.protocol:
-        yield _is("l4proto", allowed.protocol)
+        yield _is("l4proto", _PROTOCOLS[allowed.protocol])
     if allowed.ports is not None:
         field = {"protocol": allowed.protocol, "field": "dport"}
         yield {"match": {"op": "==", "left": {"payload": field}, "right": {"range": list(allowed.ports)}}}
