@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wghsm.cli._output import CommandError
+from wghsm.cli._peer_options import gateway_path
 from wghsm.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -31,15 +32,19 @@ class Folder:
 def folder_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add FOLDER and -c/--config; the function gets `folder: str | None` and `config: str | None`."""
     command = click.option(
-        "-c", "--config", metavar="GATEWAY.yaml", help="Gateway file that names the folder.", type=click.Path()
+        "-c",
+        "--config",
+        metavar="GATEWAY.yaml",
+        help="Gateway file that names the folder (default: the only one in /etc/wghsm).",
+        type=click.Path(),
     )(command)
     return click.argument("folder", required=False, type=click.Path())(command)
 
 
 def folder_of(folder: str | None, config: str | None) -> Folder:
-    """Return what the two name, at least one of them. Raises CommandError, ConfigError."""
-    if folder is None and config is None:
-        raise CommandError("name the log: its FOLDER or -c GATEWAY.yaml", ExitCode.BAD_CONFIG)
+    """Return what the two name; neither: the log of the only gateway file. Raises CommandError, ConfigError."""
+    if folder is None:
+        config = str(gateway_path(config))
     gateway = None
     if config is not None:
         from wghsm.config import load
