@@ -44,7 +44,10 @@ def folder_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def folder_of(folder: str | None, config: str | None) -> Folder:
     """Return what the two name; neither: the log of the only gateway file. Raises CommandError, ConfigError."""
     if folder is None:
-        config = str(gateway_path(config))
+        try:
+            config = str(gateway_path(config))
+        except CommandError as error:
+            raise CommandError(f"name the log, by its FOLDER or a gateway file; {error}", ExitCode.BAD_CONFIG) from None
     gateway = None
     if config is not None:
         from wghsm.config import load

@@ -142,10 +142,9 @@ def _words(folder: Path, report: audit.Report, *, anchored: bool) -> Iterator[st
                 yield f"  proved:    up to record {log.proved_to}, sealed at {log.proved_time} by key {log.signed_by}"
             else:
                 yield "  proved:    nothing"
-            after = (
-                "the checkpoint alone" if log.unsealed == 1 else f"{log.unsealed} records, the checkpoint among them"
-            )
-            yield f"  unsealed:  {after}"
+            count = f"{log.unsealed} record{'s' if log.unsealed != 1 else ''}"
+            sealed = ", the checkpoint itself among them" if log.proved_to is not None else ""
+            yield f"  unsealed:  {count}{sealed}"
             if anchored:
                 to = f", the last is {log.anchored_to}" if log.anchored_to is not None else ""
                 yield f"  anchored:  {log.anchored} of these records{to}"
