@@ -73,9 +73,9 @@ def check_counters(client: Client, stock: StockPeer) -> None:
     def agree() -> bool:
         shown = gateway.show()[client.public_key]
         received, sent = stock.transfer(site.gateway_key)
-        # A full queue may drop a datagram on its way, and the sender's TCP repeats it.
+        # A full queue may drop datagrams on their way, on a busy machine many, and the sender's TCP repeats them.
         # Debian's wireguard-go counts what it receives without padding and header.
-        return 0.98 * sent <= shown.received <= sent and received < shown.sent < 1.3 * received
+        return 0.9 * sent <= shown.received <= sent and received < shown.sent < 2 * received
 
     until(agree, "the counters of both sides agree")
     shown = gateway.show()[client.public_key]
