@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -57,8 +58,23 @@ class Terminal:
         os.write(self._terminal, line.encode() + b"\n")
 
     def press(self, key: bytes) -> None:
-        """Type a key, such as b"\\x03" for Ctrl-C."""
+        """Type a key, such as b"\\n"."""
         os.write(self._terminal, key)
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C until the command ends, as somebody at a slow machine does; give its exit status."""
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            # Its end closes the terminal's other side.
+            with contextlib.suppress(OSError):
+                os.write(self._terminal, b"\x03")
+            while self._read(2.0):
+                pass
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+                return self.code
+        raise AssertionError(f"Ctrl-C did not end it; last: {self.seen[-1500:]}")
 
     def end(self) -> int:
         """Wait for the command's end; give its exit status."""

@@ -195,8 +195,7 @@ def test_it_goes_on_after_ctrl_c_and_after_a_power_cut(place: Path) -> None:
     with _begin(place, gateway) as one:
         _people(one)
         one.expect("Go on")
-        one.press(b"\x03")
-        assert one.end() == ExitCode.INTERRUPTED
+        assert one.interrupt() == ExitCode.INTERRUPTED
         assert "The same command goes on from here" in one.seen
     with _begin(place, gateway) as one:
         one.expect("Going on with the ceremony .*; 1 steps are done")
