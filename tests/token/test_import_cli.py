@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.token import command
 from wghsm.config import PskNone, PskObject, load
 from wghsm.exits import ExitCode
 from wghsm.softhsm_setup import SoftHsmToken, softhsm_token
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -59,18 +58,10 @@ def made() -> Iterator[SoftHsmToken]:
 
 
 def run(made: SoftHsmToken, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "wghsm", *words],
-        env={**os.environ, **made.environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, (done.stdout, done.stderr)
+    """As command.run, and no secret is shown."""
+    done = command.run(made, *words, code=code)
     for secret in (PRIVATE, PSK):
         assert secret not in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
     return done
 
 

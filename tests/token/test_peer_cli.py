@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.token.command import run
 from tests.unit.cli.qr import of_png, of_svg, of_terminal
 from wghsm.config import load
 from wghsm.exits import ExitCode
@@ -65,20 +66,6 @@ clients:
 """
     )
     return path
-
-
-def run(made: SoftHsmToken, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "wghsm", *words],
-        env={**os.environ, **made.environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def add(made: SoftHsmToken, file: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.network.support.log_server import LogServer, make_certificate
+from tests.network.support.process import until
 from tests.unit.auditor.test_journald import record
 from wghsm.auditor.syslog import Syslog, frame, tls_context
 from wghsm.ipc.messages import SyslogServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 FRAME = re.compile(
@@ -38,13 +38,6 @@ def server(files: tuple[Path, Path]) -> Iterator[LogServer]:
 def connect(server: LogServer, ca: Path, room: int = 100) -> Syslog:
     context, trouble = tls_context(SyslogServer("127.0.0.1", server.port, str(ca)))
     return Syslog("127.0.0.1", server.port, context, trouble, room=room, first_pause=0.05)
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_frame_is_counted_in_octets() -> None:
@@ -75,7 +68,7 @@ def test_a_server_that_was_away_gets_what_there_was_room_for(files: tuple[Path, 
     assert first.messages.get(timeout=60)
     port = first.port
     first.close()
-    until(lambda: sink.state != "ok")
+    until(lambda: sink.state != "ok", "the syslog server or its client gets there", 60.0)
     sent = [record(number) for number in range(15)]
     sink.send(sent)
     lost = sink.lost
@@ -94,7 +87,7 @@ def test_a_server_that_nobody_vouches_for_gets_nothing(server: LogServer, tmp_pa
     folder.mkdir()
     sink = connect(server, make_certificate(folder)[0])
     sink.send([record()])
-    until(lambda: "certificate is not good" in sink.state)
+    until(lambda: "certificate is not good" in sink.state, "the syslog server or its client gets there", 60.0)
     assert server.messages.empty()
     sink.close()
 

@@ -1,0 +1,24 @@
+"""The `wghsm` command as an operator runs it, with the SoftHSM token of a test."""
+
+import os
+import subprocess
+import sys
+
+from wghsm.softhsm_setup import SoftHsmToken
+
+__all__ = ["run"]
+
+
+def run(made: SoftHsmToken, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run `wghsm WORDS...` without standard input; it must end with `code`, and never with a trace."""
+    done = subprocess.run(
+        [sys.executable, "-m", "wghsm", *words],
+        env={**os.environ, **made.environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done
