@@ -240,7 +240,8 @@ FLOODS = {
     "junk-mac2": "the same with a mac2 of random bytes",
     "garbage": "25,000 random messages a second, some with a type or an unknown index",
     "storm": "1,000 handshakes a second, of 200 peers",
-    "slow-token": "the same, and each derive of the token takes 100 ms longer",
+    "slow-token": "50 handshakes a second, and each derive of the token takes 100 ms longer",
+    "slow-storm": "1,000 handshakes a second, and each derive of the token takes 100 ms longer",
 }
 """Words for the floods, by the names of their cases."""
 
