@@ -45,7 +45,7 @@ class _Site:
         self.machine.write(f"{UNITS}/wghsm@.service.d/{name}.conf", text)
         self.machine.run("systemctl", "daemon-reload")
 
-    def write(self, *others: str) -> None:
+    def write(self, *others: str, workers: int = 1) -> None:
         """The gateway file, with peers of these names beside the stock peer."""
         uri = f"pkcs11:token=gw?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source={self.pin}"
         peers = {"stock": (self.peer.public_key, 2)}
@@ -56,6 +56,7 @@ class _Site:
         ]
         interface = {"name": "wg0", "key": "gateway", "listen_port": 51820, "addresses": ["10.8.0.1/24"]}
         said = {"version": 1, "token": {"uri": uri}, "interface": interface, "peers": entries}
+        said["tunnel"] = {"workers": workers}
         self.machine.write(FILE, json.dumps(said, indent=2))
 
     def shown(self, name: str) -> str:
@@ -113,6 +114,23 @@ def test_the_pin_as_a_credential_and_a_supervisor_that_hangs(site: _Site) -> Non
     machine.run("kill", "-STOP", site.shown("MainPID"))
     until(lambda: site.shown("NRestarts") == "1" and site.is_serving(), "the gateway is started again", 120.0)
     assert "watchdog" in machine.journal().lower()
+
+
+def test_several_workers_are_steered_with_the_drop_in_that_the_docs_name(site: _Site) -> None:
+    machine, refused = site.machine, "the kernel does not steer"
+    site.write(workers=2)
+    machine.run("systemctl", "start", UNIT)
+    assert machine.journal(UNIT).count(refused) == 1
+    machine.run("systemctl", "stop", UNIT)
+    text = (_CHECKOUT / "docs/scaling.md").read_text()
+    fence = re.search(r"\n    \[Service\]\n((?:    [^\n]+\n)*    SystemCallFilter=bpf\n)", text)
+    assert fence
+    site.drop_in("workers", *map(str.strip, fence[1].splitlines()))
+    machine.run("systemctl", "start", UNIT)
+    ping_until(site.peer.namespace, "10.8.0.1")
+    assert len(re.findall("ingress", machine.run("ps", "-eo", "user:20").stdout)) == 2
+    assert machine.journal(UNIT).count("the gateway serves") == 2
+    assert machine.journal(UNIT).count(refused) == 1
 
 
 def test_a_fault_that_a_restart_cannot_mend(site: _Site) -> None:
