@@ -14,6 +14,8 @@ from pydantic_core import PydanticCustomError
 from wghsm.config import _psk as p
 from wghsm.config import _values as v
 from wghsm.config._model import Gateway, Users
+from wghsm.config._scalar import choice, flag
+from wghsm.config._token_uri import needs_an_operator, token_uri
 from wghsm.config._yaml import Document, Path, Raw, Scalar
 
 __all__ = ["conflicts"]
@@ -72,7 +74,7 @@ def _read(peer: dict[str, Raw]) -> _Peer:
         _good(v.peer_name, peer.get("name")),
         _good(v.public_key, peer.get("public_key")),
         _good(p.psk, peer.get("preshared_key")),
-        _good(lambda x: v.flag(x, "migrate_from_none"), peer.get("migrate_from_none")),
+        _good(lambda x: flag(x, "migrate_from_none"), peer.get("migrate_from_none")),
         [(place, prefix) for place, prefix in found if prefix is not None],
     )
 
@@ -130,20 +132,20 @@ def _uris(document: Document) -> Iterator[_Fault]:
     elif "uris" in token and not _items(uris) and (isinstance(uris, list) or _good(_null, uris) is not None):
         yield document.line(("token", "uris")), "uris is empty", "write at least one pkcs11: URI"
     authority = _entries(_entries(document.root).get("interface")).get("authority")
-    at_run_time = _good(lambda x: v.choice(x, ("runtime",), "authority"), authority) is not None
+    at_run_time = _good(lambda x: choice(x, ("runtime",), "authority"), authority) is not None
     if at_run_time and len(_items(uris)) > 1:
         message = "authority: runtime writes pre-shared keys into the token in use, and the others would lack them"
         yield document.line(("token", "uris")), message, "name one token with uri:, or write authority: file"
     seen: dict[str, Path] = {}
     for place, raw in enumerate(_items(uris)):
-        uri = _good(v.token_uri, raw)
+        uri = _good(token_uri, raw)
         if uri is None:
             continue
         path: Path = ("token", "uris", place)
         first = seen.setdefault(uri, path)
         if first != path:
             yield document.line(path), f"this URI stands twice; first on line {document.line(first)}", "keep it once"
-        if len(_items(uris)) > 1 and v.needs_an_operator(uri):
+        if len(_items(uris)) > 1 and needs_an_operator(uri):
             yield (
                 document.line(path),
                 "one of several tokens whose PIN somebody has to type: the gateway could not turn to it by itself",
@@ -201,7 +203,7 @@ def _shared_psks(document: Document, peers: list[_Peer]) -> Iterator[_Fault]:
 
 
 def _without_psk(document: Document, peers: list[_Peer]) -> Iterator[_Fault]:
-    required = _good(lambda x: v.choice(x, ("optional", "required"), "psk"), _entries(document.root).get("psk"))
+    required = _good(lambda x: choice(x, ("optional", "required"), "psk"), _entries(document.root).get("psk"))
     for index, peer in enumerate(peers):
         if isinstance(peer.psk, p.PskNone) and required == "required":
             line = document.line(("peers", index, "preshared_key"))

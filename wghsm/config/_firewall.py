@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from wghsm.config import _values as v
+from wghsm.config._scalar import fault, shown, text_of
 
 __all__ = ["Allow", "allow", "out_interface", "quota", "rate"]
 
@@ -39,16 +40,16 @@ def allow(value: object) -> Allow:
     if isinstance(value, Allow):
         return value
     remedy = "write a prefix or any, and if wanted a protocol and ports, such as 10.1.0.0/16 tcp/443"
-    text = v.text_of(value, remedy)
+    text = text_of(value, remedy)
     found = re.fullmatch(r"(\S+)(?: +([a-z]+)(?:/([0-9]{1,5})(?:-([0-9]{1,5}))?)?)?", text, re.ASCII)
     if not found or (found[2] and found[2] not in _PROTOCOLS) or (found[2] == "icmp" and found[3]):
-        v.fault(f"{v.shown(text)} is not a place where a peer may go", remedy)
+        fault(f"{shown(text)} is not a place where a peer may go", remedy)
     prefix = None if found[1] == "any" else v.allowed_ip(found[1])
     if found[3] is None:
         return Allow(prefix, found[2] or "")
     first, last = int(found[3]), int(found[4] or found[3])
     if not 1 <= first <= last <= 65535:
-        v.fault(f"{v.shown(text)} has no ports", "write a port from 1 to 65535, or two in order, such as tcp/8000-8010")
+        fault(f"{shown(text)} has no ports", "write a port from 1 to 65535, or two in order, such as tcp/8000-8010")
     return Allow(prefix, found[2], (first, last))
 
 
@@ -57,12 +58,12 @@ def rate(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     remedy = "write a number and kbit, Mbit or Gbit, such as 20Mbit"
-    text = v.text_of(value, remedy)
+    text = text_of(value, remedy)
     if not re.fullmatch(r"[0-9]{1,6}[kMG]bit", text, re.ASCII):
-        v.fault(f"rate_limit cannot be {v.shown(text)}", remedy)
+        fault(f"rate_limit cannot be {shown(text)}", remedy)
     found = int(text[:-4]) * _RATES[text[-4]] // 8
     if not 8000 <= found <= 125 * 10**9:
-        v.fault(f"rate_limit {text} is out of range", "write 64kbit to 1000Gbit")
+        fault(f"rate_limit {text} is out of range", "write 64kbit to 1000Gbit")
     return found
 
 
@@ -71,13 +72,13 @@ def quota(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     remedy = "write a number and M, G or T, such as 100G"
-    text = v.text_of(value, remedy)
+    text = text_of(value, remedy)
     if not re.fullmatch(r"[0-9]{1,6}[MGT]", text, re.ASCII) or not int(text[:-1]):
-        v.fault(f"quota cannot be {v.shown(text)}", remedy)
+        fault(f"quota cannot be {shown(text)}", remedy)
     return int(text[:-1]) * _AMOUNTS[text[-1]]
 
 
 def out_interface(value: object) -> str:
     """The name of an interface, or `*` for all but the tunnel's own."""
-    text = v.text_of(value, 'write an interface\'s name such as eth0, or "*" for all')
+    text = text_of(value, 'write an interface\'s name such as eth0, or "*" for all')
     return text if text == "*" else v.interface_name(value)

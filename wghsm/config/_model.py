@@ -17,6 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Pla
 from wghsm.config import _firewall as f
 from wghsm.config import _psk as p
 from wghsm.config import _values as v
+from wghsm.config._scalar import choice, flag, number
+from wghsm.config._token_uri import token_uri
 from wghsm.config._yaml import Scalar
 
 __all__ = [
@@ -55,11 +57,11 @@ def _once(values: tuple[_T, ...]) -> tuple[_T, ...]:
 
 
 def _whole(low: int, high: int, what: str, remedy: str) -> PlainValidator:
-    return PlainValidator(lambda value: v.number(value, low, high, what, remedy))
+    return PlainValidator(lambda value: number(value, low, high, what, remedy))
 
 
 def _choice(what: str, *options: str) -> PlainValidator:
-    return PlainValidator(lambda value: v.choice(value, options, what))
+    return PlainValidator(lambda value: choice(value, options, what))
 
 
 _Uid = Annotated[int | str, PlainValidator(v.user)]
@@ -71,9 +73,9 @@ class Token(_Section):
     One of `uri` and `uris` is written; `uri` is the first in either case, `in_order` all of them.
     """
 
-    uri: Annotated[str, PlainValidator(v.token_uri)] = ""
+    uri: Annotated[str, PlainValidator(token_uri)] = ""
     uris: Annotated[
-        tuple[Annotated[str, PlainValidator(v.token_uri)], ...], BeforeValidator(_list), AfterValidator(_once)
+        tuple[Annotated[str, PlainValidator(token_uri)], ...], BeforeValidator(_list), AfterValidator(_once)
     ] = ()
     at_start: Annotated[Literal["wait", "fail"], _choice("at_start", "wait", "fail")] = "fail"
     psk_root: Annotated[
@@ -87,7 +89,7 @@ class Token(_Section):
         tuple[Annotated[str, PlainValidator(v.variable)], ...], BeforeValidator(_list), AfterValidator(_once)
     ] = ()
     sessions: Annotated[int, _whole(1, 64, "sessions", "write a number of worker sessions from 1 to 64")] = 4
-    cache_static_static: Annotated[bool, PlainValidator(lambda x: v.flag(x, "cache_static_static"))] = True
+    cache_static_static: Annotated[bool, PlainValidator(lambda x: flag(x, "cache_static_static"))] = True
 
     @property
     def in_order(self) -> tuple[str, ...]:
@@ -128,7 +130,7 @@ class Peer(_Section):
     name: Annotated[str, PlainValidator(v.peer_name)]
     public_key: Annotated[bytes, PlainValidator(v.public_key)]
     preshared_key: Annotated[p.Psk, PlainValidator(p.psk)]
-    migrate_from_none: Annotated[bool, PlainValidator(lambda x: v.flag(x, "migrate_from_none"))] = False
+    migrate_from_none: Annotated[bool, PlainValidator(lambda x: flag(x, "migrate_from_none"))] = False
     endpoint: Annotated[v.Endpoint | None, PlainValidator(lambda x: None if x is None else v.endpoint(x))] = None
     allowed_ips: Annotated[
         tuple[Annotated[IPv4Network | IPv6Network, PlainValidator(v.allowed_ip)], ...], BeforeValidator(_list)
@@ -136,7 +138,7 @@ class Peer(_Section):
     persistent_keepalive: Annotated[
         int, _whole(0, 65535, "persistent_keepalive", "write seconds from 1 to 65535, such as 25; 0 turns it off")
     ] = 0
-    disabled: Annotated[bool, PlainValidator(lambda x: v.flag(x, "disabled"))] = False
+    disabled: Annotated[bool, PlainValidator(lambda x: flag(x, "disabled"))] = False
     expires: Annotated[datetime | None, PlainValidator(lambda x: None if x is None else v.moment(x, "expires"))] = None
     note: Annotated[str, PlainValidator(v.note)] = ""
     tags: Annotated[
@@ -173,7 +175,7 @@ class Clients(_Section):
     preshared_key: Annotated[
         Literal["derived", "wrapped", "object", "none"] | None,
         PlainValidator(
-            lambda x: None if x is None else v.choice(x, ("derived", "wrapped", "object", "none"), "preshared_key")
+            lambda x: None if x is None else choice(x, ("derived", "wrapped", "object", "none"), "preshared_key")
         ),
     ] = None
 
@@ -190,7 +192,7 @@ class Firewall(_Section):
     masquerade: Annotated[
         tuple[Annotated[str, PlainValidator(f.out_interface)], ...], BeforeValidator(_list), AfterValidator(_once)
     ] = ()
-    isolate_clients: Annotated[bool, PlainValidator(lambda x: v.flag(x, "isolate_clients"))] = False
+    isolate_clients: Annotated[bool, PlainValidator(lambda x: flag(x, "isolate_clients"))] = False
 
 
 _Programs = Annotated[
@@ -229,7 +231,7 @@ class Audit(_Section):
     be the path of a socket; `syslog` is a server that speaks TLS.
     """
 
-    enabled: Annotated[bool, PlainValidator(lambda x: v.flag(x, "enabled"))] = True
+    enabled: Annotated[bool, PlainValidator(lambda x: flag(x, "enabled"))] = True
     directory: Annotated[Path, PlainValidator(v.directory)] = _UNSET
     key: Annotated[str | None, PlainValidator(lambda x: None if x is None else v.label(x, "the audit key"))] = None
     retention: _Seconds = 400 * 86_400

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from wghsm.config._values import fault, is_key, keylike, label, text_of
+from wghsm.config._scalar import fault, is_key, keylike, text_of
+from wghsm.config._values import label
 
 __all__ = ["Psk", "PskDerived", "PskNone", "PskObject", "PskWrapped", "psk"]
 

@@ -1,8 +1,7 @@
 """One value of the gateway file each: text in, typed value out, or a fault with its remedy.
 
 Called by the fields of `_model`. Every reader also takes the finished value (so that models can be made in
-Python) and raises `PydanticCustomError` of type "wghsm" with `problem` and `remedy`. No reader repeats a
-value that may be a secret: see `shown`.
+Python) and raises `PydanticCustomError` of type "wghsm" with `problem` and `remedy` (`_scalar.fault`).
 """
 
 import binascii
@@ -12,11 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NoReturn, TypeVar
-from urllib.parse import unquote_to_bytes
+from typing import Literal, TypeVar
 
-from pydantic_core import PydanticCustomError
-
+from wghsm.config._scalar import fault, is_key, keylike, number, shown, text_of
 from wghsm.config._yaml import Scalar
 
 __all__ = ["Endpoint"]
@@ -36,78 +33,6 @@ class Endpoint:
     def __str__(self) -> str:
         """As the gateway file writes it: an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def fault(problem: str, remedy: str) -> NoReturn:
-    """Refuse the value at hand."""
-    raise PydanticCustomError("wghsm", "{problem}; {remedy}", {"problem": problem, "remedy": remedy})
-
-
-_KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=?|[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]=|[0-9a-fA-F]{64}")
-_KEYLIKE = re.compile(r"[A-Za-z0-9+/_-]{40,}")
-
-
-def is_key(text: str) -> bool:
-    """True if the text has exactly the form of a 32-byte key, in base64 or hexadecimal."""
-    return bool(_KEY.fullmatch(text.strip()))
-
-
-def keylike(text: str) -> bool:
-    """True if some part of the text may be a 32-byte key, whole or cut: not to be repeated."""
-    return bool(_KEYLIKE.search(text))
-
-
-def shown(text: str) -> str:
-    """The text in quotes for an error; only its length if it may be a secret (a key, a PIN's URI) or is long."""
-    if len(text) > 60 or keylike(text) or "pin" in text.lower():
-        return f"a value of {len(text)} characters (not shown)"
-    return ascii(text)
-
-
-def text_of(value: object, remedy: str) -> str:
-    """The text of a scalar; a list, a mapping or an empty value is a fault."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, Scalar):
-        fault("a single value belongs here", remedy)
-    if value.is_null:
-        fault("no value", f"{remedy}, or leave the key out if it is optional")
-    return value.text
-
-
-def number(value: object, low: int, high: int, what: str, remedy: str) -> int:
-    """A decimal whole number from low to high, both included."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        found, digits = value, str(value)
-    else:
-        digits = text_of(value, remedy)
-        if isinstance(value, Scalar) and not value.plain:
-            fault(f"{what} is in quotes", f"{remedy}, without quotes")
-        if not re.fullmatch(r"-?[0-9]{1,12}", digits, re.ASCII):
-            fault(f"{what} is not a whole number: {shown(digits)}", remedy)
-        found = int(digits)
-    if not low <= found <= high:
-        fault(f"{what} {found} is out of range", remedy)
-    return found
-
-
-def choice(value: object, options: tuple[str, ...], what: str) -> str:
-    """One word of a list."""
-    remedy = "write " + _either(options)
-    text = text_of(value, remedy)
-    if text not in options:
-        fault(f"{what} cannot be {shown(text)}", remedy)
-    return text
-
-
-def flag(value: object, what: str) -> bool:
-    """`true` or `false`, without quotes."""
-    if isinstance(value, bool):
-        return value
-    text = text_of(value, "write true or false")
-    if isinstance(value, Scalar) and value.plain and text.lower() in {"true", "false"}:
-        return text.lower() == "true"
-    fault(f"{what} cannot be {shown(text)}", "write true or false, without quotes")
 
 
 def label(value: object, what: str) -> str:
@@ -178,7 +103,7 @@ def public_key(value: object) -> bytes:
         fault(f"the public key has {len(text)} characters, not 44", remedy)
     if text.find("=") != 43:
         fault("the public key does not end in one = sign", remedy)
-    fault("the last characters of the public key are wrong", f"{remedy}; a character was lost or changed")
+    return fault("the last characters of the public key are wrong", f"{remedy}; a character was lost or changed")
 
 
 def _is_low_order(key: bytes) -> bool:
@@ -446,63 +371,3 @@ def folder(value: object) -> str:
     if not text or not text.isprintable() or ".." in text.split("/") or len(text) > 200 or text != text.strip():
         fault(f"{shown(text)} is no folder that can be included", remedy)
     return text
-
-
-_URI_PATH = ("token", "manufacturer", "model", "serial", "slot-id", "object", "id")
-_URI_QUERY = ("module-path", "pin-source", "x-init-args")
-_URI_EXAMPLE = '"pkcs11:token=gw?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/wghsm/pin"'
-
-
-def token_uri(value: object) -> str:
-    """A light check of a `pkcs11:` URI (RFC 7512); the token's room reads it for good. Never repeats the URI."""
-    text = text_of(value, f"write {_URI_EXAMPLE}")
-    if not text.startswith("pkcs11:"):
-        fault("the token's URI does not begin with pkcs11:", f"write {_URI_EXAMPLE}")
-    path, _, query = text.removeprefix("pkcs11:").partition("?")
-    if re.search(r"(?i)pin-value", unquote_to_bytes(text).decode(errors="replace")):
-        fault(
-            "a PIN has no place in this file (pin-value)",
-            "write pin-source=file:PATH instead, and count the PIN as seen by everybody who could read this file",
-        )
-    attributes: dict[str, str] = {}
-    for part in filter(None, path.split(";")):
-        _uri_attribute(part, _URI_PATH, "before", attributes)
-    for part in filter(None, query.split("&")):
-        _uri_attribute(part, _URI_QUERY, "after", attributes)
-    module = attributes.get("module-path")
-    if module is None:
-        fault("the token's URI names no module", "add ?module-path=/PATH/TO/MODULE.so after the token's attributes")
-    if not module.startswith("/") or not module.isprintable():
-        fault("module-path in the token's URI is not an absolute path", "write ?module-path=/PATH/TO/MODULE.so")
-    return text
-
-
-def needs_an_operator(uri: str) -> bool:
-    """Whether a good `pkcs11:` URI leaves the PIN to a person, at a terminal or at the token's pinpad."""
-    for part in uri.partition("?")[2].split("&"):
-        name, _, source = part.partition("=")
-        if name == "pin-source":
-            return unquote_to_bytes(source).decode(errors="replace") in ("prompt", "protected")
-    return True
-
-
-def _uri_attribute(part: str, known: tuple[str, ...], side: str, found: dict[str, str]) -> None:
-    key, equals, written = part.partition("=")
-    if not equals:
-        fault("the token's URI has a part that is not attribute=value", f"write {_URI_EXAMPLE}")
-    if key not in known:
-        # The name is not repeated: what follows a misplaced ; or & may be a piece of a PIN.
-        fault(f"the token's URI has an unknown attribute {side} the ?", f"known there: {', '.join(known)}")
-    if key in found:
-        fault(f"the token's URI has {key} twice", "keep one of them")
-    if not written:
-        fault(f"{key} in the token's URI is empty", f"write {key}=VALUE, or leave it out")
-    if re.search(r"%(?![0-9a-fA-F]{2})", written):
-        fault(f"{key} in the token's URI has a % without two hexadecimal digits", "write a real % as %25")
-    if not re.fullmatch(r"[!-~]*", written):
-        fault(f"{key} in the token's URI has a space or a special character", "write a space as %20, others as %XX")
-    found[key] = unquote_to_bytes(written).decode(errors="replace")
-
-
-def _either(options: tuple[str, ...]) -> str:
-    return ", ".join(options[:-1]) + " or " + options[-1]
