@@ -172,7 +172,7 @@ def test_port_mark_addresses_routes_and_mtu(scene: Scene) -> None:
     gateway.addresses = ["10.8.0.1/24", "fd08::1/64", "10.9.0.1/24", "10.9.0.2/24"]
     gateway.interface = {"mtu": 1380, "fwmark": 77}
     scene.change(calls, allowed_ips=[f"{calls.ipv4}/32", f"{calls.ipv6}/128", "10.9.0.9/32", "10.66.0.0/16"])
-    assert "~ interface.mtu: 1420 -> 1380" in scene.plan().stdout
+    assert "~ interface.mtu: auto (1420 now) -> 1380" in scene.plan().stdout
     scene.reload()
     assert addresses() == {"10.8.0.1/24", "fd08::1/64", "10.9.0.1/24", "10.9.0.2/24"}
     assert routes() == {"10.8.0.0/24", "10.9.0.0/24", "10.66.0.0/16"}

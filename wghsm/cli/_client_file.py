@@ -45,7 +45,7 @@ def client_file(
     text += b"\n"
     lines = [f"Address = {', '.join(map(str, addresses))}"] if addresses else []
     lines += [f"DNS = {', '.join(clients.dns)}"] if clients.dns else []
-    lines += [f"MTU = {interface.mtu}"] if interface.mtu != 1420 else []
+    lines += [f"MTU = {interface.mtu}"] if interface.mtu not in ("auto", 1420) else []
     lines += ["", "[Peer]", f"PublicKey = {gateway_key}"]
     text += "".join(f"{line}\n" for line in lines).encode()
     if psk:

@@ -35,7 +35,7 @@ def export(out: str | None, config: str | None, as_json: bool) -> None:
         name=own.name,
         addresses=[str(address) for address in own.addresses],
         listen_port=own.listen_port,
-        mtu=own.mtu,
+        mtu=None if own.mtu == "auto" else own.mtu,
         table=str(own.table),
         fwmark=f"{own.fwmark:#x}" if own.fwmark else "",
         peers=[

@@ -65,9 +65,9 @@ def plan(file: str, as_json: bool) -> int:
         said = {(change.field, change.peer) for change in in_file.changes}
         drift = frozenset(pair for each in made.changes if (pair := (each.field, each.peer)) not in said)
     if as_json:
-        print_json(_document(name, running.file, made, drift))
+        print_json({**_document(name, running.file, made, drift), "path_mtu": running.path_mtu})
     else:
-        for line in _lines(name, running.file, made, drift):
+        for line in _lines(name, running, made, drift):
             click.echo(line)
     if not made.changes:
         return int(ExitCode.OK)
@@ -116,13 +116,15 @@ def _value(field: str, value: Any) -> Any:
     return config.written(value)
 
 
-def _lines(name: str, file: str, made: config.Plan, drift: frozenset[tuple[str, bytes]]) -> Iterator[str]:
+def _lines(name: str, running: Config, made: config.Plan, drift: frozenset[tuple[str, bytes]]) -> Iterator[str]:
     if not made.changes:
-        yield f"{name}: nothing would change ({file})"
+        yield f"{name}: nothing would change ({running.file})"
         return
-    yield click.style(f"{name}: a reload of {file} would change", bold=True)
+    yield click.style(f"{name}: a reload of {running.file} would change", bold=True)
     for change in made.changes:
-        if not change.peer:
+        if change.field == "interface.mtu":
+            yield from _field(change, drift, indent="", auto=f"auto ({running.path_mtu} now)")
+        elif not change.peer:
             yield from _field(change, drift, indent="")
     for sign, colour, routes in (("+", "green", made.routes_added), ("-", "red", made.routes_removed)):
         for prefix, table in routes:
@@ -146,7 +148,10 @@ def _lines(name: str, file: str, made: config.Plan, drift: frozenset[tuple[str, 
     yield _total(made, len(drift))
 
 
-def _field(change: config.Change, drift: frozenset[tuple[str, bytes]], indent: str) -> Iterator[str]:
+def _field(
+    change: config.Change, drift: frozenset[tuple[str, bytes]], indent: str, auto: str = "auto"
+) -> Iterator[str]:
+    """One setting; `auto`: what is said in place of that word."""
     was, will_be = _value(change.field, change.before), _value(change.field, change.after)
     mark = f"{_NEEDS[change.effect]}{_mark(change, drift)}"
     if change.field.rpartition(".")[2] in ("allowed_ips", "addresses"):
@@ -157,7 +162,8 @@ def _field(change: config.Change, drift: frozenset[tuple[str, bytes]], indent: s
             for each in some:
                 yield indent + click.style(f"{sign} {change.field} {each}", fg=colour) + mark
         return
-    yield indent + click.style(f"~ {change.field}: {_text(was)} -> {_text(will_be)}", fg="yellow") + mark
+    before, after = (auto if value == "auto" else _text(value) for value in (was, will_be))
+    yield indent + click.style(f"~ {change.field}: {before} -> {after}", fg="yellow") + mark
 
 
 def _whole(peer: config.Peer) -> Iterator[str]:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["rekey", "status"]
 
 _NOT_OPEN = "not known yet: the token is not open"
+_MTU_FROM = {
+    "file": "by the file",
+    "path": "by the way to the endpoints",
+    "runtime": "changed at run time",
+}
 
 
 @click.command(
@@ -93,6 +98,7 @@ def _describe(gateway: Status, now: float) -> Iterator[str]:
     if gateway.fwmark:
         yield f"  {_bold('fwmark')}: {gateway.fwmark:#x}"
     yield f"  {_bold('link')}: {'up' if gateway.up else 'down'}, for {_span(now - gateway.started)}"
+    yield f"  {_bold('mtu')}: {gateway.mtu} ({_MTU_FROM[gateway.mtu_from]})"
     yield f"  {_bold('token')}: {_token(gateway, now)}"
     if gateway.audit is not None:
         yield f"  {_bold('audit log')}: {_audit(gateway.audit, now)}"

@@ -229,7 +229,7 @@ def _addresses(document: Document) -> Iterator[_Fault]:
 def _small_mtu(document: Document) -> Iterator[_Fault]:
     interface = _entries(_entries(document.root).get("interface"))
     mtu = _good(v.mtu, interface.get("mtu"))
-    if mtu is None or mtu >= 1280:
+    if mtu is None or mtu == "auto" or mtu >= 1280:
         return
     for raw in _items(interface.get("addresses")):
         address = _good(v.address, raw)

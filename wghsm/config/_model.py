@@ -118,7 +118,7 @@ class Interface(_Section):
     addresses: Annotated[
         tuple[Annotated[IPv4Interface | IPv6Interface, PlainValidator(v.address)], ...], BeforeValidator(_list)
     ] = ()
-    mtu: Annotated[int, PlainValidator(v.mtu)] = 1420
+    mtu: Annotated[Literal["auto"] | int, PlainValidator(v.mtu)] = "auto"
     table: Annotated[Literal["auto", "off"] | int, PlainValidator(v.table)] = "auto"
     authority: Annotated[Literal["file", "runtime"], _choice("authority", "file", "runtime")] = "file"
     fwmark: Annotated[int, PlainValidator(v.fwmark)] = 0

@@ -282,9 +282,12 @@ def version(value: object) -> Literal[1]:
     return 1
 
 
-def mtu(value: object) -> int:
-    """Bytes, 576 to 65455 (65535 less WireGuard's 80 outside)."""
-    return number(value, 576, 65455, "mtu", "write a number of bytes from 576 to 65455, such as 1420")
+def mtu(value: object) -> Literal["auto"] | int:
+    """`auto`, or bytes, 576 to 65455 (65535 less WireGuard's 80 outside)."""
+    remedy = "write a number of bytes from 576 to 65455, such as 1420, or auto"
+    if not isinstance(value, int) and text_of(value, remedy) == "auto":
+        return "auto"
+    return number(value, 576, 65455, "mtu", remedy)
 
 
 def table(value: object) -> Literal["auto", "off"] | int:

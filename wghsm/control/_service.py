@@ -324,6 +324,8 @@ def _status(device: m.DeviceView, peers: list[m.PeerView], part: m.StatusPart) -
         listen_port=device.listen_port,
         fwmark=device.fwmark,
         up=device.up,
+        mtu=device.mtu,
+        mtu_from=device.mtu_from,
         started=part.started_unix / 1e9,
         token=None if part.token is None else _token(part.token),
         processes=[

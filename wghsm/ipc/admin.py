@@ -106,7 +106,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A gateway, whole.
 
     `previous_key` is served beside `public_key` until it is retired; null where there is none, or where no token has
-    been open yet. The labels are the token's.
+    been open yet. The labels are the token's. `mtu_from` is file, path (`mtu: auto`), or runtime: set by another hand.
     """
 
     name: str
@@ -120,6 +120,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     processes: list[ProcessStatus]
     peers: list[PeerStatus]
     counters: dict[str, dict[str, int]]
+    mtu: int = 0
+    mtu_from: str = "file"
     key_label: str = ""
     previous_key: str | None = None
     previous_key_label: str | None = None
@@ -149,13 +151,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What a gateway has loaded of its file, and what it runs with, in the shape of the file.
 
     Where the two differ, something was changed at run time. `wrapped`: epochs and ciphertexts (base64) in the files of
-    wrapped pre-shared keys, as they were loaded.
+    wrapped pre-shared keys, as they were loaded. `path_mtu`: what `mtu: auto` gives now.
     """
 
     file: str
     loaded: dict[str, Any]
     running: dict[str, Any]
     wrapped: dict[str, list[tuple[int, str]]]
+    path_mtu: int = 0
 
 
 class AdminReply(msgspec.Struct, frozen=True, kw_only=True):

@@ -765,7 +765,8 @@ class DeviceView(Message, frozen=True, array_like=True):
     """The device as wg(8) shows it; `public_key` is None until the custodian has logged in.
 
     `previous_key` is the public key of the identity that is to be retired, None if there is one identity only.
-    `key_label` and `previous_label` are the token's names for the two keys, as the gateway file has them.
+    `key_label` and `previous_label` are the token's names for the two keys, as the gateway file has them. `mtu_from`
+    says who has set the MTU (bytes): the file's number, the ways to the endpoints, or somebody while the gateway runs.
     """
 
     name: str
@@ -776,6 +777,8 @@ class DeviceView(Message, frozen=True, array_like=True):
     previous_key: bytes | None = None
     key_label: str = ""
     previous_label: str = ""
+    mtu: int = 0
+    mtu_from: Literal["file", "path", "runtime"] = "file"
 
 
 class DevicePart(Message, frozen=True, array_like=True, tag=82):

@@ -1,7 +1,7 @@
 """The interface's addresses, MTU and routes, and news about its link.
 
     Links       sets them, through pyroute2; routes, which may be many, by `_routes`, rules for default routes by
-                `_policy`. Netlink is known to these three only
+                `_policy`, the MTU that fits by `_path_mtu`. Netlink is known to these only
     LinkWatch   a plain netlink socket for the loop: something about links has changed, look again
 
 An interface that was moved to another network namespace is only looked at there: its addresses and routes are the
@@ -27,14 +27,16 @@ from wghsm.config import kernel_routes
 from wghsm.exits import ExitCode
 
 from ._fault import GatewayFault
+from ._path_mtu import path_mtu
 from ._policy import PolicyRules
 from ._routes import Verb, change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from ipaddress import IPv4Interface, IPv6Interface
 
     from wghsm.config import KernelRoute
+    from wghsm.ipc.messages import Endpoint
 
     from ._policy import Way
     from .model import Prefix
@@ -132,6 +134,10 @@ class Links:
         for address in self._addresses:
             self.add_address(address)
         self._ask("the link up", "link", "set", index=self._index, state="up")
+
+    def path_mtu(self, endpoints: Collection[Endpoint], mark: int) -> int:
+        """The MTU, in bytes, that the ways of outer packets with this mark to these endpoints leave."""
+        return path_mtu(endpoints, mark, self._index)
 
     def set_mtu(self, mtu: int) -> None:
         """Set the MTU, in bytes. GatewayFault if it was refused."""

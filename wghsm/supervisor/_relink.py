@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 
 
 class Relink:
-    """One such step; `before` and `after` are the allowed IPs, `link` is as the kernel has it now.
+    """One such step; `before` and `after` are the allowed IPs, `link` is as the kernel has it now, `mtu`
+    what it is to be.
 
     While it is down there are no routes; they come with it when it is up again.
     """
@@ -45,10 +46,11 @@ class Relink:
         before: Iterable[Prefix],
         after: Iterable[Prefix],
         link: LinkStatus,
+        mtu: int,
     ) -> None:
         self._links = links
         self._new = new
-        self._mtu = link.mtu
+        self._mtu_before, self._mtu = link.mtu, mtu
         self._routes = kernel_routes(after, new.addresses, new.table, new.fwmark) if link.up else set()
         routes_before = kernel_routes(before, old.addresses, old.table, old.fwmark)
         self._more = self._routes - routes_before
@@ -59,9 +61,9 @@ class Relink:
     def prepare(self) -> None:
         """Set what is new. GatewayFault with nothing changed."""
         with contextlib.ExitStack() as undo:
-            if self._new.mtu != self._mtu:
-                self._links.set_mtu(self._new.mtu)
-                undo.callback(self._quietly, partial(self._links.set_mtu, self._mtu))
+            if self._mtu != self._mtu_before:
+                self._links.set_mtu(self._mtu)
+                undo.callback(self._quietly, partial(self._links.set_mtu, self._mtu_before))
             for address in self._come:
                 self._links.add_address(address)
                 undo.callback(self._quietly, partial(self._links.remove_address, address))

@@ -201,9 +201,10 @@ class _Attempt:
                 state.udp.mark(mark)
                 undo.callback(state.udp.mark, state.mark)
             old, new = state.gateway.interface, self._wanted.gateway.interface
-            if state.runtime_psks and new.mtu == old.mtu:
-                new = new.model_copy(update={"mtu": state.link.mtu})
-            self._relink = Relink(state.links, old, new, state.model.owners, model.owners, state.link)
+            self._mtu = state.mtu_for(new, model)
+            kept = state.runtime_psks and new.mtu == old.mtu and state.mtu_from == "runtime"
+            mtu = state.link.mtu if kept else self._mtu
+            self._relink = Relink(state.links, old, new, state.model.owners, model.owners, state.link, mtu)
             self._relink.prepare()
             undo.callback(self._relink.undo)
             undo.callback(state.links.follow_rules, state.ways)
@@ -227,6 +228,7 @@ class _Attempt:
         state.trial = None
         audited_before = state.gateway.audit
         state.gateway, state.wrapped = self._wanted.gateway, self._wanted.wrapped
+        state.path_mtu = self._mtu if state.gateway.interface.mtu == "auto" else 0
         tell_sockets = self._sockets is not None or self._marked
         if self._sockets is not None:
             set_hearing(self._sockets.descriptors, state.link.up)

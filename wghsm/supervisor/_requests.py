@@ -24,6 +24,7 @@ from wghsm.ipc import messages as m
 
 from ._applying import Work
 from ._hearing import set_hearing
+from ._path_mtu import known_endpoints
 from ._policy import outer_mark
 from ._sockets import UdpPair
 from .merge import as_gateway
@@ -264,6 +265,8 @@ class Requests:
             listen_port=state.udp.port,
             fwmark=state.mark,
             up=state.link.up,
+            mtu=state.link.mtu,
+            mtu_from=state.mtu_from,
             previous_key=(state.identity.previous or None) if state.identity else None,
             key_label=interface.key,
             previous_label=interface.previous_key or "",
@@ -319,12 +322,14 @@ class Requests:
         """What was loaded of the file, and what runs, as JSON in pieces."""
         state = self._state
         loaded = initial(state.gateway, state.wrapped, state.loaded_unix / 1e9)
-        running = as_gateway(state.gateway, loaded, state.model, state.link.mtu, _interface_name, time.time())
+        mtu = state.link.mtu if state.mtu_from == "runtime" else None
+        running = as_gateway(state.gateway, loaded, state.model, mtu, _interface_name, time.time())
         data = msgspec.json.encode(
             admin.Config(
                 file=state.file,
                 loaded=to_document(state.gateway),
                 running=to_document(running),
+                path_mtu=state.links.path_mtu(known_endpoints(state.model), state.mark),
                 wrapped={
                     str(path): [(epoch, base64.b64encode(sealed).decode()) for epoch, sealed in entries]
                     for path, entries in state.wrapped.items()

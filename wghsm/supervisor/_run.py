@@ -28,6 +28,7 @@ from ._hooks import run_down, run_up
 from ._inboxes import Inboxes
 from ._links import Links, LinkStatus, LinkWatch
 from ._notify import Watchdog, tell_systemd
+from ._path_mtu import known_endpoints
 from ._policy import outer_mark, ways
 from ._runtime import GatewayLock, runtime_directory, uapi_socket_path
 from ._signals import SignalWatch
@@ -217,7 +218,9 @@ class _Start:
         model = initial(self._gateway, wrapped, time.time())
         udp.mark(outer_mark(interface, model))
         steering.change(model.routes())
-        links.configure(interface.mtu)
+        endpoints, mark = known_endpoints(model), outer_mark(interface, model)
+        mtu = links.path_mtu(endpoints, mark) if interface.mtu == "auto" else interface.mtu
+        links.configure(mtu)
         links.add_routes(model.owners)
         links.add_rules(ways(interface, model))
         packet_filter = PacketFilter(self._gateway, model)
@@ -231,7 +234,7 @@ class _Start:
             tun=tun,
             links=links,
             packet_filter=packet_filter,
-            link=links.status() or LinkStatus(up=True, mtu=interface.mtu),
+            link=links.status() or LinkStatus(up=True, mtu=mtu),
             udp=udp,
             uapi=uapi,
             admin=admin,
@@ -241,6 +244,7 @@ class _Start:
             inboxes=inboxes,
             wrapped=wrapped,
             tty=tty,
+            path_mtu=mtu if interface.mtu == "auto" else 0,
         )
         stack.callback(lambda: state.udp.close())
         return state

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from wghsm.ipc import MAX_PEERS, TUNNEL, Role, all_seats, role_of, worker_of
 from wghsm.ipc import messages as m
 
+from ._path_mtu import known_endpoints
 from ._policy import outer_mark, ways
 from .changes import custodian_parts, handshake_parts, route_parts
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wghsm import config
-    from wghsm.config import Gateway, Token, WrappedPsk
+    from wghsm.config import Gateway, Interface, Token, WrappedPsk
     from wghsm.ipc import Seat, StatsFile
 
     from ._filter import PacketFilter
@@ -48,7 +49,7 @@ class State:
     `gateway` and `wrapped` are as the file was read last, at `loaded_unix`; `trial` is what a custodian is started with
     to find out whether its token settings work. `endpoints`: the newest known one of each slot; `outdated`: slots whose
     endpoint is to be another one as soon as its name is resolved. `served`: it has been up. `reload_refused`: why the
-    last reload was, empty if it was not.
+    last reload was, empty if it was not. `path_mtu`: what `mtu: auto` has set, 0 where the file gives a number.
     """
 
     gateway: Gateway
@@ -77,6 +78,7 @@ class State:
     started_unix: int = field(default_factory=time.time_ns)
     loaded_unix: int = field(default_factory=time.time_ns)
     reload_refused: str = ""
+    path_mtu: int = 0
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -93,6 +95,19 @@ class State:
     def ways(self) -> frozenset[Way]:
         """What the default routes of peers need."""
         return ways(self.gateway.interface, self.model)
+
+    def mtu_for(self, interface: Interface, model: Model) -> int:
+        """The MTU (bytes) that the file wants for this model; with `auto` by the routes as they are now."""
+        if interface.mtu != "auto":
+            return interface.mtu
+        return self.links.path_mtu(known_endpoints(model), outer_mark(interface, model))
+
+    @property
+    def mtu_from(self) -> Literal["file", "path", "runtime"]:
+        """Who has set the MTU: the file's number, the ways to the endpoints, or somebody while the gateway runs."""
+        if self.link.mtu != (self.path_mtu or self.gateway.interface.mtu):
+            return "runtime"
+        return "path" if self.path_mtu else "file"
 
     def remark(self, model: Model) -> bool:
         """Give the sockets the mark of this model; whether it is another one. Raises OSError."""

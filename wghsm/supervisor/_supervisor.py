@@ -5,6 +5,7 @@
     custodian   -> identity, token state
     children    -> _children      (started, restarted, ended)
     link, TUN   -> _link_news     (LinkState, Mtu; deleted: the end)
+    routes      -> _mtu_news      (mtu: auto)
     SIGTERM, SIGINT -> the end in good order; SIGHUP -> _reload, as control may ask for it
 
 Called by `_run`, which made everything in `State` and takes it down again.
@@ -27,6 +28,7 @@ from ._children import Children, Settings
 from ._endpoints import Resolving, is_address, literal
 from ._expiry import Expiry
 from ._link_news import LinkNews, deleted
+from ._mtu_news import MtuNews
 from ._reload import Reloads
 from ._requests import Requests
 from ._silence import Silence
@@ -69,6 +71,7 @@ class Supervisor:
         self._served = served
         self._stopping = False
         self._news = LinkNews(state, self.children.send, self.stop)
+        self._mtu = MtuNews(state, loop)
         families = [int(family) for family in state.udp.families]
         self._audit = Audit(
             lambda event: self.children.send(Role.AUDITOR, event), wanted=Role.AUDITOR in settings.entries
@@ -96,6 +99,7 @@ class Supervisor:
                 self._state.endpoints[peer.slot] = address
         self._expiry.look()
         self._silence.watch()
+        self._mtu.look()
         self.children.start([role for role in _ORDER if role in self._roles])
 
     def stop(self, exit_code: ExitCode = ExitCode.OK, text: str = "", who: m.Asker | None = None) -> None:
@@ -106,6 +110,7 @@ class Supervisor:
         self.outcome = (exit_code, text)
         self._audit.stopped(exit_code, text, who)
         self._resolving.close()
+        self._mtu.close()
         self.children.stop()
         if self.children.gone:
             self._loop.stop()
@@ -216,6 +221,7 @@ class Supervisor:
         self._resolving.retain(needed)
         self._expiry.look()
         state.links.follow_rules(state.ways)
+        self._mtu.look()
         state.packet_filter.follow(state.gateway, state.model)
 
     def _link_news(self, watch: LinkWatch) -> None:

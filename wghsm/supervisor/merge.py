@@ -101,14 +101,14 @@ def as_gateway(
     gateway: config.Gateway,
     loaded: Model,
     running: Model,
-    mtu: int,
+    mtu: int | None,
     interface_name: Callable[[int], str],
     now: float | None = None,
 ) -> config.Gateway:
     """The running gateway as a gateway file would have it: `gateway`, which was loaded, and what has changed since.
 
-    `interface_name` gives the name of an interface by its index, for link-local endpoints. Peers that are disabled, or
-    have expired by the Unix time `now`, are as the file has them.
+    `mtu`: bytes, None for what the file wants. `interface_name` gives the name of an interface by its index, for
+    link-local endpoints. Peers that are disabled, or have expired by the Unix time `now`, are as the file has them.
     """
     written = {peer.public_key: peer for peer in gateway.peers}
     allowed = running.allowed_ips()
@@ -139,6 +139,10 @@ def as_gateway(
         )
     peers += [each for each in gateway.peers if each.public_key not in running.peers and not each.active_at(now)]
     interface = gateway.interface.model_copy(
-        update={"listen_port": running.listen_port, "fwmark": running.fwmark, "mtu": mtu}
+        update={
+            "listen_port": running.listen_port,
+            "fwmark": running.fwmark,
+            "mtu": gateway.interface.mtu if mtu is None else mtu,
+        }
     )
     return gateway.model_copy(update={"interface": interface, "peers": tuple(peers)})

@@ -87,6 +87,7 @@ CASES: list[tuple[str, str, int, str, str]] = [
     ("listen_port: 51820", "listen_port: -1", 9, "listen_port -1 is out of range", "up to 65535"),
     ("listen_port: 51820", 'listen_port: "51820"', 9, "in quotes", "without quotes"),
     ("listen_port: 51820", "listen_port: 5e4", 9, "not a whole number", "up to 65535"),
+    ("mtu: 1420", "mtu: off", 11, "mtu is not a whole number", "or auto"),
     ("mtu: 1420", "mtu: 575", 11, "mtu 575 is out of range", "576 to 65455"),
     ("mtu: 1420", "mtu: 65456", 11, "mtu 65456 is out of range", "576 to 65455"),
     ("mtu: 1420", "mtu: 1279", 11, "too small for the IPv6 address fd08::1/64", "1280"),

@@ -39,7 +39,7 @@ def test_defaults() -> None:
     gateway = load_text(HEAD)
     assert gateway.peers == ()
     assert gateway.interface.addresses == ()
-    assert (gateway.interface.listen_port, gateway.interface.mtu, gateway.interface.table) == (0, 1420, "auto")
+    assert (gateway.interface.listen_port, gateway.interface.mtu, gateway.interface.table) == (0, "auto", "auto")
     assert (gateway.token.sessions, gateway.token.cache_static_static, gateway.token.psk_root) == (4, True, None)
     assert gateway.state_directory == Path("/var/lib/wghsm/wg0")
     assert gateway.log_level == "info"

@@ -114,6 +114,7 @@ def test_the_examples_fit(file: Path) -> None:
         ("listen_port: 51820", "listen_port: 65536"),
         ("listen_port: 51820", "port: 51820"),
         ("mtu: 1420", "mtu: 100"),
+        ("mtu: 1420", "mtu: off"),
         ("table: auto", "table: main"),
         ("authority: file", "authority: nobody"),
         ("preshared_key: derived", "preshared_key: deriv"),
@@ -145,7 +146,7 @@ def test_every_key_is_there_and_described() -> None:
     assert set(tables._ABOUT) == keys
     assert set(tables._WRITTEN) <= keys
     assert set(SCHEMA["properties"]["users"]["properties"]) == set(Users.model_fields)
-    assert SCHEMA["properties"]["interface"]["properties"]["mtu"]["default"] == 1420
+    assert SCHEMA["properties"]["interface"]["properties"]["mtu"]["default"] == "auto"
     assert SCHEMA["properties"]["peers"]["items"]["required"] == ["name", "public_key", "preshared_key", "allowed_ips"]
 
 

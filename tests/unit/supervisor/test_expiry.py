@@ -88,14 +88,14 @@ def test_a_peer_that_has_expired_is_no_drift() -> None:
     disabled = peer(3).model_copy(update={"disabled": True})
     file = gateway(until(0, START), disabled, peer(4).model_copy(update={"note": "new", "tags": ("a",)}))
     running = initial(file, now=START)
-    shown = as_gateway(file, running, running, 1420, str, START)
+    shown = as_gateway(file, running, running, None, str, START)
     assert config.plan(file, shown, now=START).changes == ()
 
 
 def test_a_disabled_peer_that_was_added_at_run_time_is_drift() -> None:
     file = gateway(peer(3).model_copy(update={"disabled": True}))
     running = initial(gateway(peer(3)))
-    shown = as_gateway(file, initial(file), running, 1420, str, START)
+    shown = as_gateway(file, initial(file), running, None, str, START)
     assert ("disabled", False) in [(change.field, change.after) for change in config.plan(file, shown).changes]
 
 

@@ -91,6 +91,7 @@ class World:
             stats=StatsFile(self.fd, Role.SUPERVISOR),
             steering=Steering(-1, 1),
             inboxes=Inboxes(1),
+            path_mtu=1420,
         )
         children = cast("Children", self.children)
         self.audited: list[m.AuditEvent] = []
@@ -304,7 +305,9 @@ def test_the_device_counts_handshakes_too(world: World) -> None:
     role, part = world.children.sent[-1]
     assert role is Role.CONTROL
     assert isinstance(part, m.DevicePart)
-    assert part.device == m.DeviceView("wgt0", KEYS[20], world.state.udp.port, 0, True, KEYS[21], "gateway")
+    assert part.device == m.DeviceView(
+        "wgt0", KEYS[20], world.state.udp.port, 0, True, KEYS[21], "gateway", mtu=1420, mtu_from="path"
+    )
     assert part.last
     assert part.peers[1] == m.PeerView(
         name="peer1",
