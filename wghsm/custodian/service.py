@@ -159,10 +159,7 @@ class Service:
     def _on_forget_timestamps(self, message: m.ForgetTimestamps, _fds: list[int]) -> None:
         # What waits to be written would bring them back.
         self._flush()
-        try:
-            self._state.forget(message.peers)
-        except StateFault as fault:
-            raise ChildFault(ExitCode.SYSTEM, str(fault)) from None
+        self._keep_state(partial(self._state.forget, message.peers))
         for public_key in message.peers:
             self._core.rules.forget_timestamp(public_key)
             _log.warning("the greatest timestamp of peer %s is forgotten", base64.b64encode(public_key).decode())
@@ -233,10 +230,7 @@ class Service:
         self._flush_due = False
         effects, self._outbox = self._outbox, []
         if batch := _batch(effects):
-            try:
-                self._state.write(batch)
-            except StateFault as fault:
-                raise ChildFault(ExitCode.SYSTEM, str(fault)) from None
+            self._keep_state(partial(self._state.write, batch))
         for effect in effects:
             match effect:
                 case Answer(message):
@@ -255,6 +249,12 @@ class Service:
                     _log.warning("%s", text)
                     self._keeper.detail = text
                     self._tell_status()
+
+    def _keep_state(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StateFault as fault:
+            raise ChildFault(ExitCode.SYSTEM, str(fault)) from None
 
     def _install(self, install: Install) -> None:
         child = self._child
@@ -321,6 +321,7 @@ class Service:
         self._child.loop.call_later(_TICK, self._tick)
         self._core.rules.expire(boottime())
         self._auditing.flush()
+        self._keep_state(self._state.settle)
         self._perform(self._core.watch_clock(time.time_ns(), boottime()))
         self._tell_status()
         if self._refusals:

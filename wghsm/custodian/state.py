@@ -1,17 +1,22 @@
-"""What the custodian must not forget: a small SQLite file, `<state_directory>/custodian/state.sqlite`.
+"""What the custodian must not forget: two small files in `<state_directory>/custodian`.
+
+    state.sqlite   the tables below
+    state.journal  the latest timestamps, on their way into it (see `journal`): all that most handshakes write
 
     peer      greatest timestamp received of each public key
     psk       for each public key and kind of PSK: the epoch that the peer has proven, the file's, and since when
     identity  for each public key the own one that the peer last made a handshake with
     own       the last own timestamp
 
-No secret is in it. Without it an old initiation could be replayed after a restart, and an own initiation could be
-refused as old. A batch is on disk when `write` returns; answers leave after that. A file that is damaged, emptied
-or of another version is a StateFault and is never replaced: the operator decides whether replays are to be risked.
+No secret is in them. Without them an old initiation could be replayed after a restart, and an own initiation could be
+refused as old. A batch is on disk when `write` returns; answers leave after that. A file that is damaged, emptied, gone
+from beside the other one or of another version is a StateFault and is never replaced: the operator decides whether
+replays are to be risked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from dataclasses import dataclass, field
@@ -20,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from wghsm.noise.constants import PUBLIC_KEY_LEN, TIMESTAMP_LEN
 
 from .epochs import Record
+from .journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "State", "StateFault", "make_folder"]
 
 _APPLICATION = 0x77676873
-_VERSION = 3
+_VERSION = 4
 _PSK = f"""
 CREATE TABLE psk (
     public_key BLOB NOT NULL CHECK (length(public_key) = {PUBLIC_KEY_LEN}),
@@ -52,6 +58,7 @@ _STEPS = {
         "ALTER TABLE peer DROP COLUMN psk_epoch;",
     ),
     2: (_IDENTITY,),
+    3: (),
 }
 """How a file of each older version becomes one of the next."""
 _SCHEMA = f"""
@@ -67,6 +74,8 @@ PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
+_OWN = bytes(PUBLIC_KEY_LEN)
+"""Where a public key would stand, in the journal: the own timestamps. It is no peer's, being of low order."""
 
 
 class StateFault(Exception):  # noqa: N818
@@ -114,6 +123,7 @@ class State:
     def __init__(self, folder: Path) -> None:
         """Open `state.sqlite` in `folder`, or make it if there is none. Raises StateFault."""
         self.path = folder / "state.sqlite"
+        self._beside = folder / "state.journal"
         self.is_new = False
         try:
             if not self.path.exists():
@@ -127,9 +137,12 @@ class State:
             raise self._fault(error) from None
         except OSError as error:
             raise StateFault(f"state file {self.path}: {error.strerror}; it belongs to the custodian's user") from None
+        self._journal = self._open_journal()
+        self.settle()
 
     def greatest(self) -> dict[bytes, bytes]:
         """The greatest timestamp, 12 bytes, of each public key that has sent one. Raises StateFault."""
+        self.settle()
         rows = self._rows("SELECT public_key, timestamp FROM peer WHERE timestamp IS NOT NULL")
         return {bytes(public_key): bytes(timestamp) for public_key, timestamp in rows}
 
@@ -145,10 +158,39 @@ class State:
 
     def last_own(self) -> int | None:
         """The last own timestamp in Unix nanoseconds, None before the first. Raises StateFault."""
+        self.settle()
         return next((int(row[0]) for row in self._rows("SELECT unix_ns FROM own")), None)
 
     def write(self, batch: Batch) -> None:
         """Have `batch` on disk when this returns; no timestamp ever goes back. Raises StateFault."""
+        if batch.psks or batch.identities:
+            self._commit(batch)
+            return
+        timestamps = dict(batch.greatest)
+        if batch.own is not None:
+            timestamps[_OWN] = batch.own.to_bytes(TIMESTAMP_LEN, "big")
+        try:
+            if self._journal.append(timestamps):
+                return
+        except OSError as error:
+            raise self._unwritten(error) from None
+        self._commit(batch)
+        self.settle()
+
+    def settle(self) -> None:
+        """Take what is in the journal into the database, where others look for it. Raises StateFault."""
+        if self._journal.is_empty:
+            return
+        try:
+            greatest = self._journal.read()
+            own = greatest.pop(_OWN, None)
+            if greatest or own is not None:
+                self._commit(Batch(greatest, own=None if own is None else int.from_bytes(own, "big")))
+            self._journal.clear()
+        except OSError as error:
+            raise self._unwritten(error) from None
+
+    def _commit(self, batch: Batch) -> None:
         database = self._database
         try:
             database.execute("BEGIN IMMEDIATE")
@@ -180,6 +222,7 @@ class State:
 
     def forget(self, public_keys: Iterable[bytes]) -> None:
         """Have the greatest timestamps of these peers gone from the disk when this returns. Raises StateFault."""
+        self.settle()
         try:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany("DELETE FROM peer WHERE public_key = ?", [(key,) for key in public_keys])
@@ -188,7 +231,10 @@ class State:
             raise self._fault(error) from None
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
+        with contextlib.suppress(StateFault):
+            self.settle()
+        self._journal.close()
         self._database.close()
 
     def _create(self) -> None:
@@ -200,6 +246,7 @@ class State:
         self._make_durable(database)
         database.executescript(_SCHEMA)
         database.close()
+        Journal.create(self._beside)
         unfinished.rename(self.path)
         self.is_new = True
 
@@ -223,12 +270,24 @@ class State:
             raise self._damaged("it is another program's")
         for old, step in _STEPS.items():
             if self._one("PRAGMA user_version") == old:
+                if old + 1 == _VERSION:
+                    Journal.create(self._beside)
                 self._database.executescript("".join(("BEGIN;", *step, f"PRAGMA user_version = {old + 1};", "COMMIT;")))
         version = self._one("PRAGMA user_version")
         if version != _VERSION:
             raise StateFault(
                 f"state file {self.path}: it has version {version}, this wghsm knows {_VERSION}; use the newer wghsm"
             )
+
+    def _open_journal(self) -> Journal:
+        try:
+            return Journal(self._beside)
+        except FileNotFoundError:
+            raise self._damaged(f"{self._beside.name} beside it is missing") from None
+        except ValueError as wrong:
+            raise self._damaged(f"{self._beside.name} beside it: {wrong}") from None
+        except OSError as error:
+            raise self._unwritten(error) from None
 
     def _one(self, query: str) -> object:
         row: tuple[object, ...] | None = self._database.execute(query).fetchone()
@@ -244,6 +303,9 @@ class State:
         if isinstance(error, sqlite3.OperationalError):
             return StateFault(f"state file {self.path}: {error}; look at the disk and at the file's owner")
         return self._damaged(str(error))
+
+    def _unwritten(self, error: OSError) -> StateFault:
+        return StateFault(f"state file {self._beside}: {error.strerror}; look at the disk and at the file's owner")
 
     def _damaged(self, why: str) -> StateFault:
         return StateFault(

@@ -25,7 +25,7 @@ from wghsm.audit import Record
 __all__ = ["Notes", "Seen", "first_export", "notes_of_exports", "notes_of_log", "notes_of_state"]
 
 _APPLICATION = 0x77676873
-_VERSION = 3
+_VERSIONS = (3, 4)
 _WAL_HEADER = 32
 _TRIES = 10
 _TAI = 2**62 + 10
@@ -72,7 +72,7 @@ def notes_of_state(folder: Path, notes: Notes) -> None:
         contextlib.closing(sqlite3.connect(_copied(folder / "state.sqlite", Path(place)))) as database,
     ):
         found = [database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
-        if found != [_APPLICATION, _VERSION]:
+        if found not in [[_APPLICATION, version] for version in _VERSIONS]:
             return
         for key, kind, newest, since in database.execute("SELECT public_key, kind, newest, since FROM psk"):
             if since:

@@ -2,14 +2,17 @@
 
 import base64
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from wghsm.custodian.epochs import Record
+from wghsm.custodian.journal import RECORDS
 from wghsm.custodian.state import Batch, State, StateFault, make_folder
 from wghsm.exits import ExitCode
 
@@ -86,6 +89,21 @@ def test_a_file_of_the_second_version_is_taken_over(tmp_path: Path) -> None:
         state.close()
 
 
+def test_a_file_of_the_third_version_is_taken_over(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.write(Batch({_ALICE: _stamp(5)}, own=9))
+    state.close()
+    (tmp_path / "state.journal").unlink()
+    database = sqlite3.connect(tmp_path / "state.sqlite")
+    database.execute("PRAGMA user_version = 3")
+    database.close()
+    for expected in (5, 6):
+        state = State(tmp_path)
+        assert (state.greatest(), state.last_own()) == ({_ALICE: _stamp(expected)}, 9)
+        state.write(Batch({_ALICE: _stamp(6)}))
+        state.close()
+
+
 def test_the_identity_that_a_peer_last_used_is_remembered(tmp_path: Path) -> None:
     state = State(tmp_path)
     for own in (b"1" * 32, b"2" * 32, b"1" * 32):
@@ -93,18 +111,45 @@ def test_the_identity_that_a_peer_last_used_is_remembered(tmp_path: Path) -> Non
         assert state.identities() == {_ALICE: own, _BOB: b"3" * 32}
 
 
-def test_a_batch_is_there_after_a_kill(tmp_path: Path) -> None:
+def _write_and_die(folder: Path, number: int = 1) -> None:
+    """In a process of its own, so many batches of _ALICE's."""
     program = (
         "import os, sys, pathlib\n"
         "from wghsm.custodian.state import Batch, State\n"
         "state = State(pathlib.Path(sys.argv[1]))\n"
-        "state.write(Batch({b'a' * 32: bytes(11) + b'x'}, own=7))\n"
+        "for number in range(int(sys.argv[2])):\n"
+        "    state.write(Batch({b'a' * 32: (number + 1).to_bytes(12, 'big')}, own=7))\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
+    done = subprocess.run([sys.executable, "-c", program, str(folder), str(number)], check=False)
     assert done.returncode == -9
+
+
+@pytest.mark.parametrize("number", [1, RECORDS // 2, RECORDS // 2 + 1, RECORDS])
+def test_a_batch_is_there_after_a_kill(tmp_path: Path, number: int) -> None:
+    _write_and_die(tmp_path, number)
     state = State(tmp_path)
-    assert (state.greatest(), state.last_own()) == ({_ALICE: bytes(11) + b"x"}, 7)
+    assert (state.greatest(), state.last_own()) == ({_ALICE: _stamp(number)}, 7)
+
+
+def test_a_batch_that_is_longer_than_the_journal_is_remembered(tmp_path: Path) -> None:
+    many = {number.to_bytes(32, "big"): _stamp(number) for number in range(1, RECORDS + 2)}
+    state = State(tmp_path)
+    state.write(Batch(many))
+    state.close()
+    assert State(tmp_path).greatest() == many
+
+
+def test_others_find_in_the_database_what_has_settled(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.write(Batch({_ALICE: _stamp(5)}, own=9))
+    state.settle()
+    (tmp_path / "copy").mkdir()
+    for file in tmp_path.glob("state.sqlite*"):
+        shutil.copy(file, tmp_path / "copy")
+    database = sqlite3.connect(tmp_path / "copy" / "state.sqlite")
+    assert database.execute("SELECT timestamp FROM peer").fetchall() == [(_stamp(5),)]
+    database.close()
 
 
 def _empty(path: Path) -> None:
@@ -130,28 +175,49 @@ def _another_program(path: Path) -> None:
     sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
 
 
-@pytest.mark.parametrize("damage", [_empty, _garbage, _cut, _scribble, _another_program])
-def test_a_damaged_file_is_a_fault_and_stays(tmp_path: Path, damage: object) -> None:
+_DAMAGES = [
+    *[("state.sqlite", damage) for damage in (_empty, _garbage, _cut, _scribble, _another_program)],
+    *[("state.journal", damage) for damage in (_empty, _garbage, _cut, _another_program)],
+]
+
+
+@pytest.mark.parametrize(("name", "damage"), _DAMAGES)
+def test_a_damaged_file_is_a_fault_and_stays(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
     state = State(tmp_path)
     state.write(Batch({_ALICE: _stamp(5)}))
     state.close()
-    assert callable(damage)
-    damage(state.path)
-    before = state.path.read_bytes()
+    path = tmp_path / name
+    damage(path)
+    before = path.read_bytes()
     with pytest.raises(StateFault, match="damaged") as caught:
         State(tmp_path)
     assert str(state.path) in str(caught.value)
+    assert name in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert state.path.read_bytes() == before
+    assert path.read_bytes() == before
+
+
+def test_a_missing_journal_is_damage(tmp_path: Path) -> None:
+    State(tmp_path).close()
+    (tmp_path / "state.journal").unlink()
+    with pytest.raises(StateFault, match=r"state\.journal beside it is missing"):
+        State(tmp_path)
+
+
+def test_an_old_journal_is_not_taken_for_that_of_a_new_file(tmp_path: Path) -> None:
+    _write_and_die(tmp_path)
+    for file in tmp_path.glob("state.sqlite*"):
+        file.unlink()
+    assert State(tmp_path).greatest() == {}
 
 
 def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     state = State(tmp_path)
     state.close()
     database = sqlite3.connect(state.path)
-    database.execute("PRAGMA user_version = 4")
+    database.execute("PRAGMA user_version = 5")
     database.close()
-    with pytest.raises(StateFault, match="version 4"):
+    with pytest.raises(StateFault, match="version 5"):
         State(tmp_path)
 
 
@@ -193,6 +259,15 @@ def test_a_timestamp_can_be_forgotten_and_nothing_else_is(tmp_path: Path) -> Non
 def _forget(folder: Path, key: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "wghsm.custodian.forgetting", str(folder), key]
     return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_what_is_forgotten_does_not_come_back_out_of_the_journal(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    state = State(tmp_path / "state")
+    state.write(Batch({_ALICE: _stamp(5), _BOB: _stamp(6)}))
+    state.forget([_ALICE])
+    shutil.copytree(tmp_path / "state", tmp_path / "crashed")
+    assert State(tmp_path / "crashed").greatest() == {_BOB: _stamp(6)}
 
 
 def test_forgetting_without_a_gateway_is_done_by_the_owner(tmp_path: Path) -> None:
