@@ -1,5 +1,6 @@
 """What a gateway says to bad settings: one clear line and a code."""
 
+import contextlib
 import json
 import os
 import signal
@@ -242,6 +243,20 @@ def test_a_signal_ends_it_within_five_seconds_and_nothing_is_left(
     assert site.gateway.stop(number) < END_WITHIN
     assert site.gateway.leftovers(pids) == []
     assert not Path("/run/wghsm", site.gateway.name).exists()
+
+
+def test_ctrl_c_while_children_begin_ends_it_without_a_trace(lab: Lab, token: GatewayToken) -> None:
+    gateway = gateway_at(lab, token)
+    supervisor = gateway.begin().pid
+    list_of_children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
+    children = until(list_of_children.read_text, "a child begins", pause=0).split()
+    # A terminal sends it to the whole group.
+    for pid in (*map(int, children), supervisor):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+    assert gateway.wait() in (ExitCode.OK, ExitCode.INTERRUPTED)
+    assert "Traceback" not in gateway.log()
+    assert nothing_left(gateway)
 
 
 def test_the_interface_deleted_from_outside_ends_it(lab: Lab, token: GatewayToken) -> None:

@@ -21,7 +21,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["Capability", "drop", "ignore_terminal_signals", "reduce"]
+__all__ = ["TERMINAL_SIGNALS", "Capability", "drop", "ignore_terminal_signals", "reduce"]
+
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+"""What a terminal sends to all processes of the foreground."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -103,8 +106,10 @@ def drop(uid: int, gid: int, parent: int, *, keep_memory_lock: bool = False) -> 
 
 def ignore_terminal_signals() -> None:
     """Leave Ctrl-C and hang-ups to the supervisor, which ends its children in order."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+    for number in (*TERMINAL_SIGNALS, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+    # The supervisor starts children with them blocked: they come to the whole group, also while Python begins.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
 
 
 def _can_be_root() -> bool:

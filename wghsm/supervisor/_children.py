@@ -35,7 +35,7 @@ from wghsm.ipc import (
     worker_of,
 )
 from wghsm.ipc import messages as m
-from wghsm.process import boottime
+from wghsm.process import boottime, privileges
 
 from .restart import Backoff, EndGateway, judge
 
@@ -258,6 +258,8 @@ class Children:
         # Before the child begins: its first words must not meet a child that has died of its own.
         channel = Channel(own, ChannelKind(f"{Role.SUPERVISOR}-{role}"), Role.SUPERVISOR)
         with theirs:
+            # Until it ignores them itself: Ctrl-C is the supervisor's, also while Python begins there.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, privileges.TERMINAL_SIGNALS)
             try:
                 popen = subprocess.Popen(  # noqa: S603
                     [*self._settings.entries[role], "--channel", str(fd)],
@@ -270,6 +272,8 @@ class Children:
                 channel.close()
                 self._not_started(seat, error)
                 return
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         process = room.process = _Process(seat, self._incarnations, popen, channel)
         room.starts += 1
         room.since_unix = time.time_ns()

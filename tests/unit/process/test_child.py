@@ -23,6 +23,7 @@ from wghsm.ipc import (
     socket_pair,
 )
 from wghsm.ipc import messages as m
+from wghsm.process.privileges import TERMINAL_SIGNALS
 
 PROGRAM = Path(__file__).with_name("programs.py")
 LIMIT = 60
@@ -99,6 +100,22 @@ def test_terminal_signals_are_the_supervisor_s(served: Started) -> None:
         served.process.send_signal(number)
     served.channel.send(m.RoutesCommit(8))
     assert served.next() == m.Applied(8)
+
+
+def test_terminal_signals_are_not_felt_before_it_ignores_them() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+    try:
+        child = Started(start=False)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    for number in TERMINAL_SIGNALS:
+        child.process.send_signal(number)
+    child.channel.send(m.Start("wgt0", 1, 61199, 61199, os.getpid()))
+    assert child.next() == m.Ready()
+    # Its own children, as one that prints a PIN, do hear them.
+    status = Path(f"/proc/{child.process.pid}/status").read_text()
+    assert "SigBlk:\t0000000000000000\n" in status
+    child.close()
 
 
 def test_it_answers_when_it_is_asked(served: Started) -> None:
