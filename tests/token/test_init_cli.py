@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,9 @@ def run(*words: str, code: int = 0, **environment: str) -> str:
 
 def test_all_that_a_gateway_needs(folder: Path) -> None:
     said = run("init", "wg7", "--folder", str(folder), "--endpoint", "vpn.example.org", "--dns", "10.8.0.1")
+    # What is said to do next can be pasted into a shell.
+    assert subprocess.run(["/bin/sh", "-n"], input=said.partition("next:")[2], text=True, check=False).returncode == 0
+    assert f"export SOFTHSM2_CONF={folder}/hsm/softhsm2.conf    # " in said
     file, conf = folder / "wg7.yaml", folder / "hsm/softhsm2.conf"
     assert f"export SOFTHSM2_CONF={conf}" in said
     assert f"wghsm up {file}" in said
@@ -109,7 +113,28 @@ def test_a_token_that_is_there(folder: Path) -> None:
     ],
 )
 def test_what_cannot_be_makes_nothing(folder: Path, words: list[str], said: str) -> None:
-    assert said in run("init", *words, "--folder", str(folder), code=ExitCode.BAD_CONFIG)
+    told = run("init", *words, "--folder", str(folder), code=ExitCode.BAD_CONFIG)
+    assert said in told
+    assert not re.search(r"the options:[0-9]", told)
+    assert not folder.exists()
+
+
+def test_a_token_that_cannot_be_used_leaves_no_folder(folder: Path) -> None:
+    uri = "pkcs11:token=gw?module-path=/nowhere.so&pin-source=prompt"
+    run("init", "wg7", "--folder", str(folder / "in"), "--token", uri, code=ExitCode.BAD_CONFIG)
+    assert not folder.exists()
+
+
+def test_a_file_is_no_folder(folder: Path) -> None:
+    folder.write_text("")
+    for place in (folder, folder / "in"):
+        assert f"{place} is no folder" in run("init", "wg7", "--folder", str(place), code=1)
+
+
+def test_a_uid_is_a_number_that_the_kernel_has(folder: Path) -> None:
+    for word in ("--uid", "--gid"):
+        said = run("token", "init", "--softhsm", str(folder), word, "-5", code=ExitCode.BAD_CONFIG)
+        assert "'-5'" in said or "-5 is not in the range" in said
     assert not folder.exists()
 
 

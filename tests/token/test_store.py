@@ -1,6 +1,7 @@
 """SoftHSM stores: laid out for another uid, used by that uid, made without a PIN in any argument or environment."""
 
 import base64
+import errno
 import json
 import os
 import shutil
@@ -150,6 +151,16 @@ def test_a_folder_with_other_things_keeps_its_mode(folder: Path) -> None:
     folder.chmod(0o755)
     make_token(folder, label="gw", uid=UID)
     assert _mode(folder) == 0o755
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(TokenError, match=f"^{folder}/hsm: No space left on device$"):
+        make_token(folder / "hsm", label="gw", uid=UID)
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("label", ["", "../x", "a/b", "x" * 33, "a b"])

@@ -7,9 +7,13 @@ What is there already is used and never replaced; so an init that failed half-wa
 """
 
 import base64
+import contextlib
+import dataclasses
 import ipaddress
 import os
 import secrets
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +59,14 @@ class _Token:
     multiple=True,
     help="The gateway's address in the tunnel; may be repeated (default: 10.8.0.1/24 and a random fd00::/8 one).",
 )
-@click.option("--listen-port", type=click.IntRange(1, 65535), default=51820, show_default=True, help="Its UDP port.")
+@click.option(
+    "--listen-port",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    default=51820,
+    show_default=True,
+    help="Its UDP port.",
+)
 @click.option("--endpoint", metavar="HOST[:PORT]", help="Where clients find it, for their configurations.")
 @click.option("--dns", metavar="ADDRESS", multiple=True, help="What clients use as resolver; may be repeated.")
 @json_option
@@ -78,7 +89,7 @@ def init(
       wghsm init --endpoint vpn.example.org
       wghsm init wg1 --token 'pkcs11:token=gw?module-path=/usr/lib/x.so&pin-source=prompt' --listen-port 51821
     """
-    from wghsm.config import load_text
+    from wghsm.config import ConfigError, load_text
 
     place = Path(folder).absolute()
     file = place / f"{name}.yaml"
@@ -91,14 +102,17 @@ def init(
         return _text(name, uri, root, chosen, listen_port, reached, list(dns))
 
     # Faults of the options are told before anything is made.
-    load_text(text(token or "pkcs11:token=x?module-path=/x", _ROOT), "the options")
-    place.mkdir(mode=0o755, parents=True, exist_ok=True)
-    found = _softhsm(place, name) if token is None else _Token(token, {}, made=False)
-    answer = _provide(found)
-    written = text(found.uri, _ROOT if answer["psk_root"] else None)
-    load_text(written, str(file))
-    new_file(file, written.encode())
-    file.chmod(0o644)
+    try:
+        load_text(text(token or "pkcs11:token=x?module-path=/x", _ROOT), "the options")
+    except ConfigError as error:
+        raise ConfigError(dataclasses.replace(problem, line=0) for problem in error.problems) from None
+    with _folder(place):
+        found = _softhsm(place, name) if token is None else _Token(token, {}, made=False)
+        answer = _provide(found)
+        written = text(found.uri, _ROOT if answer["psk_root"] else None)
+        load_text(written, str(file))
+        new_file(file, written.encode())
+        file.chmod(0o644)
     if as_json:
         print_json({"file": str(file), "uri": found.uri, "environment": found.environment, **answer})
         return
@@ -111,11 +125,28 @@ def init(
     click.echo(f"gateway file: {file}")
     click.echo("next:")
     for variable, value in found.environment.items():
-        click.echo(f"  export {variable}={value}    also in the unit of systemd: Environment=")
+        click.echo(f"  export {variable}={shlex.quote(value)}    # also in the unit of systemd: Environment=")
     click.echo(f"  wghsm up {file}")
     if reached is None:
         click.echo(f"  write endpoint: under clients: in {file}, where clients find the gateway")
     click.echo(f"  wghsm peer add phone --generate-client-key --qr -c {file}")
+
+
+@contextlib.contextmanager
+def _folder(place: Path) -> Iterator[None]:
+    """Make the folder, and take it away again if nothing came into it. Raises CommandError and OSError."""
+    missing = [each for each in (place, *place.parents) if not each.exists()]
+    try:
+        place.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CommandError(f"{place} is no folder; nothing was made: choose another with --folder") from None
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for each in missing:
+                each.rmdir()
+        raise
 
 
 def _softhsm(place: Path, name: str) -> _Token:

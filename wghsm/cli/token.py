@@ -17,6 +17,10 @@ from wghsm.wipe import wipe
 
 __all__ = ["token"]
 
+# The custodian's default uid in a gateway file (`users:`).
+_CUSTODIAN_UID = 61100
+_ID = click.IntRange(0)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def token() -> None:
@@ -30,9 +34,12 @@ token.add_command(doctor)
 @click.option("--softhsm", "directory", metavar="DIR", help="Make a SoftHSM2 token with its own store in DIR.")
 @click.option("--label", metavar="LABEL", help="Label of a --softhsm token (default: gw).")
 @click.option(
-    "--uid", type=int, help="Uid that will run the custodian; owns a --softhsm store (default: 61100 as root)."
+    "--uid",
+    metavar="UID",
+    type=_ID,
+    help="Uid that will run the custodian; owns a --softhsm store (default: 61100 as root).",
 )
-@click.option("--gid", type=int, help="Its group (default: the number of --uid).")
+@click.option("--gid", metavar="GID", type=_ID, help="Its group (default: the number of --uid).")
 @click.option("--pin-source", metavar="SOURCE", help="Where a --softhsm token's PIN comes from (default: random).")
 @click.option("--so-pin-source", metavar="SOURCE", help="Where the security officer's PIN comes from.")
 @token_options
@@ -124,10 +131,6 @@ def _init_softhsm(
     click.echo(f"  PIN:    {made.pin_file}")
     click.echo(f"  SO PIN: {made.so_pin_file}")
     click.echo(f"Before other commands:  export SOFTHSM2_CONF={made.conf}")
-
-
-# The custodian's default uid in a gateway file (`users:`).
-_CUSTODIAN_UID = 61100
 
 
 @token.command(name="list")

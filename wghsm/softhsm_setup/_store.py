@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,22 +101,24 @@ def make_token(
     made = _describe(directory, label, module)
     if made.pin_file.exists() or made.so_pin_file.exists():
         raise LabelTaken(f"{made.pin_file} exists: there is a token {label!r} already; choose another label or folder")
-    created = not made.conf.exists()
-    _lay_out(directory, made.conf, owner, group)
+    created = [path for path in (made.conf, directory / "tokens", directory) if not path.exists()]
     pins = {
         made.pin_file: bytearray(pin) if pin else _random_pin(),
         made.so_pin_file: bytearray(so_pin) if so_pin else _random_pin(),
     }
     try:
+        _lay_out(directory, made.conf, owner, group)
         for (path, value), keep in zip(pins.items(), (keep_pin, keep_so_pin), strict=True):
             if keep:
                 _write_private(path, value)
         _make_in_child(made, owner, group, pin=pins[made.pin_file], so_pin=pins[made.so_pin_file])
-    except BaseException:
+    except BaseException as fault:
         for path in pins:
             path.unlink(missing_ok=True)
-        if created:
-            made.conf.unlink(missing_ok=True)
+        for path in created:
+            _take_back(path)
+        if isinstance(fault, OSError) and fault.filename is None:
+            raise SetupError(f"{directory}: {fault.strerror}") from None
         raise
     finally:
         for value in pins.values():
@@ -212,6 +214,15 @@ def _lay_out(directory: Path, conf: Path, uid: int, gid: int) -> None:
             "library.reset_on_fork = true\n"
         )
         conf.chmod(0o644)
+
+
+def _take_back(path: Path) -> None:
+    """Remove a file, or a folder that is empty."""
+    with suppress(OSError):
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
 
 
 def _random_pin() -> bytearray:
