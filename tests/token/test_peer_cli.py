@@ -201,6 +201,21 @@ def test_a_failure_on_the_way_leaves_nothing(made: SoftHsmToken, file: Path, kin
     assert labels(made) == known
 
 
+def test_a_configuration_that_cannot_be_shown_leaves_nothing(made: SoftHsmToken, file: Path) -> None:
+    before = file.read_bytes()
+    words = ["peer", "add", "lost", "--generate-client-key", "--out", "-", "-c", str(file)]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'{sys.executable} -m wghsm "$@" >/dev/full', "sh", *words],
+        env={**os.environ, **made.environment},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "wghsm: standard output: No space left on device\n")
+    assert file.read_bytes() == before
+
+
 def test_a_file_that_is_there_stays(made: SoftHsmToken, file: Path) -> None:
     (file.parent / "c").write_text("mine")
     add(made, file, "x", "--generate-client-key", "--out", str(file.parent / "c"), code=1)

@@ -7,9 +7,10 @@
 import base64
 import binascii
 import json
-import os
+from pathlib import Path
 
 from wghsm.cli._output import CommandError
+from wghsm.cli._psk_file import new_file
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend.key_backup import MECHANISMS, Backup
 
@@ -56,12 +57,7 @@ def backup_from(document: object) -> Backup | None:
 
 def write_backup(path: str, backup: Backup) -> None:
     """Write a new file of mode 0600. Raises CommandError when there is one, OSError."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise CommandError(f"{path} exists; nothing was written: choose another file or remove it") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(json.dumps(backup_of(backup), indent=2) + "\n")
+    new_file(Path(path), (json.dumps(backup_of(backup), indent=2) + "\n").encode())
 
 
 def read_backup(path: str) -> Backup:

@@ -9,6 +9,7 @@ A QR code's text cannot be wiped: the library keeps copies until the process end
 import io
 from typing import TYPE_CHECKING
 
+import click
 import segno
 
 from wghsm.cli._addresses import own_addresses
@@ -18,7 +19,7 @@ from wghsm.exits import ExitCode
 if TYPE_CHECKING:
     from wghsm.config import Endpoint, Gateway, Peer
 
-__all__ = ["client_file", "picture", "terminal_code"]
+__all__ = ["can_show_code", "client_file", "picture", "terminal_code"]
 
 _PLACE_FOR_KEY = b"# PrivateKey = (the client's own)"
 _SCALE = 6
@@ -59,11 +60,23 @@ def client_file(
     return text
 
 
+def can_show_code(encoding: str) -> bool:
+    """Whether this character set has the half blocks of `terminal_code`."""
+    try:
+        "\u2580\u2584\u2588".encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def terminal_code(text: bytearray) -> str:
-    """The QR code of a client's configuration, in half blocks for a terminal. Raises CommandError."""
+    """The QR code of a client's configuration, in half blocks for a terminal. Raises CommandError.
+
+    White on black is said, not hoped for: on a light terminal the code would be inverted, and many apps cannot read it.
+    """
     drawn = io.StringIO()
     _code(text).terminal(drawn, compact=True)
-    return drawn.getvalue()
+    return "\n".join(click.style(line, fg="bright_white", bg="black") for line in drawn.getvalue().splitlines())
 
 
 def picture(text: bytearray, kind: str) -> bytes:

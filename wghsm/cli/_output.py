@@ -1,20 +1,23 @@
-"""What every command shares: JSON on standard output, one line on standard error, the exit codes.
+"""What every command shares: JSON on standard output, one line on standard error, the exit codes, open streams.
 
 A fault that knows its exit status carries it as `.exit_code` (TokenError, the configuration's errors); the
 handler prints its text and ends with that status, so no command needs a try of its own.
 """
 
+import contextlib
+import io
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from wghsm.exits import ExitCode
 
-__all__ = ["CommandError", "confirm", "json_option", "print_json", "run_command"]
+__all__ = ["CommandError", "confirm", "json_option", "named", "print_bytes", "print_json", "run_command"]
 
 
 class CommandError(Exception):
@@ -36,7 +39,13 @@ def confirm(question: str, *, yes: bool, refused: str) -> None:
         return
     if not sys.stdin.isatty():
         raise CommandError(f"{refused}: standard input is no terminal to ask at; add --yes", ExitCode.BAD_CONFIG)
-    if not click.confirm(question, err=True):
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        # The cursor stands behind the question.
+        click.echo(err=True)
+        raise
+    if not agreed:
         raise CommandError(refused)
 
 
@@ -45,25 +54,47 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+@contextlib.contextmanager
+def named(where: Path | str) -> Iterator[None]:
+    """Have an OSError say where, for the operator: a full disk and a temporary file do not."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as fault:
+        raise OSError(fault.errno, fault.strerror, str(where)) from None
+
+
+def print_bytes(data: bytes | bytearray) -> None:
+    """Write to standard output what the caller can wipe. Raises OSError."""
+    with named("standard output"):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
 def run_command(command: Callable[[], Any]) -> NoReturn:
     """Run a click command in non-standalone mode and end the process with the right exit status.
 
     Ctrl-C ends with 130; a reader that went away (`| head`) ends quietly with FAILURE.
     """
+    _prepare_streams()
     try:
         result = command()
         sys.stdout.flush()
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
-    except click.ClickException as fault:
+    except click.exceptions.NoArgsIsHelpError as fault:
         fault.show()
+        sys.exit(fault.exit_code)
+    except click.ClickException as fault:
+        _say(_usage_text(fault))
         sys.exit(fault.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
         sys.exit(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # Python flushes standard output again at exit and would complain a second time.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         sys.exit(ExitCode.FAILURE)
     except PermissionError as fault:
         _say(_os_text(fault))
@@ -84,8 +115,50 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
     sys.exit(result if isinstance(result, int) else ExitCode.OK)
 
 
+def _prepare_streams() -> None:
+    """Have 0, 1 and 2 open, so that no file gets their number, and names shown that the character set does not have."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
+        encoding = sys.stdout.encoding
+        sys.stdout = _Output(sys.stdout.detach(), encoding, "backslashreplace")
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output, whose faults have its name."""
+
+    def write(self, text: str) -> int:
+        with named("standard output"):
+            return super().write(text)
+
+    def flush(self) -> None:
+        with named("standard output"):
+            super().flush()
+
+
+def _drop_output() -> None:
+    """Python flushes standard output again at its end, and would complain a second time."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _say(message: str) -> None:
     click.echo(f"wghsm: {message}", err=True)
+
+
+def _usage_text(fault: click.ClickException) -> str:
+    """What is wrong with the command line, and where its help is, in click's words on one line."""
+    text = ", ".join(line.strip(" \t,") for line in fault.format_message().rstrip(".").splitlines())
+    text = text[:1].lower() + text[1:].replace(". Choose from:,", "; choose from:")
+    context = fault.ctx if isinstance(fault, click.UsageError) else None
+    if context is None:
+        return text
+    return f"{text}{' See' if text.endswith(('?', '?)')) else '; see'}: {context.command_path} --help"
 
 
 def _os_text(fault: OSError) -> str:

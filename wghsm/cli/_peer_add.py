@@ -1,7 +1,7 @@
 """`wghsm peer add` and `wghsm peer config`: a client in the gateway file, and the configuration it is given.
 
     add     lock -> free addresses -> the changed file, checked -> PSK made -> gateway's key and PSK from the token
-            -> export recorded -> client's files -> gateway file -> reload -> shown
+            -> export recorded -> client's files, shown -> gateway file -> reload
     config  the same from the token on, for a client that is there
 
 Until the gateway file is replaced, all that was made is taken back if something fails.
@@ -18,9 +18,9 @@ import click
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from wghsm.cli._addresses import free_addresses
-from wghsm.cli._client_file import client_file, picture, terminal_code
+from wghsm.cli._client_file import can_show_code, client_file, picture, terminal_code
 from wghsm.cli._in_force import bring_into_force
-from wghsm.cli._output import CommandError, json_option, print_json
+from wghsm.cli._output import CommandError, json_option, print_bytes, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._peer_file import Value, editing
 from wghsm.cli._peer_options import config_option, endpoint_of, gateway_path, moment_text, reload_option
@@ -63,6 +63,12 @@ class _Outputs:
                 raise CommandError(f"{path} exists; nothing was done: choose another file or remove it")
             if not path.absolute().parent.is_dir():
                 raise CommandError(f"{path.parent} is no folder; nothing was done: make it first")
+        if self.qr and not can_show_code(sys.stdout.encoding):
+            raise CommandError(
+                f"standard output is {sys.stdout.encoding}, which cannot show a code; use --png FILE, or a UTF-8 "
+                "locale",
+                ExitCode.BAD_CONFIG,
+            )
         if as_json and not self.files and self.out != "-":
             raise CommandError("--json shows the configuration with --out - only; or --out FILE", ExitCode.BAD_CONFIG)
         if secret and not self.files and self.out != "-" and not sys.stdout.isatty():
@@ -83,9 +89,7 @@ class _Outputs:
         if self.qr:
             click.echo(terminal_code(text))
         if self.out == "-" or not (self.files or self.qr):
-            sys.stdout.flush()
-            sys.stdout.buffer.write(text)
-            sys.stdout.buffer.flush()
+            print_bytes(text)
 
     def document(self, text: bytearray) -> dict[str, object]:
         """For --json: the files, and the configuration itself where `--out -` asks for it."""
@@ -119,9 +123,11 @@ def _output_options(command: "Callable[..., Any]") -> "Callable[..., Any]":
     "--psk", "kind", type=click.Choice(["derived", "wrapped", "object", "none"]), help="Default: clients.preshared_key."
 )
 @click.option("--expires", metavar="WHEN", help="A day, a moment in UTC, or 30d, 12h from now.")
-@click.option("--note", help="A few words.")
+@click.option("--note", metavar="TEXT", help="A few words.")
 @click.option("--tag", "tags", metavar="WORD", multiple=True, help="A word to find it by; may be repeated.")
-@click.option("--keepalive", type=click.IntRange(0, 65535), help="persistent_keepalive at the gateway.")
+@click.option(
+    "--keepalive", metavar="SECONDS", type=click.IntRange(0, 65535), help="persistent_keepalive at the gateway."
+)
 @_output_options
 @reload_option
 @config_option
@@ -192,11 +198,11 @@ def add(
             psk, gateway_key = _secrets_of(change.gateway, peer, "add")
             text = client_file(change.gateway, peer, gateway_key, reached, psk, private)
             outputs.write(text, undo)
+            if not as_json:
+                # It is shown once: whom it cannot be shown to must not be in the file.
+                outputs.show(text)
             change.write()
             undo.pop_all()
-        if not as_json:
-            # Before anything else can go wrong: it is shown once.
-            outputs.show(text)
         in_force = bring_into_force(path, gateway.interface.name, wanted=reload)
         allowed = [str(prefix) for prefix in peer.allowed_ips]
         if as_json:

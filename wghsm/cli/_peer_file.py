@@ -7,6 +7,7 @@ replaced whole or not at all. Called by the `peer` commands.
 """
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from wghsm.cli._output import CommandError
 from wghsm.cli._psk_file import locked, new_file, replace_file
-from wghsm.config import Gateway, Peer, load, load_peers, peer_place, with_fields, with_peer, without_peer
+from wghsm.config import ConfigError, Gateway, Peer, load, load_peers, peer_place, with_fields, with_peer, without_peer
 
 __all__ = ["Change", "Editing", "Value", "editing", "file_name"]
 
@@ -83,7 +84,16 @@ class Editing:
 
     def _loaded(self, file: Path, text: str) -> Gateway:
         """What the gateway would be. Raises ConfigError."""
-        after = load(self.path, lambda _: None, {str(file): text})
+        try:
+            after = load(self.path, lambda _: None, {str(file): text})
+        except ConfigError as error:
+            # Lines of a text that nobody will see.
+            raise ConfigError(
+                dataclasses.replace(problem, file=f"{file} would be wrong", line=0)
+                if problem.file == str(file)
+                else problem
+                for problem in error.problems
+            ) from None
         if after.model_copy(update={"peers": self.gateway.peers}) != self.gateway:
             raise self._unsafe(file)
         return after

@@ -20,7 +20,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from wghsm.cli._output import CommandError
+from wghsm.cli._output import CommandError, named
 
 __all__ = [
     "EXPORTS_WITHOUT_GATEWAY",
@@ -75,6 +75,11 @@ def replace_file(path: Path, text: str) -> None:
         before: os.stat_result | None = path.stat()
     except FileNotFoundError:
         before = None
+    with named(path):
+        _replace(path, text, before)
+
+
+def _replace(path: Path, text: str, before: os.stat_result | None) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -110,16 +115,20 @@ def current(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def new_file(path: Path, data: bytes | bytearray) -> None:
-    """Write a file of mode 0600 that is not there yet. Raises CommandError and OSError."""
+    """Write a file of mode 0600 that is not there yet, whole or not at all. Raises CommandError and OSError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise CommandError(f"{path} exists; nothing was written: choose another file or remove it") from None
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
-        os.fsync(descriptor)
+    try:
+        with named(path), os.fdopen(descriptor, "wb", buffering=0) as file:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 class Exports:

@@ -33,7 +33,12 @@ __all__ = ["seal", "wrap"]
 @click.argument("peer", required=False, shell_complete=_completing.peers)
 @click.option("--make-key", is_flag=True, help="Make the token's wrapping key, token.psk_wrap_key; no PEER then.")
 @click.option("--generate", is_flag=True, help="Wrap a fresh random PSK; hand it out with: wghsm psk export PEER.")
-@click.option("--epoch", type=click.IntRange(0, 2**32 - 1), help="Epoch (default: the one after the file's newest).")
+@click.option(
+    "--epoch",
+    metavar="NUMBER",
+    type=click.IntRange(0, 2**32 - 1),
+    help="Epoch (default: the one after the file's newest).",
+)
 @click.option("-c", "--config", metavar="GATEWAY.yaml", required=True, help="Gateway file.", type=click.Path())
 @json_option
 def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, config: str, as_json: bool) -> None:

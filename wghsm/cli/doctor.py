@@ -47,8 +47,19 @@ class _Wanted:
 @click.option("--key", metavar="LABEL", help="The gateway's key (default: the file's or the URI's, or the only one).")
 @click.option("--psk-root", metavar="LABEL", help="The root of derived PSKs (default: the file's).")
 @click.option("--wrap-key", metavar="LABEL", help="The key of wrapped PSKs (default: the file's).")
-@click.option("--sessions", type=click.IntRange(1, 64), help="Worker sessions to try (default: the file's, or 4).")
-@click.option("--timeout", type=click.FloatRange(1), default=60.0, help="Seconds that the module has for a check.")
+@click.option(
+    "--sessions",
+    metavar="NUMBER",
+    type=click.IntRange(1, 64),
+    help="Worker sessions to try (default: the file's, or 4).",
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(1),
+    default=60.0,
+    help="Seconds that the module has for a check.",
+)
 @click.option("--write", is_flag=True, help="Log in read-write; put a PSK object into the token, and destroy it.")
 @click.option("--yes", is_flag=True, help="Log in although one more wrong PIN locks the token.")
 @json_option

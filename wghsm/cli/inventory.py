@@ -19,7 +19,7 @@ from wghsm.audit import decode
 from wghsm.audit.files import list_files
 from wghsm.cli._admin import running_gateways, status_of
 from wghsm.cli._key_report import plain_report
-from wghsm.cli._output import CommandError, json_option, print_json
+from wghsm.cli._output import CommandError, json_option, named, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports, current
 from wghsm.config import ConfigError, Gateway, PskWrapped, load, read_wrapped
@@ -91,7 +91,8 @@ def inventory(files: tuple[str, ...], prometheus: str | None, schema: bool, as_j
     asked = [_ask(uri) for uri in dict.fromkeys(uri for one in known for uri in one.uris)]
     found = build(known, asked, time.time())
     if prometheus is not None:
-        write_metrics(found, Path(prometheus))
+        with named(prometheus):
+            write_metrics(found, Path(prometheus))
     if as_json:
         print_json(msgspec.to_builtins(found))
     else:

@@ -25,6 +25,7 @@ def man(command: tuple[str, ...], out: Path | None, as_markdown: bool) -> None:
     """
     from wghsm.cli import main
     from wghsm.cli._manual import markdown, pages, roff
+    from wghsm.cli._output import named
 
     made = {page.name: page for page in pages(main, "wghsm")}
     if as_markdown:
@@ -33,12 +34,13 @@ def man(command: tuple[str, ...], out: Path | None, as_markdown: bool) -> None:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         for page in made.values():
-            (out / page.file).write_text(roff(page, __version__))
+            with named(out / page.file):
+                (out / page.file).write_text(roff(page, __version__))
         click.echo(f"{len(made)} pages are in {out}")
         return
     name = " ".join(("wghsm", *command))
     if name not in made:
-        raise click.UsageError(f"there is no command {name!r}; `wghsm --help` lists them")
+        raise click.UsageError(f"there is no command {name!r}", click.get_current_context().find_root())
     source = roff(made[name], __version__)
     program = shutil.which("man")
     if program is None or not sys.stdout.isatty():

@@ -149,7 +149,7 @@ def rename(name: str, new: str, options: _Options) -> int:
 @click.option("--note", help="A few words; an empty text takes the note away.")
 @click.option("--tag", "tags", metavar="WORD", multiple=True, help="A tag more; may be repeated.")
 @click.option("--untag", "untags", metavar="WORD", multiple=True, help="A tag less; may be repeated.")
-@click.option("--keepalive", type=click.IntRange(0, 65535), help="persistent_keepalive; 0 for none.")
+@click.option("--keepalive", metavar="SECONDS", type=click.IntRange(0, 65535), help="persistent_keepalive; 0 for none.")
 @_changing
 def set_(
     name: str,

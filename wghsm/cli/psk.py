@@ -10,7 +10,7 @@ import click
 
 from wghsm.cli import _completing
 from wghsm.cli._every import each_token, first_only, in_every_token, names_of
-from wghsm.cli._output import CommandError, confirm, json_option, print_json
+from wghsm.cli._output import CommandError, confirm, json_option, print_bytes, print_json
 from wghsm.cli._owner import Answer
 from wghsm.cli._psk_export import Request, request_of, was_handed_out
 from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports, current, new_file
@@ -168,7 +168,12 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
 @click.option("--object", "stored", metavar="LABEL", help="Export this PSK object.")
 @click.option("--root", metavar="LABEL", help="With --key and a base64 PEER: derive from this root.")
 @click.option("--key", metavar="LABEL", help="The gateway's key, for --root.")
-@click.option("--epoch", type=click.IntRange(0, 2**32 - 1), help="Epoch of a derived PSK (default: the file's, or 0).")
+@click.option(
+    "--epoch",
+    metavar="NUMBER",
+    type=click.IntRange(0, 2**32 - 1),
+    help="Epoch of a derived PSK (default: the file's, or 0).",
+)
 @click.option("--previous-key", "previous", is_flag=True, help="With -c: for the file's previous_key, not its key.")
 @click.option(
     "--peer-section", "section", is_flag=True, help="The PSK with the gateway's public key, as a [Peer] section."
@@ -236,9 +241,8 @@ def export(
         elif as_json:
             shown["section" if section else "preshared_key"] = line.decode()
         else:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(line + b"\n")
-            sys.stdout.buffer.flush()
+            line += b"\n"
+            print_bytes(line)
             return
     finally:
         wipe(line)

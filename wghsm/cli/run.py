@@ -99,7 +99,7 @@ def down(name: str) -> int:
     while (pid := supervisor.running_pid(name)) == 0 and time.monotonic() < deadline:
         time.sleep(0.02)
     if not pid:
-        raise CommandError(f"no gateway named {name} is running", ExitCode.NOT_RUNNING)
+        raise CommandError(f"no gateway {name!r} is running", ExitCode.NOT_RUNNING)
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -109,7 +109,10 @@ def down(name: str) -> int:
         if supervisor.running_pid(name) != pid:
             return int(ExitCode.OK)
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(process.fileno(), signal.SIGTERM)
+            try:
+                signal.pidfd_send_signal(process.fileno(), signal.SIGTERM)
+            except PermissionError:
+                raise CommandError(f"only root may end gateway {name!r}", ExitCode.NO_PRIVILEGE) from None
         if not select.select([process], [], [], _END_LIMIT)[0]:
             raise CommandError(f"the gateway {name} (pid {pid}) did not end within {_END_LIMIT:.0f} s")
     return int(ExitCode.OK)

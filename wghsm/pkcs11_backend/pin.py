@@ -156,6 +156,8 @@ def _open_file(rest: str) -> PinSource:
     name = f"file {path}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except PermissionError as fault:
+        raise PinUnavailable(f"PIN {name}: {fault.strerror}; run this as root, or correct pin-source") from None
     except OSError as fault:
         raise PinUnavailable(f"PIN {name}: {fault.strerror}; correct pin-source or make the file (mode 0600)") from None
     about = os.fstat(descriptor)

@@ -4,6 +4,7 @@ import re
 import struct
 import zlib
 
+import click
 import zxingcpp
 
 __all__ = ["of_png", "of_svg", "of_terminal"]
@@ -15,7 +16,7 @@ Dots = list[list[int]]
 def of_terminal(drawn: str) -> str:
     """The text of a code in half blocks: what is drawn is light."""
     rows: Dots = []
-    for line in drawn.splitlines():
+    for line in click.unstyle(drawn).splitlines():
         if line and set(line) <= set("█▀▄ "):
             rows.append([int(each in " ▄") for each in line])
             rows.append([int(each in " ▀") for each in line])
