@@ -3,6 +3,8 @@
 Nothing here skips. A module that is missing fails its tests. What a module cannot do is a fact of its record
 (`lacks`): a test that is marked `needs` and meets such a fact proves instead that whoever asks for it gets one clear
 error, and that nothing is left behind.
+
+With WGHSM_TEST_TOKEN in the environment the one module of the suite is `yours`: docs/hsm.md, "How to qualify a token".
 """
 
 import os
@@ -11,8 +13,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,7 +23,16 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from tests.token import card
 from tests.token.rig import rig_token
-from wghsm.pkcs11_backend import CurveUnsupported, KeyUnfit, PrivateKey, TokenError, TokenFault, TokenPool
+from wghsm.pkcs11_backend import (
+    CurveUnsupported,
+    KeyUnfit,
+    PrivateKey,
+    TokenError,
+    TokenFault,
+    TokenPool,
+    TokenUri,
+    open_pin,
+)
 from wghsm.pkcs11_backend._objects import CKA
 from wghsm.pkcs11_backend.dialect import Dialect, dialects_to_try
 from wghsm.pkcs11_backend.provision import derive_root, destroy_key, generate_key, show_key
@@ -137,7 +148,7 @@ def _nss() -> Iterator[TokenUnderTest]:
             away_is_felt=False,
             lacks={
                 "psk objects": _no_psk_object("keeps every secret unreadable"),
-                "copies kept as strict": _nss_copy_loosens,
+                "copies kept as strict": _copy_loosens,
             },
         )
     finally:
@@ -165,7 +176,7 @@ def _opensc() -> Iterator[TokenUnderTest]:
             lacks={
                 "key generation": _no_generation,
                 "key import": _no_import,
-                "destroying": _no_destroying,
+                "destroying": _no_destroying(card.KEY_LABEL),
                 "roots": _no_root,
                 "psk objects": _no_psk_object("takes no PSK objects"),
             },
@@ -178,6 +189,52 @@ MODULES: Mapping[str, Callable[[], AbstractContextManager[TokenUnderTest]]] = {
     "nss": _nss,
     "opensc": _opensc,
 }
+
+
+YOURS = os.environ.get("WGHSM_TEST_TOKEN", "")
+
+
+@contextmanager
+def _yours() -> Iterator[TokenUnderTest]:
+    """The token that WGHSM_TEST_TOKEN names; what the tests leave in it is destroyed, what was there stays."""
+    wanted = TokenUri.parse(YOURS)
+    pin = bytes(open_pin(wanted.pin_source).read())
+    uri = str(replace(wanted, pin_source=None))
+    label = os.environ.get("WGHSM_TEST_TOKEN_KEY")
+    proofs: dict[str, Lack] = {
+        "copies kept as strict": _copy_loosens,
+        "key generation": _no_generation,
+        "key import": _no_import,
+        "psk objects": _no_psk_object(""),
+        "roots": _no_root,
+    }
+    if label is not None:
+        proofs["destroying"] = _no_destroying(label)
+    lacks = [each.strip() for each in os.environ.get("WGHSM_TEST_TOKEN_LACKS", "").split(",") if each.strip()]
+    # Nobody but you can pull it: that step is by hand.
+    known = {each: proofs[each] for each in lacks} | {"going away": _nothing_to_prove}
+    with TokenPool.open(uri, bytearray(pin), 1) as pool:
+        before = set(_named(pool).values())
+    try:
+        yield TokenUnderTest(uri, pin, {}, nullcontext, key_label=label, lacks=known)
+    finally:
+        with TokenPool.open(uri, bytearray(pin), 1, read_write=True) as pool:
+            left = [handle for handle, name in _named(pool).items() if name not in before]
+            with pool.control() as calls:
+                for handle in left:
+                    calls.destroy(handle)
+
+
+def _named(pool: TokenPool) -> dict[int, tuple[bytes | None, ...]]:
+    """The objects by handle: class, label and id, for handles mean nothing in another session."""
+    with pool.control() as calls:
+        kinds = tuple(CKA[name] for name in ("CLASS", "LABEL", "ID"))
+        return {handle: tuple(calls.attribute(handle, kind) for kind in kinds) for handle in calls.find(())}
+
+
+def _nothing_to_prove(pool: TokenPool) -> None:
+    """The pool is open: that is all."""
+    assert pool.generation == 0
 
 
 def _objects_there(pool: TokenPool) -> list[int]:
@@ -198,12 +255,14 @@ def _no_import(pool: TokenPool) -> None:
     assert caught.value.level == 0
 
 
-def _no_destroying(pool: TokenPool) -> None:
-    label = card.KEY_LABEL
-    with pytest.raises(TokenError, match=r"does not let its user destroy .* the token's own tools"):
-        destroy_key(pool, label)
-    pool.recover(2)
-    assert answers(pool, pool.find_key(label))
+def _no_destroying(label: str) -> Lack:
+    def proof(pool: TokenPool) -> None:
+        with pytest.raises(TokenError, match=r"does not let its user destroy .* the token's own tools"):
+            destroy_key(pool, label)
+        pool.recover(2)
+        assert answers(pool, pool.find_key(label))
+
+    return proof
 
 
 def _no_root(pool: TokenPool) -> None:
@@ -221,8 +280,8 @@ def _no_psk_object(reason: str) -> Lack:
     return proof
 
 
-def _nss_copy_loosens(pool: TokenPool) -> None:
-    """NSS answers a copy within one token by changing the original: `key show` must then say so."""
+def _copy_loosens(pool: TokenPool) -> None:
+    """NSS, for one, answers a copy within one token by changing the original: `key show` must then say so."""
     key = generate_key(pool, f"loosened{time.monotonic_ns()}")
     with pool.control() as calls:
         with pytest.raises(TokenFault):
@@ -271,10 +330,10 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-@pytest.fixture(scope="module", params=sorted(MODULES))
+@pytest.fixture(scope="module", params=["yours"] if YOURS else sorted(MODULES))
 def token(request: pytest.FixtureRequest) -> Iterator[TokenUnderTest]:
     """A fresh token for the tests of one file; each test uses labels of its own."""
-    with MODULES[request.param]() as made, environment(made.environment):
+    with (_yours if YOURS else MODULES[request.param])() as made, environment(made.environment):
         yield made
 
 

@@ -203,6 +203,7 @@ def test_after_finalize_only_the_second_step_helps(pool: TokenPool, token: Token
     assert answers(pool, key)
 
 
+@pytest.mark.needs("going away")
 def test_a_token_that_goes_and_comes_back(pool: TokenPool, token: TokenUnderTest, label: str) -> None:
     key = token.key(pool, label)
     with token.away():
