@@ -11,6 +11,7 @@ from tests.network.support.gateway_token import GatewayToken
 from tests.network.support.netns import add_address
 
 FAR4, FAR6 = "198.51.100.1", "2001:db8::1"
+OUTER4, OUTER6 = "203.0.113.9", "2001:db8:9::9"
 PROTOCOL = "proto 87"
 
 
@@ -19,9 +20,15 @@ class _Scene:
 
     def __init__(self, lab: Lab, token: GatewayToken) -> None:
         self.space, self.outside = lab.namespace("gw"), lab.namespace("out")
-        link = lab.connect(self.space, self.outside)
+        self.token = token
+        self.link = link = lab.connect(self.space, self.outside)
         # The peer's endpoint is behind the default route, so that only the mark leads there.
-        add_address(self.outside, "lo", "203.0.113.9/32")
+        for address in (OUTER4, OUTER6):
+            add_address(self.outside, "lo", f"{address}/{32 if address == OUTER4 else 128}")
+        # It speaks from there, too; only a neighbour's questions come from the network that both are in.
+        self.outside.run("sysctl", "-qw", "net.ipv4.conf.all.arp_announce=2")
+        self.outside.run("ip", "route", "replace", f"{link.left.ipv4}/32", "dev", link.right.interface, "src", OUTER4)
+        self.outside.run("ip", "route", "replace", f"{link.left.ipv6}/128", "dev", link.right.interface, "src", OUTER6)
         self.space.run("ip", "route", "add", "default", "via", link.right.ipv4)
         self.space.run("ip", "-6", "route", "add", "default", "via", link.right.ipv6)
         self.space.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.all.src_valid_mark=0")
@@ -30,9 +37,12 @@ class _Scene:
         for address in (f"{FAR4}/32", f"{FAR6}/128"):
             add_address(self.outside, self.stock.name, address)
         self.stock.set_peer(token.public_key("gateway"), ["10.8.0.0/24", "fd08::/64"], None)
-        self.every = Peer("all", keys.public, ["0.0.0.0/0", "::/0"], endpoint="203.0.113.9:51821")
-        self.some = Peer("all", keys.public, ["10.8.0.2/32"], endpoint="203.0.113.9:51821")
+        self.every = Peer("all", keys.public, ["0.0.0.0/0", "::/0"], endpoint=f"{OUTER4}:51821")
+        self.some = Peer("all", keys.public, ["10.8.0.2/32"], endpoint=f"{OUTER4}:51821")
         self.gateway = lab.add(Gateway(self.space, lab.scratch, token, [self.every]))
+
+    def outer(self, family: int) -> str:
+        return OUTER4 if family == 4 else f"[{OUTER6}]"
 
     def rules(self, family: str) -> list[str]:
         """The rules of wghsm, in order."""
@@ -85,6 +95,52 @@ def test_everything_goes_into_the_tunnel_but_the_tunnel_itself(scene: _Scene) ->
     scene.gateway.stop()
     assert scene.rules("-4") == scene.rules("-6") == []
     assert scene.gateway.leftovers() == []
+
+
+STRICT6 = """
+table inet strict {
+    chain prerouting {
+        type filter hook prerouting priority mangle + 10; policy accept;
+        meta nfproto ipv6 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+        meta nfproto ipv6 fib saddr . mark . iif oif missing drop
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("calls", [False, True])
+def test_a_machine_that_is_strict_about_source_addresses(scene: _Scene, family: int, calls: bool) -> None:
+    """IPv4 by the kernel's own check, IPv6 as firewalld does it; `calls`: the peer begins, and sends first."""
+    gateway = scene.gateway
+    for device in ("all", "default", scene.link.left.interface):
+        scene.space.run("sysctl", "-qw", f"net.ipv4.conf.{device}.rp_filter=1")
+    scene.space.run("nft", "-f", "-", stdin=STRICT6)
+    before = scene.space.run("nft", "list", "ruleset").stdout
+    # The peer's endpoint is behind the default route: the check asks where an answer to it would go.
+    known = None if calls else f"{scene.outer(family)}:51821"
+    gateway.peers = [Peer("all", scene.every.public_key, ["0.0.0.0/0", "::/0"], endpoint=known)]
+    gateway.write()
+    gateway.start()
+    if calls:
+        scene.stock.set_peer(
+            scene.token.public_key("gateway"), ["10.8.0.0/24", "fd08::/64"], scene.link.left.endpoint(family, 51820)
+        )
+        ping_until(scene.outside, "10.8.0.1")
+    for far in (FAR4, FAR6):
+        ping_until(scene.space, far)
+        assert ping(scene.space, far, count=3).lost == 0
+
+    # Another port and another mark take the rule along.
+    gateway.listen_port = 51888
+    gateway.interface = {"fwmark": 7}
+    gateway.write()
+    gateway.command("reload", gateway.name)
+    ping_until(scene.space, FAR4)
+    assert "udp dport 51888" in scene.space.run("nft", "list", "ruleset").stdout
+    gateway.stop()
+    assert scene.space.run("nft", "list", "ruleset").stdout == before
+    assert gateway.leftovers() == []
 
 
 def test_what_a_killed_gateway_leaves_goes_with_the_next_start(scene: _Scene) -> None:

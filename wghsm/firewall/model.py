@@ -39,14 +39,19 @@ class Rules:
     """A gateway's wishes. `masquerade`: interfaces by which all its peers go out with their address; `*`: all others.
 
     `peers`: those with limits, and those whose prefixes lie inside the ones of a limited peer or are masqueraded.
+    `mark`: given to outer packets that come in for the UDP `ports`, 0 for none: checks of source addresses then ask for
+    the way that the outer packets take, where a default route leads into the tunnel.
     """
 
     interface: str
     masquerade: tuple[str, ...] = ()
     isolate_clients: bool = False
     peers: tuple[PeerRules, ...] = ()
+    mark: int = 0
+    ports: tuple[int, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether no table is needed."""
-        return not (self.masquerade or self.isolate_clients or any(peer.limited for peer in self.peers))
+        limited = any(peer.limited for peer in self.peers)
+        return not (self.masquerade or self.isolate_clients or limited or self.mark)

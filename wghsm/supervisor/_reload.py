@@ -209,7 +209,9 @@ class _Attempt:
             undo.callback(self._relink.undo)
             undo.callback(state.links.follow_rules, state.ways)
             state.links.add_rules(ways(new, model))
-            undo.callback(state.packet_filter.restore, state.packet_filter.prepare(self._wanted.gateway, model))
+            udp = self._sockets or state.udp
+            before = state.packet_filter.prepare(self._wanted.gateway, model, udp.port)
+            undo.callback(state.packet_filter.restore, before)
             self._undo = undo.pop_all()
 
     def _tried(self, why_not: str) -> None:

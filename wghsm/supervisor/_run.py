@@ -223,7 +223,7 @@ class _Start:
         links.configure(mtu)
         links.add_routes(model.owners)
         links.add_rules(ways(interface, model))
-        packet_filter = PacketFilter(self._gateway, model)
+        packet_filter = PacketFilter(self._gateway, model, udp.port)
         stack.callback(packet_filter.remove)
         stats_fd = create_stats()
         stack.callback(os.close, stats_fd)

@@ -222,7 +222,7 @@ class Supervisor:
         self._expiry.look()
         state.links.follow_rules(state.ways)
         self._mtu.look()
-        state.packet_filter.follow(state.gateway, state.model)
+        state.packet_filter.follow(state.gateway, state.model, state.udp.port)
 
     def _link_news(self, watch: LinkWatch) -> None:
         were_down = watch.drain()
