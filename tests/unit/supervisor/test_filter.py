@@ -95,10 +95,8 @@ def test_a_refusal_ends_start_and_reload_and_not_the_gateway(monkeypatch: pytest
 
 
 def _through(*prefixes: str) -> config.Gateway:
-    return config.load_text(
-        GOOD.partition("peers:")[0]
-        + f'peers:\n  - {{name: all, public_key: "{KEY_A}", preshared_key: none, allowed_ips: [{", ".join(prefixes)}]}}\n'
-    )
+    peer = f'{{name: all, public_key: "{KEY_A}", preshared_key: none, allowed_ips: [{", ".join(prefixes)}]}}'
+    return config.load_text(f"{GOOD.partition('peers:')[0]}peers: [{peer}]\n")
 
 
 def test_outer_packets_are_marked_where_a_default_route_leads_inside() -> None:
