@@ -45,7 +45,12 @@ class Scene:
         return client_from(self.lab, self.far, said["config"], said["public_key"]), said["config"]
 
     def states(self) -> dict[str, str]:
-        return {each["name"]: each["state"] for each in json.loads(self.peer("list", "--json"))}
+        """The state of each peer by `peer list`, which `status` agrees with."""
+        listed = {each["name"]: each["state"] for each in json.loads(self.peer("list", "--json"))}
+        (status,) = json.loads(self.gateway.command("status", self.gateway.name, "--json").stdout)
+        served = {each["name"]: "active" for each in status["peers"]}
+        assert listed == served | {each["name"]: each["state"] for each in status["inactive"]}
+        return listed
 
     def reaches(self, count: int = 2) -> int:
         """How many of `count` pings come back to the client that was added."""
@@ -68,6 +73,8 @@ def test_a_client_from_its_first_to_its_last_day(scene: Scene) -> None:
     scene.peer("disable", "phone")
     assert scene.reaches() == 0
     assert scene.states()["phone"] == "disabled"
+    shown = gateway.command("status", gateway.name).stdout
+    assert f"peer: phone, disabled\n  public key: {phone.public_key}\n" in shown
     planned = gateway.command("plan", gateway.file)
     assert "nothing would change" in planned.stdout
 
@@ -86,6 +93,8 @@ def test_a_client_from_its_first_to_its_last_day(scene: Scene) -> None:
     assert time.time() >= moment.replace(microsecond=0).timestamp()
     assert scene.reaches() == 0
     assert scene.states() == {"stays": "active", "old phone": "expired"}
+    shown = gateway.command("status", gateway.name).stdout
+    assert f"\n  expires: {moment.astimezone():%Y-%m-%d %H:%M:%S}" in shown.partition("peer: old phone, expired\n")[2]
     assert "nothing would change" in gateway.command("plan", gateway.file).stdout
 
     scene.peer("remove", "old phone", "--yes")

@@ -25,7 +25,8 @@ __all__ = ["list_", "show"]
 def list_(tag: str | None, config: str | None, as_json: bool) -> None:
     """List the peers of the gateway file: state, addresses, last handshake.
 
-    A state is active, disabled, expired, or not loaded: a running gateway has not read the file since.
+    A state is active, disabled, expired, or not loaded: a running gateway has not read the file since, and still serves
+    who is disabled here, or does not serve yet who is active.
 
     Example: wghsm peer list --tag phone
     """
@@ -97,7 +98,7 @@ def _record(peer: "Peer", known: "dict[str, PeerStatus] | None") -> dict[str, An
     now = None if known is None else known.get(key)
     active = peer.active_at(time.time())
     state = "active" if active else "disabled" if peer.disabled else "expired"
-    if active and known is not None and now is None:
+    if known is not None and active == (now is None):
         state = "not loaded"
     return {
         "name": peer.name,

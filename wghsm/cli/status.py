@@ -39,7 +39,10 @@ _MTU_FROM = {
 @click.argument("name", required=False, shell_complete=_completing.gateways)
 @json_option
 def status(name: str | None, as_json: bool) -> None:
-    """Show the gateway NAME, or all running gateways: token, processes, peers, drops."""
+    """Show the gateway NAME, or all running gateways: token, processes, peers, drops.
+
+    Peers of the file that are disabled or have expired come last; in JSON they are `inactive`, apart from `peers`.
+    """
     names = [name] if name is not None else running_gateways()
     if not names:
         raise CommandError("no gateway is running; start one with: wghsm up FILE", ExitCode.NOT_RUNNING)
@@ -114,6 +117,13 @@ def _describe(gateway: Status, now: float) -> Iterator[str]:
         yield from _describe_peer(peer, now)
         if gateway.previous_key is not None:
             yield f"  {_bold('gateway key')}: {_used_key(gateway, peer)}"
+    for each in gateway.inactive:
+        yield ""
+        state = click.style(each.state, fg="red", bold=True)
+        yield f"{click.style('peer', fg='yellow', bold=True)}: {click.style(each.name, fg='yellow')}, {state}"
+        yield f"  {_bold('public key')}: {each.public_key}"
+        if each.expires is not None:
+            yield f"  {_bold('expires')}: {_moment(each.expires)}"
 
 
 def _label(label: str) -> str:
@@ -150,8 +160,7 @@ def _token(gateway: Status, now: float) -> str:
     name = f"{token.token}, " if token.token else ""
     if token.state == "ready":
         return f"{name}ready for {_span(now - token.since)}{detail}; {uses}"
-    since = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(token.since))
-    away = click.style(f"{token.state} since {since}", fg="red", bold=True)
+    away = click.style(f"{token.state} since {_moment(token.since)}", fg="red", bold=True)
     return f"{name}{away}, for {_span(now - token.since)}{detail}; {uses}"
 
 
@@ -211,6 +220,10 @@ def _span(seconds: float) -> str:
             parts.append(f"{count} {unit}{'s' if count != 1 else ''}")
     parts.append(f"{left} second{'s' if left != 1 else ''}")
     return ", ".join(parts[:2])
+
+
+def _moment(unix: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(unix))
 
 
 def _bytes(number: int) -> str:

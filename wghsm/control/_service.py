@@ -340,6 +340,15 @@ def _status(device: m.DeviceView, peers: list[m.PeerView], part: m.StatusPart) -
             for p in part.processes
         ],
         peers=[_peer(peer) for peer in _merged(peers)],
+        inactive=[
+            admin.InactivePeer(
+                name=peer.name,
+                public_key=base64.b64encode(peer.public_key).decode(),
+                state=peer.state,
+                expires=peer.expires_unix / 1e9 if peer.expires_unix else None,
+            )
+            for peer in part.inactive
+        ],
         counters=part.counters,
         loaded=part.loaded_unix / 1e9,
         reload_refused=part.reload_refused,

@@ -38,7 +38,7 @@ class Requests:
         self._wanted: deque[_DeviceAnswer] = deque()
         self._devices: dict[int, tuple[_DeviceAnswer, list[m.DevicePart]]] = {}
         self._results: dict[int, Callable[[int, str], None]] = {}
-        self._statuses: dict[int, Callable[[m.StatusPart], None]] = {}
+        self._statuses: dict[int, tuple[Callable[[m.StatusPart], None], list[m.InactivePeer]]] = {}
         self._psks: dict[int, Callable[[int, str], None]] = {}
         self._reloads: dict[int, Callable[[m.ReloadResult], None]] = {}
         self._configs: dict[int, tuple[Callable[[bytes], None], bytearray]] = {}
@@ -63,9 +63,9 @@ class Requests:
             self._child.report(m.DeviceGet(number))
 
     def status(self, answer: Callable[[m.StatusPart], None]) -> None:
-        """The gateway's processes and token."""
+        """The gateway's processes and token, and the peers that are not served."""
         number = self._next()
-        self._statuses[number] = answer
+        self._statuses[number] = (answer, [])
         self._child.report(m.StatusGet(number))
 
     def change(
@@ -153,7 +153,11 @@ class Requests:
         self._results.pop(message.request)(message.errno, message.text)
 
     def _status(self, message: m.StatusPart, _fds: list[int]) -> None:
-        self._statuses.pop(message.request)(message)
+        answer, inactive = self._statuses[message.request]
+        inactive += message.inactive
+        if message.last:
+            del self._statuses[message.request]
+            answer(msgspec.structs.replace(message, inactive=inactive))
 
     def _reload_result(self, message: m.ReloadResult, _fds: list[int]) -> None:
         self._reloads.pop(message.request)(message)

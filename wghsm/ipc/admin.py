@@ -84,6 +84,15 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     gateway_key: str | None = None
 
 
+class InactivePeer(msgspec.Struct, frozen=True, kw_only=True):
+    """A peer of the file that is not served. `state` is disabled or expired; `expires` is null for never."""
+
+    name: str
+    public_key: str
+    state: str
+    expires: float | None
+
+
 class AuditState(msgspec.Struct, frozen=True, kw_only=True):
     """The audit log. Counts are since its process began; `sealed` is when its last checkpoint was signed, if any was.
 
@@ -131,6 +140,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Why the last reload was refused; empty if it was not."""
     audit: AuditState | None = None
     """Null where no audit log is kept."""
+    inactive: list[InactivePeer] = []
+    """Those that are disabled or have expired; `peers` are those that are served."""
 
     @property
     def still_on_previous(self) -> list[PeerStatus]:

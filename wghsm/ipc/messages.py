@@ -60,6 +60,7 @@ __all__ = [
     "HandshakeWanted",
     "Hello",
     "Identity",
+    "InactivePeer",
     "Inbox",
     "InitiationAccepted",
     "InitiationCreated",
@@ -825,8 +826,19 @@ class ProcessView(Message, frozen=True, array_like=True):
     engine: str
 
 
+class InactivePeer(Message, frozen=True, array_like=True):
+    """A peer of the file that is not served. `expires_unix`: when it does, or did, in nanoseconds; 0 for never."""
+
+    name: str
+    public_key: bytes
+    state: Literal["disabled", "expired"]
+    expires_unix: int
+
+
 class StatusPart(Message, frozen=True, array_like=True, tag=86):
     """The answer to StatusGet. `counters`: drops and events by process, then by reason, those above zero.
+
+    Of very many `inactive` peers each part brings some; all else is in the last one.
 
     `loaded_unix`: when the file that is in force was read; `reload_refused`: why the last reload was, empty if it was
     not.
@@ -841,6 +853,8 @@ class StatusPart(Message, frozen=True, array_like=True, tag=86):
     loaded_unix: int = 0
     reload_refused: str = ""
     audit: AuditStatus | None = None
+    inactive: list[InactivePeer] = []
+    last: bool = True
 
 
 class ForgetTimestamps(Message, frozen=True, array_like=True, tag=120):

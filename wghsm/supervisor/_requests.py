@@ -33,6 +33,7 @@ from .model import Refusal, applied, difference, initial
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from wghsm.config import Gateway
     from wghsm.ipc import Seat
 
     from ._applying import Applying
@@ -99,7 +100,8 @@ class Requests:
             case m.DeviceSet():
                 self._collect(message)
             case m.StatusGet():
-                self._children.send(Role.CONTROL, self._status(message.request))
+                for status in self._status(message.request):
+                    self._children.send(Role.CONTROL, status)
             case m.ConfigGet():
                 for piece in self._config(message.request):
                     self._children.send(Role.CONTROL, piece)
@@ -295,14 +297,18 @@ class Requests:
                     identity=_identity(state.identity, row[PeerField.IDENTITY]),
                 )
 
-    def _status(self, request: int) -> m.StatusPart:
+    def _status(self, request: int) -> Iterator[m.StatusPart]:
         state = self._state
+        inactive = list(_inactive(state.gateway, state.model))
+        while len(inactive) > _PEERS_A_PART:
+            some, inactive = inactive[:_PEERS_A_PART], inactive[_PEERS_A_PART:]
+            yield m.StatusPart(request, state.started_unix, state.file, [], None, {}, inactive=some, last=False)
         counters = {
             str(seat): state.stats.counters(role, worker_of(seat))
             for role in Role
             for seat in all_seats(role, state.workers)
         }
-        return m.StatusPart(
+        yield m.StatusPart(
             request=request,
             started_unix=state.started_unix,
             file=state.file,
@@ -311,6 +317,7 @@ class Requests:
             loaded_unix=state.loaded_unix,
             reload_refused=state.reload_refused,
             audit=state.audit,
+            inactive=inactive,
             counters={
                 seat: {reason.value: number for reason, number in block.items()}
                 for seat, block in counters.items()
@@ -357,6 +364,16 @@ def _identity(known: m.Identity | None, word: int) -> bytes:
     """The own public key that the table names by the number `word`; empty if it is none in use."""
     keys = (known.public_key, known.previous) if known else ()
     return next((key for key in keys if key and identity_number(key) == word), b"")
+
+
+def _inactive(gateway: Gateway, model: Model) -> Iterator[m.InactivePeer]:
+    """The peers of the file that are not served, and why not."""
+    now = time.time()
+    for peer in gateway.peers:
+        if peer.public_key in model.peers or peer.active_at(now):
+            continue
+        expires = 0 if peer.expires is None else int(peer.expires.timestamp() * 1e9)
+        yield m.InactivePeer(peer.name, peer.public_key, "disabled" if peer.disabled else "expired", expires)
 
 
 def _interface_name(index: int) -> str:

@@ -1,15 +1,18 @@
 """`wghsm peer` on gateway files without a token: what changes, what stays, two at a time, and what is refused."""
 
+import base64
 import json
 import multiprocessing
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.unit.config.samples import GOOD, KEY_C, key
+from tests.unit.status_samples import peer_status
 from wghsm.cli import _in_force, _peer_list, _peer_options, _peer_reset
 from wghsm.cli import main as group
 from wghsm.cli._output import CommandError
@@ -104,6 +107,28 @@ def test_remove_asks_and_takes_the_entry_out(file: Path) -> None:
     run(file, "remove", "bob", "--yes")
     assert list(peers(file)) == ["alice"]
     assert "# bob's" in file.read_text()
+
+
+def test_a_gateway_that_has_not_read_the_file_since(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, bob = (base64.b64encode(peer.public_key).decode() for peer in load(file).peers)
+    served = [alice]
+    monkeypatch.setattr(_peer_list, "running_gateways", lambda: ["wg0"])
+    monkeypatch.setattr(
+        _peer_list,
+        "status_of",
+        lambda _name: SimpleNamespace(peers=[peer_status(public_key=key) for key in served]),
+    )
+
+    def states() -> list[str]:
+        return [each["state"] for each in json.loads(run(file, "list", "--json").output)]
+
+    assert states() == ["active", "not loaded"]
+    # Whoever is disabled in the file and served all the same is not yet to be called so.
+    run(file, "disable", "alice", "--no-reload")
+    run(file, "disable", "bob", "--no-reload")
+    assert states() == ["not loaded", "disabled"]
+    served[:] = [bob]
+    assert states() == ["disabled", "not loaded"]
 
 
 def test_show_and_list(file: Path) -> None:

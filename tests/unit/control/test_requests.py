@@ -30,6 +30,19 @@ class FakeChild:
         self.said.append(message)
 
 
+def test_a_status_of_very_many_that_are_not_served_comes_in_parts() -> None:
+    child = FakeChild()
+    answers: list[m.StatusPart] = []
+    Requests(cast("Child", child)).status(answers.append)
+    asked = child.said[0]
+    assert isinstance(asked, m.StatusGet)
+    off = [m.InactivePeer(name, name.encode(), "disabled", 0) for name in "ab"]
+    for peer, last in zip(off, (False, True), strict=True):
+        assert not answers
+        child.handlers[m.StatusPart](m.StatusPart(asked.request, 1, "", [], None, {}, inactive=[peer], last=last), [])
+    assert [answer.inactive for answer in answers] == [off]
+
+
 def test_few_whole_devices_are_asked_for_at_once_and_each_is_answered() -> None:
     child = FakeChild()
     requests = Requests(cast("Child", child))

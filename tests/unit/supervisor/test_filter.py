@@ -111,9 +111,9 @@ def test_another_port_is_marked_beside_the_old_one_until_it_is_in_use() -> None:
     model = initial(gateway)
     packet_filter = PacketFilter(gateway, model, PORT)
     packet_filter.prepare(gateway, model, 7)
-    assert packet_filter._table.rules.ports == (7, PORT)
+    assert list(packet_filter._table.rules.ports) == [7, PORT]
     packet_filter.follow(gateway, model, 7)
-    assert packet_filter._table.rules.ports == (7,)
+    assert list(packet_filter._table.rules.ports) == [7]
 
 
 def test_a_machine_that_cannot_mark_goes_without(

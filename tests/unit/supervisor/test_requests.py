@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, cast
 
@@ -349,6 +350,29 @@ def test_status(world: World) -> None:
     assert (part.request, part.file, part.token) == (8, "/etc/gw.yaml", world.state.token)
     assert part.processes == world.children.views()
     assert part.counters == {}
+
+
+def test_who_is_not_served_is_told_in_bearable_parts(world: World) -> None:
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    crowd = [
+        peer(0).model_copy(update={"name": f"{number}", "public_key": number.to_bytes(32), "disabled": True})
+        for number in range(700)
+    ]
+    expired = peer(2).model_copy(update={"expires": past})
+    both = peer(3).model_copy(update={"expires": past, "disabled": True})
+    # Peers 0 and 1 are served, one of them against the file; 4 is not yet.
+    served = peer(0).model_copy(update={"disabled": True})
+    world.state.gateway = gateway(served, peer(1), expired, both, peer(4), *crowd)
+    world.requests.handle(m.StatusGet(8))
+    parts = [message for _, message in world.children.sent if isinstance(message, m.StatusPart)]
+    assert [part.last for part in parts] == [False, False, True]
+    found = [each for part in parts for each in part.inactive]
+    moment = int(past.timestamp()) * 10**9
+    assert found[:2] == [
+        m.InactivePeer("peer2", KEYS[2], "expired", moment),
+        m.InactivePeer("peer3", KEYS[3], "disabled", moment),
+    ]
+    assert [each.name for each in found[2:]] == [f"{number}" for number in range(700)]
 
 
 def test_rekey(world: World) -> None:
