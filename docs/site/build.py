@@ -18,7 +18,18 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).resolve().parents[2]
 _GROUPS = {
     "Begin": ["README", "first-steps", "migration", "clients", "systemd", "wg-quick"],
-    "Operate": ["configuration", "commands", "reload", "firewall", "key-rotation", "psk", "inventory"],
+    "Operate": [
+        "operator-guide",
+        "reload",
+        "firewall",
+        "routing",
+        "upgrade",
+        "rotation",
+        "key-rotation",
+        "psk",
+        "inventory",
+    ],
+    "Look up": ["configuration", "commands", "messages"],
     "Tokens": ["hsm", "token-doctor", "fault-matrix", "ceremony"],
     "Evidence": ["custody", "audit", "audit-operation", "conformance", "deviations"],
     "Inside": ["architecture", "dataplane", "scaling", "benchmarks", "dependencies"],

@@ -1,5 +1,6 @@
-"""README's quick start and docs/first-steps.md work as they stand: their blocks are run in order, each at its end."""
+"""README's quick start, the first steps and the operator's guide work as they stand: their blocks are run in order."""
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from tests.network.support import Lab, Namespace, unique_interface, until
 
 README = Path(__file__).parents[2] / "README.md"
 FIRST_STEPS = README.parent / "docs/first-steps.md"
+GUIDE = README.parent / "docs/operator-guide.md"
 TUNNEL = "wg0"
 _PROGRAMS = Path(sys.executable).parent
 
@@ -70,10 +72,14 @@ def ends(lab: Lab) -> Iterator[tuple[_End, _End, str]]:
     until(lambda: not socket.exists(), "the stock peer ends")
 
 
+def _quick_start() -> list[tuple[str, str]]:
+    return list(blocks(README.read_text().partition("\n## Quick start\n")[2].partition("\n## ")[0]))
+
+
 def test_the_quick_start(ends: tuple[_End, _End, str]) -> None:
     gateway, client, address = ends
     said: dict[str, str] = {}
-    for where, text in blocks(README.read_text().partition("\n## Quick start\n")[2].partition("\n## ")[0]):
+    for where, text in _quick_start():
         end = gateway if where == "gateway" else client
         said[where] = end.run(text.replace("192.0.2.1", address))
         if (gateway.folder / "alice.conf").exists():
@@ -121,6 +127,19 @@ def test_the_first_steps(ends: tuple[_End, _End, str]) -> None:
     for word in ("alice", "latest handshake"):
         assert word in said["gateway"][-1]
     until(lambda: gateway.interface not in gateway.namespace.interfaces(), "the gateway's interface goes")
+
+
+def test_the_operators_guide(ends: tuple[_End, _End, str]) -> None:
+    gateway, _, address = ends
+    gateway.run(_quick_start()[0][1].replace("192.0.2.1", address))
+    said = [gateway.run(text) for where, text in blocks(GUIDE.read_text()) if where == "gateway"]
+    shown = json.loads((gateway.folder / "status.json").read_text())[0]
+    assert (shown["token"]["state"], shown["reload_refused"]) == ("ready", "")
+    assert {each["state"] for each in shown["processes"]} == {"ready"}
+    assert json.loads((gateway.folder / "doctor.json").read_text())["verdict"] == "green"
+    assert "wghsm_inventory_due 0.0" in (gateway.folder / "wghsm.prom").read_text()
+    assert "nothing would change" in "".join(said)
+    assert [each["name"] for each in shown["peers"]] == ["alice", "bob"]
 
 
 def test_readme_names_the_pages_that_are_there() -> None:

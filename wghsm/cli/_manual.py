@@ -113,6 +113,7 @@ def markdown(made: Iterable[Page]) -> str:
                 lines += ["", "| | |", "|---|---|", *(f"| `{_cell(said)}` | {_cell(about)} |" for said, about in rows)]
         if page.end:
             lines += ["", *_markdown_text(page.end)]
+    lines += ["", "Next: what the commands say when something is wrong, in [messages.md](messages.md)."]
     return "\n".join(lines) + "\n"
 
 
