@@ -51,7 +51,7 @@ def test_up_twice_and_down_twice(gateway: Gateway) -> None:
     gateway.command("down", gateway.name)
     gone = gateway.command("down", gateway.name, check=False)
     assert gone.returncode == ExitCode.NOT_RUNNING
-    assert gone.stderr == f"wghsm: no gateway named {gateway.name} is running\n"
+    assert gone.stderr == f"wghsm: no gateway '{gateway.name}' is running\n"
 
 
 def test_the_log_goes_where_it_is_wanted(gateway: Gateway) -> None:
@@ -125,6 +125,7 @@ class Terminal:
     """A command with a controlling terminal of its own."""
 
     def __init__(self, gateway: Gateway, *arguments: str | Path) -> None:
+        self._gateway = gateway
         self.master, slave = pty.openpty()
         argv = gateway.namespace.argv(*wghsm(*arguments))
         # setsid --ctty makes standard input the controlling terminal of a new session.
@@ -151,7 +152,12 @@ class Terminal:
         os.write(self.master, text)
 
     def wait(self) -> int:
-        code = self.process.wait(60)
+        try:
+            code = self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            rows = subprocess.run(["ps", "-eo", "pid,ppid,stat,wchan:20,args"], capture_output=True, text=True).stdout
+            named = [row for row in rows.splitlines() if self._gateway.name in row]
+            raise AssertionError("\n".join([repr(self.said), *named, log_of(self._gateway)])) from None
         while select.select([self.master], [], [], 0)[0]:
             try:
                 self.said += os.read(self.master, 4096)
