@@ -63,6 +63,10 @@ _SAYING = {
     "_RefusedError": _Saying("answer", 0),
     "EndGateway": _Saying("end", 1, word="FAILURE"),
     "click.UsageError": _Saying("end", 0, word="BAD_CONFIG"),
+    "m.CheckpointSigned": _Saying("log", 1, word="warning", around="records go on unsealed: {}"),
+    "process.kill": _Saying("log", 0, word="error", around="SEAT was killed: {}; restart STARTS in DELAY s"),
+    "room.process.kill": _Saying("log", 0, word="error", around="SEAT was killed: {}; restart STARTS in DELAY s"),
+    "self._children.kill": _Saying("log", 1, word="error", around="SEAT was killed: {}; restart STARTS in DELAY s"),
     "report.notes.append": _Saying("verify", 0),
 }
 """What says something, by its name as it is called."""
@@ -72,7 +76,14 @@ _BY_ROOM = {
     "wghsm/control/": {"answer": _Saying("answer", 1)},
     "wghsm/custodian/": {"Report": _Saying("log", 0, word="warning")},
 }
-_CODES = {"BadSiteError": "BAD_CONFIG", "FirewallError": "SYSTEM", "ProtocolError": "PROTOCOL"}
+_CODES = {
+    "BadSiteError": "BAD_CONFIG",
+    "FirewallError": "SYSTEM",
+    "LatchFault": "SYSTEM",
+    "LogError": "FAILURE",
+    "ProtocolError": "PROTOCOL",
+    "StateFault": "SYSTEM",
+}
 """Exit codes that those who catch these exceptions give them."""
 _SECOND = {"ChildFault": "{}", "GatewayFault": "{}", "TokenFault": "token: {} failed: CKR_NAME"}
 """Exceptions whose text is their second argument, and what stands around it."""
@@ -141,10 +152,8 @@ class _Module:
             names = [each.arg for each in function.args.args if each.arg not in ("self", "cls")]
             for call in [each for each in ast.walk(function) if isinstance(each, ast.Call)]:
                 saying = self._sayings.get(ast.unparse(call.func))
-                if saying is None or len(call.args) <= saying.text:
-                    continue
-                text = _message(call, saying)
-                if not (isinstance(text, ast.Name) and text.id in names):
+                text = _message(call, saying) if saying is not None else None
+                if saying is None or not isinstance(text, ast.Name) or text.id not in names:
                     continue
                 remedy = self._place(call, saying.remedy, names)
                 mine = replace(
@@ -167,10 +176,11 @@ class _Module:
         saying = self._sayings.get(name)
         if name == "click.echo" and any(each.arg == "err" for each in call.keywords):
             saying = _Saying("notice", 0)
-        if saying is None or len(call.args) <= saying.text:
+        message = _message(call, saying) if saying is not None else None
+        if saying is None or message is None:
             return
         filled = call.args[1:] if saying.how == "log" else None
-        texts = self._texts(_message(call, saying), filled)
+        texts = self._texts(message, filled)
         given = call.args[saying.remedy] if saying.remedy is not None and saying.remedy < len(call.args) else None
         remedies = self._texts(given) if given is not None else [""]
         for place, text in enumerate(texts):
@@ -281,8 +291,11 @@ class _Module:
         return f"{{{_placeholder(value)}}}"
 
 
-def _message(call: ast.Call, saying: _Saying) -> ast.expr:
-    """The text among the arguments; a log's "%s" alone says what stands behind it."""
+def _message(call: ast.Call, saying: _Saying) -> ast.expr | None:
+    """The text among the arguments, if there is one; a log's "%s" alone says what stands behind it."""
+    named = [each.value for each in call.keywords if each.arg == "text"]
+    if len(call.args) <= saying.text:
+        return named[0] if named else None
     text = call.args[saying.text]
     bare = saying.how == "log" and isinstance(text, ast.Constant) and text.value == "%s" and len(call.args) == 2
     return call.args[1] if bare else text
