@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from tests.unit.tunnel.inner import ACK, TCP, UDP, Flow
-from tests.unit.tunnel.twins import INDEX, Opening, Sealing, datagram, opened, sealed
+from tests.unit.tunnel.twins import INDEX, Opening, Sealing, datagram, opened, sealed, sealed_from_tun
 from wghsm.tunnel.checksum import add, finish
 from wghsm.tunnel.engine import COMPILED, PURE
 from wghsm.tunnel.virtio import GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, PLAIN, VnetHeader
@@ -35,6 +35,7 @@ def seal_both(data: bytes) -> None:
     mtu, left = struct.unpack_from("<HB", data)
     sealing = Sealing([read for _, read in _parts(data[3:], 2)], 1, left, mtu % 2001)
     assert sealed(COMPILED, sealing) == sealed(PURE, sealing)
+    assert sealed_from_tun(COMPILED, sealing) == sealed_from_tun(PURE, sealing)
 
 
 def open_both(data: bytes) -> None:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Loop", "Timer", "boottime"]
 
+# Plain numbers: they are compared for each event.
+_READ = ~select.EPOLLOUT
+_WRITE = select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP
+
 
 class _HasFileno(Protocol):
     def fileno(self) -> int: ...
@@ -150,9 +154,9 @@ class Loop:
     def run_once(self, longest: float | None = None) -> None:
         """Wait for events, `longest` seconds at most (None: no limit), and run their callbacks once."""
         for fd, events in self._poll(longest):
-            if events & ~select.EPOLLOUT and (reader := self._readers.get(fd)):
+            if events & _READ and (reader := self._readers.get(fd)):
                 reader()
-            if events & (select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP) and (writer := self._writers.get(fd)):
+            if events & _WRITE and (writer := self._writers.get(fd)):
                 writer()
             if not self._running and longest is None:
                 return
@@ -163,6 +167,12 @@ class Loop:
         self._epoll.close()
 
     def _poll(self, longest: float | None) -> list[tuple[int, int]]:
+        if self._worked:
+            poll, give_way = self._epoll.poll, os.sched_yield
+            for _ in range(self.eager):
+                if found := poll(0):
+                    return found
+                give_way()
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
         wait = -1.0 if longest is None else longest
@@ -170,16 +180,13 @@ class Loop:
             # Rounded up to epoll's millisecond, so that a deadline never wakes the loop early again and again.
             due = max(0.0, (self._timers[0][0] - boottime()) / 1e9)
             wait = due if wait < 0 else min(wait, due)
-        if self._worked:
-            for _ in range(self.eager):
-                if found := self._epoll.poll(0):
-                    return found
-                os.sched_yield()
         found = self._epoll.poll(wait)
         self._worked = bool(found)
         return found
 
     def _run_timers(self) -> None:
+        if not self._timers:
+            return
         now = boottime()
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]

@@ -1,6 +1,7 @@
 /* The compiled half of the packet path: what wghsm/tunnel/seal.py and open.py say in Python, for whole batches.
  *
  *   TUN read -> cut into packets -> pad -> encrypt in place -> datagrams back to back           wghsm_seal
+ *   TUN -> more reads of single packets to the same address -> the same                         wghsm_seal_waiting
  *   UDP read -> decrypt -> replay window -> inner length -> ECN -> merge what fits together     wghsm_open
  *
  * Called by wghsm/tunnel/compiled.py without the interpreter's lock. Nothing is allocated for a packet. Everything
@@ -13,11 +14,13 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     TRANSPORT = 4,
     HEADER = 16, /* of a transport message */
     TAG = 16,
+    TAG_KEY = 32,
     OVERHEAD = HEADER + TAG,
     IPV4 = 20,
     IPV6 = 40,
@@ -119,12 +122,13 @@ static void finish_ipv4(uint8_t *packet, size_t header) {
 
 /* Sessions. */
 
-static EVP_CIPHER_CTX *make_context(const uint8_t *key, int encrypt) {
-    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-    if (context && EVP_CipherInit_ex(context, EVP_chacha20_poly1305(), NULL, key, NULL, encrypt) == 1)
-        return context;
-    EVP_CIPHER_CTX_free(context);
-    return NULL;
+/* Contexts for the key stream and for the tags; false if libcrypto makes none. */
+static int make_contexts(const uint8_t *key, void **stream, void **mac) {
+    EVP_MAC *poly1305 = EVP_MAC_fetch(NULL, "POLY1305", NULL);
+    *stream = EVP_CIPHER_CTX_new();
+    *mac = EVP_MAC_CTX_new(poly1305);
+    EVP_MAC_free(poly1305);
+    return *stream && *mac && EVP_EncryptInit_ex(*stream, EVP_chacha20(), NULL, key, NULL) == 1;
 }
 
 wghsm_sender *wghsm_sender_new(const uint8_t *key, uint32_t index, uint64_t limit) {
@@ -133,16 +137,15 @@ wghsm_sender *wghsm_sender_new(const uint8_t *key, uint32_t index, uint64_t limi
         return NULL;
     sender->index = index;
     sender->limit = limit;
-    sender->context = make_context(key, 1);
-    if (!sender->context) {
-        free(sender);
-        return NULL;
-    }
-    return sender;
+    if (make_contexts(key, &sender->stream, &sender->mac))
+        return sender;
+    wghsm_sender_free(sender);
+    return NULL;
 }
 
 void wghsm_sender_free(wghsm_sender *sender) {
-    EVP_CIPHER_CTX_free(sender->context);
+    EVP_CIPHER_CTX_free(sender->stream);
+    EVP_MAC_CTX_free(sender->mac);
     free(sender);
 }
 
@@ -151,16 +154,15 @@ wghsm_receiver *wghsm_receiver_new(const uint8_t *key, uint64_t limit) {
     if (!receiver)
         return NULL;
     receiver->limit = limit;
-    receiver->context = make_context(key, 0);
-    if (!receiver->context) {
-        free(receiver);
-        return NULL;
-    }
-    return receiver;
+    if (make_contexts(key, &receiver->stream, &receiver->mac))
+        return receiver;
+    wghsm_receiver_free(receiver);
+    return NULL;
 }
 
 void wghsm_receiver_free(wghsm_receiver *receiver) {
-    EVP_CIPHER_CTX_free(receiver->context);
+    EVP_CIPHER_CTX_free(receiver->stream);
+    EVP_MAC_CTX_free(receiver->mac);
     free(receiver);
 }
 
@@ -185,32 +187,48 @@ int wghsm_accept(wghsm_receiver *receiver, uint64_t counter) {
     return 1;
 }
 
-static void put_nonce(uint8_t *nonce, uint64_t counter) {
-    memset(nonce, 0, 4);
-    put_little(nonce + 4, counter, 8);
+/* ChaCha20-Poly1305 (RFC 8439) with no additional data, of libcrypto's two halves. Its own AEAD computes the block of
+ * the key stream that holds the tag's key by itself, which costs as much as some 400 bytes: here it is one run. */
+
+/* Encrypt or decrypt `size` bytes at `text` in place. The block before them is worked in, and left as it was. */
+static int apply_stream(EVP_CIPHER_CTX *stream, uint64_t counter, uint8_t *text, size_t size, uint8_t *tag_key) {
+    uint8_t *block = text - WGHSM_ROOM, kept[WGHSM_ROOM], start[16] = {0};
+    int done, ok;
+    put_little(start + 8, counter, 8);
+    memcpy(kept, block, sizeof kept);
+    memset(block, 0, sizeof kept);
+    ok = EVP_EncryptInit_ex(stream, NULL, NULL, NULL, start) == 1 &&
+         EVP_EncryptUpdate(stream, block, &done, block, (int)(WGHSM_ROOM + size)) == 1;
+    memcpy(tag_key, block, TAG_KEY);
+    memcpy(block, kept, sizeof kept);
+    return ok;
+}
+
+/* The tag of `size` bytes of ciphertext; `tag_key` is wiped. */
+static int make_tag(EVP_MAC_CTX *mac, uint8_t *tag_key, const uint8_t *sealed, size_t size, uint8_t *tag) {
+    uint8_t end[15 + 16] = {0};
+    size_t padding = -size & 15, done;
+    int ok;
+    put_little(end + padding + 8, size, 8);
+    ok = EVP_MAC_init(mac, tag_key, TAG_KEY, NULL) == 1 && EVP_MAC_update(mac, sealed, size) == 1 &&
+         EVP_MAC_update(mac, end, padding + 16) == 1 && EVP_MAC_final(mac, tag, &done, TAG) == 1;
+    OPENSSL_cleanse(tag_key, TAG_KEY);
+    return ok;
 }
 
 /* Turn `size` bytes of plaintext at `text` into ciphertext, and put the tag behind them. */
-static int encrypt(EVP_CIPHER_CTX *context, uint64_t counter, uint8_t *text, size_t size) {
-    uint8_t nonce[12];
-    int done;
-    put_nonce(nonce, counter);
-    return EVP_EncryptInit_ex(context, NULL, NULL, NULL, nonce) == 1 &&
-           (!size || EVP_EncryptUpdate(context, text, &done, text, (int)size) == 1) &&
-           EVP_EncryptFinal_ex(context, text + size, &done) == 1 &&
-           EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, TAG, text + size) == 1;
+static int encrypt(wghsm_sender *sender, uint64_t counter, uint8_t *text, size_t size) {
+    uint8_t tag_key[TAG_KEY];
+    return apply_stream(sender->stream, counter, text, size, tag_key) &&
+           make_tag(sender->mac, tag_key, text, size, text + size);
 }
 
 /* Plaintext of the `size` bytes and the tag behind them; false if the tag is not theirs. */
-static int decrypt(EVP_CIPHER_CTX *context, uint64_t counter, const uint8_t *sealed, size_t size, uint8_t *text) {
-    uint8_t nonce[12], tag[TAG];
-    int done;
-    put_nonce(nonce, counter);
-    memcpy(tag, sealed + size, TAG);
-    return EVP_DecryptInit_ex(context, NULL, NULL, NULL, nonce) == 1 &&
-           EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, TAG, tag) == 1 &&
-           (!size || EVP_DecryptUpdate(context, text, &done, sealed, (int)size) == 1) &&
-           EVP_DecryptFinal_ex(context, text + size, &done) == 1;
+static int decrypt(wghsm_receiver *receiver, uint64_t counter, const uint8_t *sealed, size_t size, uint8_t *text) {
+    uint8_t tag_key[TAG_KEY], tag[TAG];
+    memcpy(text, sealed, size);
+    return apply_stream(receiver->stream, counter, text, size, tag_key) &&
+           make_tag(receiver->mac, tag_key, sealed, size, tag) && !CRYPTO_memcmp(tag, sealed + size, TAG);
 }
 
 /* Cutting a TUN read. */
@@ -384,7 +402,7 @@ int wghsm_seal(wghsm_sender *sender, const uint8_t *read, size_t size, uint32_t 
         put_little(to + 4, sender->index, 4);
         put_little(to + 8, sender->counter, 8);
         /* The counter goes first: whatever happens now, no nonce is used twice. */
-        if (!encrypt(sender->context, sender->counter++, to + HEADER, text))
+        if (!encrypt(sender, sender->counter++, to + HEADER, text))
             return WGHSM_FAILED;
         if (!out->count) {
             out->segment = (uint32_t)whole;
@@ -395,6 +413,34 @@ int wghsm_seal(wghsm_sender *sender, const uint8_t *read, size_t size, uint32_t 
         out->count++;
     }
     return WGHSM_DONE;
+}
+
+static int same_destination(const uint8_t *one, size_t size, const uint8_t *two, size_t other_size) {
+    int version = ip_version(one, size);
+    if (!version || version != ip_version(two, other_size))
+        return 0;
+    return version == 4 ? !memcmp(one + 16, two + 16, 4) : !memcmp(one + 24, two + 24, 16);
+}
+
+uint32_t wghsm_seal_waiting(wghsm_sender *sender, int fd, const uint8_t *last, size_t size, uint32_t mtu, uint32_t most,
+                            wghsm_outgoing *out, wghsm_read *next) {
+    uint32_t sealed = 0;
+    next->size = 0;
+    if (size < WGHSM_VNET)
+        return 0;
+    for (; sealed < most; sealed++) {
+        ssize_t got = read(fd, next->data, sizeof next->data);
+        /* Nothing waits; an error is met again by whoever reads next. */
+        if (got <= 0)
+            break;
+        if (got < WGHSM_VNET || next->data[1] != GSO_NONE ||
+            !same_destination(last + WGHSM_VNET, size - WGHSM_VNET, next->data + WGHSM_VNET, (size_t)got - WGHSM_VNET) ||
+            wghsm_seal(sender, next->data, (size_t)got, 0, mtu, out) != WGHSM_DONE) {
+            next->size = (uint32_t)got;
+            break;
+        }
+    }
+    return sealed;
 }
 
 /* Merging opened packets. */
@@ -588,7 +634,7 @@ int wghsm_open(wghsm_receiver *receiver, const uint8_t *read, size_t size, size_
                int ce, int merge, wghsm_opened *out) {
     opened_packet packets[WGHSM_RUN];
     int count = 0;
-    size_t used = 0;
+    size_t used = WGHSM_ROOM;
     memset(out, 0, offsetof(wghsm_opened, write));
     if (size > LARGEST_PACKET || !segment)
         return WGHSM_MALFORMED;
@@ -603,7 +649,7 @@ int wghsm_open(wghsm_receiver *receiver, const uint8_t *read, size_t size, size_
         counter = get_little(datagram + 8, 8);
         if (counter >= receiver->limit) {
             out->expired++;
-        } else if (!decrypt(receiver->context, counter, datagram + HEADER, text, to)) {
+        } else if (!decrypt(receiver, counter, datagram + HEADER, text, to)) {
             out->forged++;
         } else if (!wghsm_accept(receiver, counter)) {
             out->replayed++;

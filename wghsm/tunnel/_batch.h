@@ -12,8 +12,10 @@
 enum {
     WGHSM_VNET = 10,         /* a virtio_net_hdr */
     WGHSM_LARGEST = 65507,   /* one UDP payload, and so one send with UDP_SEGMENT */
+    WGHSM_READ = 65546,      /* one TUN read: more than any IP packet with its virtio_net_hdr has */
     WGHSM_SEGMENTS = 64,     /* datagrams of one such send that every kernel takes */
     WGHSM_RUN = 128,         /* datagrams that are opened in one call */
+    WGHSM_ROOM = 64,         /* before what is encrypted or decrypted: a block of the key stream */
     WGHSM_ARENA = 2 * 70000, /* opened packets, and merged ones, with their virtio_net_hdrs */
     WGHSM_WINDOW_BLOCKS = 128
 };
@@ -27,9 +29,10 @@ enum {
     WGHSM_FAILED = -2     /* libcrypto */
 };
 
-/* A session's send side: the key is in libcrypto's context, which wipes it when it goes. */
+/* A session's send side: the key is in libcrypto's contexts, which wipe it when they go. */
 typedef struct {
-    void *context;
+    void *stream;
+    void *mac;
     uint64_t counter; /* of the next datagram */
     uint64_t limit;
     uint32_t index; /* the receiver's */
@@ -44,12 +47,20 @@ typedef struct {
     uint32_t ecn;    /* outer ECN bits of all of them */
     uint32_t next;   /* first packet of the read that is not sealed yet */
     uint32_t packets; /* of the read */
+    uint8_t room[WGHSM_ROOM];
     uint8_t data[WGHSM_LARGEST + 1];
 } wghsm_outgoing;
 
-/* A session's receive side: context as above, and the replay window. */
+/* One TUN read. */
 typedef struct {
-    void *context;
+    uint32_t size;
+    uint8_t data[WGHSM_READ];
+} wghsm_read;
+
+/* A session's receive side: contexts as above, and the replay window. */
+typedef struct {
+    void *stream;
+    void *mac;
     uint64_t limit;
     uint64_t greatest;
     uint64_t ring[WGHSM_WINDOW_BLOCKS];
@@ -88,6 +99,12 @@ int wghsm_accept(wghsm_receiver *receiver, uint64_t counter);
 /* Seal one TUN read (virtio_net_hdr and packet; size 0: a keepalive) from packet `first` on behind what `out` has. */
 int wghsm_seal(wghsm_sender *sender, const uint8_t *read, size_t size, uint32_t first, uint32_t mtu,
                wghsm_outgoing *out);
+
+/* Read on from the TUN `fd` and seal, `most` reads at most, as long as one is a single packet that goes where the one in
+ * `last` goes, and fits into `out`. The first read that is not stays in `next`, unsealed; size 0: there was none.
+ * Gives how many were sealed. */
+uint32_t wghsm_seal_waiting(wghsm_sender *sender, int fd, const uint8_t *last, size_t size, uint32_t mtu, uint32_t most,
+                            wghsm_outgoing *out, wghsm_read *next);
 
 /* Open the run of datagrams at `at` that are for `index`; `ce`: their outer header says Congestion Experienced.
  * `merge`: 0 nothing, 1 TCP, 2 TCP and UDP. */

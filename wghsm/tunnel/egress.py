@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_SMALL = 2048
+"""Where a read is below this size, others that are alike may wait behind it, and copying one costs little."""
+
 _TO_HANDSHAKE = ChannelKind.HANDSHAKE_EGRESS
 _FROM_INGRESS = ChannelKind.INGRESS_EGRESS
 
@@ -84,18 +87,27 @@ class _Egress(Worker):
     def _read_tun(self) -> None:
         if self.tun is None:
             return
-        read, take = self.tun.read, self.sender.take
+        read, take, wait = self.tun.read, self.sender.take, self.sender.take_waiting
         head = b"" if self.vnet else PLAIN
-        for _ in range(BURST):
-            try:
-                packet = read(LARGEST)
-            except OSError as error:
-                if fault := tun_gone(error):
-                    raise fault from None
-                break
+        fd = self.tun.fileno()
+        left = BURST
+        packet: bytes | None = None
+        while left > 0:
+            if packet is None:
+                try:
+                    packet = read(LARGEST)
+                except OSError as error:
+                    if fault := tun_gone(error):
+                        raise fault from None
+                    break
             if not packet:
                 break
-            take(head + packet, boottime())
+            left -= 1
+            if take(head + packet, boottime()) and self.vnet and len(packet) < _SMALL:
+                sealed, packet = wait(fd, packet, left)
+                left -= sealed
+            else:
+                packet = None
         self.sender.flush()
 
     def _take_inbox(self, message: m.Inbox, fds: list[int]) -> None:

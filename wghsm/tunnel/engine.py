@@ -65,6 +65,9 @@ class Sealer(Protocol):
     def seal(self, read: bytes, mtu: int, out: Outgoing, /) -> int:
         """Seal the packets of a TUN read."""
 
+    def seal_waiting(self, fd: int, last: bytes, mtu: int, most: int, out: Outgoing, /) -> tuple[int, bytes | None]:
+        """Read on from a TUN, and seal what goes where `last` goes."""
+
     def close(self) -> None:
         """Drop the key."""
 

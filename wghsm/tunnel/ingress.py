@@ -96,6 +96,9 @@ class _Ingress(Worker):
                 continue
             info, ecn, segment = received(control)
             take(data, segment or len(data), (address, info), ecn, now, write)
+            if not segment:
+                # It came alone, so likely nothing waits: asking the loop for more costs less than a read that fails.
+                return
 
     def _lose(self, _write: bytes | memoryview) -> None:
         """There is no TUN yet."""

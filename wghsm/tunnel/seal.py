@@ -140,6 +140,14 @@ class Sealer:
             out.add(_header(_TRANSPORT, self._index, counter) + sealed, ecn)
         return 0
 
+    def seal_waiting(self, _fd: int, _last: bytes, _mtu: int, _most: int, _out: Outgoing) -> tuple[int, bytes | None]:
+        """Read on from a TUN, and seal reads of one packet that go where the one in `last` goes and fit into `out`.
+
+        Gives how many were sealed, and the read that is not such: nothing if none waits or `most` were sealed, None if
+        this implementation, as the one here, leaves all reads to the caller.
+        """
+        return 0, None
+
 
 def _cut(read: bytes) -> list[bytes] | None:
     return cut(VnetHeader.decode(read), read[SIZE:]) if len(read) > SIZE else None

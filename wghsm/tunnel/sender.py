@@ -142,39 +142,56 @@ class Sender:
         self.take(PLAIN + packet, now)
         self.flush()
 
-    def take(self, read: bytes, now: int, *, handed: bool = False) -> None:
+    def take(self, read: bytes, now: int, *, handed: bool = False) -> bool:
         """One TUN read, virtio_net_hdr and packet: seal its packets into the batch, or stage them.
 
-        One that another worker has `handed` over stays here, whatever this one makes of it.
+        One that another worker has `handed` over stays here, whatever this one makes of it. Gives whether all of it was
+        sealed, so that `take_waiting` may go on.
         """
         address = destination(read, SIZE)
         if address is None:
             self._stats.count(Counter.INNER_MALFORMED)
-            return
+            return False
         number = self.routes.lookup(address)
         peer = None if number is None else self._peers.get(number)
         if peer is None:
             if number is None or handed or not self._hand_over(number, read):
                 self._refuse(read, Counter.NO_PEER, now)
-            return
-        told = self._words[peer.row + _ENDPOINT_TOLD]
-        if told != peer.news_until:
-            peer.news_until = told
-            self._catch_up()
+            return False
+        if self._words[peer.row + _ENDPOINT_TOLD] != peer.news_until:
+            self._hear_news(peer)
         if peer.destination is None:
             self._refuse(read, Counter.NO_ENDPOINT, now)
-            return
+            return False
         session = peer.slots.current
         if session is not None and peer.number not in self._staging and session.usable(now):
             left = self._seal(peer, session, read, now)
             if not left:
-                return
+                return True
             packets = self._cut(read)[-left:]
         else:
             packets = self._cut(read)
         for packet in packets:
             self._stage(peer, packet)
         self._send_staged(peer, now)
+        return False
+
+    def take_waiting(self, tun: int, last: bytes, most: int) -> tuple[int, bytes | None]:
+        """Read on from the TUN behind `last`, which `take` has just sealed, and seal what goes the same way.
+
+        As seal.Sealer.seal_waiting, which spares each such read its way through here.
+        """
+        if self._batch_of is None or not self._batch.count:
+            return 0, None
+        peer, session = self._batch_of
+        sealed, read = session.sealer.seal_waiting(tun, last, self.mtu, most, self._batch)
+        if sealed and self._words[peer.row + _ENDPOINT_TOLD] != peer.news_until:
+            self._hear_news(peer)
+        return sealed, read
+
+    def _hear_news(self, peer: SendPeer) -> None:
+        peer.news_until = self._words[peer.row + _ENDPOINT_TOLD]
+        self._catch_up()
 
     def flush(self) -> None:
         """Send what `take` has sealed."""
@@ -241,7 +258,7 @@ class Sender:
         batch.clear()
         if now >= session.rekey_at:
             self._want(peer, "rekey-after-time", now)
-        elif session.sealer.counter > self._times.rekey_after_messages:
+        elif not session.sealer.closed and session.sealer.counter > self._times.rekey_after_messages:
             self._want(peer, "rekey-after-messages", now)
 
     def _stage(self, peer: SendPeer, packet: bytes) -> None:

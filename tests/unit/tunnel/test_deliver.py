@@ -50,6 +50,16 @@ def test_a_super_packet_is_one_write() -> None:
     assert tun.written == [_merged()]
 
 
+def test_the_reader_of_many_datagrams_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    yielded: list[int] = []
+    tun = _Tun()
+    monkeypatch.setattr("os.sched_yield", lambda: yielded.append(len(tun.written)))
+    delivery = Delivery(tun.write, tun.lose, vnet=True)
+    delivery.deliver(PLAIN + _packets()[0])
+    delivery.deliver(_merged())
+    assert yielded == [2]
+
+
 def test_a_refused_super_packet_is_written_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
     tun = _Tun(errno.EINVAL, merged_only=True)
     delivery = Delivery(tun.write, tun.lose, vnet=True)

@@ -1,6 +1,7 @@
 """Egress: staging, sealing, limits, timers' news, endpoints, snapshots."""
 
 import dataclasses
+import socket
 
 import msgspec
 import pytest
@@ -295,6 +296,33 @@ def test_an_answer_does_not_overtake_the_news_of_where_the_peer_is() -> None:
     egress.news.append(elsewhere)
     egress.sender.read(packet, START + 8)
     assert egress.news, "it has caught up"
+
+
+def test_news_while_packets_are_read_on_come_before_they_are_sent() -> None:
+    egress = Egress()
+    egress.start(1)
+    read = PLAIN + _PACKET
+    tun, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with tun, kernel:
+        tun.setblocking(False)
+        kernel.send(read)
+        assert egress.sender.take(read, START)
+        egress.news.append(m.EndpointMoved(PEER, m.Endpoint("192.0.2.8", 51820), START + 1))
+        egress.stats.set(PEER, PeerField.ENDPOINT_TOLD, START + 1)
+        if egress.sender.take_waiting(tun.fileno(), read, 9)[1] is None:
+            egress.sender.take(tun.recv(99), START + 1)
+        egress.sender.flush()
+    assert (egress.places, len(egress.sent)) == (["192.0.2.8"], 2)
+    assert egress.stats.get(PEER, PeerField.TX_PACKETS) == 2
+
+
+def test_the_session_of_a_batch_may_end_before_it_is_sent() -> None:
+    egress = Egress()
+    egress.start(1)
+    egress.sender.take(PLAIN + _PACKET, START)
+    egress.start(2)
+    egress.sender.flush()
+    assert [counter_of(sealed) for sealed in egress.sent] == [(1001, 0)]
 
 
 def _endpoints(egress: Egress) -> list[m.EndpointMoved]:

@@ -6,6 +6,7 @@ back is turned into plain values that compare.
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from struct import pack
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 KEY: Final = bytes(range(32))
 INDEX: Final = 0x01020304
+
+_TUN: Final = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+"""One end to read as from a TUN, and the other."""
+_TUN[0].setblocking(False)
 
 
 # Sealing.
@@ -110,24 +115,63 @@ SEALINGS = st.builds(
 
 def sealed(engine: Engine, sealing: Sealing) -> object:
     """What each read gave, each batch that was sent, and the counter that is left."""
-    batches: list[tuple[int, int, int, list[bytes]]] = []
+    with _Sealed(engine, sealing) as run:
+        said = [run.sealer.seal(read, sealing.mtu, run.out) for read in sealing.reads]
+    return said, run.batches, run.counter
 
-    def flush() -> None:
+
+def sealed_from_tun(engine: Engine, sealing: Sealing) -> object:
+    """The same for reads that wait in a TUN, read and sealed as egress does it."""
+    said: list[int] = []
+    tun, kernel = _TUN
+    for read in filter(None, sealing.reads):
+        kernel.send(read)
+    with _Sealed(engine, sealing) as run:
+        packet: bytes | None = None
+        while packet := _next_read(tun) if packet is None else packet:
+            last = packet
+            said.append(run.sealer.seal(last, sealing.mtu, run.out))
+            packet = None
+            if said[-1] == 0:
+                number, packet = run.sealer.seal_waiting(tun.fileno(), last, sealing.mtu, 3, run.out)
+                assert number < 3 or not packet
+                said += [0] * number
+                packet = packet or None
+    return said, run.batches, run.counter
+
+
+def _next_read(tun: socket.socket) -> bytes:
+    try:
+        return tun.recv(2**17)
+    except BlockingIOError:
+        return b""
+
+
+class _Sealed:
+    """A sealer and what it seals into; `batches` that were sent and the `counter` that is left, at the end."""
+
+    def __init__(self, engine: Engine, sealing: Sealing) -> None:
+        self.batches: list[tuple[int, int, int, list[bytes]]] = []
+        self.out: Outgoing = engine.outgoing(self._flush)
+        self.sealer = engine.sealer(KEY, INDEX, sealing.counter + sealing.left)
+        self.sealer.counter = sealing.counter
+
+    def __enter__(self) -> _Sealed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self.counter = self.sealer.counter
+        self.sealer.close()
+
+    def _flush(self) -> None:
+        out = self.out
         datagrams = out.datagrams()
         assert b"".join(map(bytes, out.buffers)) == b"".join(datagrams)
         assert out.count == len(datagrams)
         if datagrams:
-            batches.append((out.segment, out.size, out.ecn, datagrams))
+            self.batches.append((out.segment, out.size, out.ecn, datagrams))
         out.clear()
-
-    out: Outgoing = engine.outgoing(flush)
-    sealer = engine.sealer(KEY, INDEX, sealing.counter + sealing.left)
-    sealer.counter = sealing.counter
-    said = [sealer.seal(read, sealing.mtu, out) for read in sealing.reads]
-    flush()
-    counter = sealer.counter
-    sealer.close()
-    return said, batches, counter
 
 
 # Opening.
