@@ -435,7 +435,7 @@ def test_commands_that_look_at_keys_look_into_every_token(site: Site) -> None:
             ("token 'two'", "both"),
             ("token 'two'", "lone"),
         ]
-        assert site.run("key", "list").count("\ttoken 'two'\n") == 3
+        assert site.run("key", "list").count("  token 'two'  ") == 3
         shown = json.loads(site.run("key", "show", "--json"))
         assert (shown["token"], [each["token"] for each in shown["others"]]) == ("token 'one'", ["token 'two'"])
         assert site.run("key", "show").count(public[0]) == 2

@@ -91,7 +91,7 @@ def test_what_nss_can_and_cannot(nss: RealToken) -> None:
     assert imported.returncode == 0
     assert "has been outside" in imported.stdout + imported.stderr
     listed = _run(nss, "key", "list").stdout
-    assert [line.split("\t")[0] for line in listed.splitlines()] == ["gateway", "one", "three"]
+    assert [line.split()[0] for line in listed.splitlines()] == ["LABEL", "gateway", "one", "three"]
     # Root has written; the store is the custodian's all the same.
     store = nss.made.directory / "store"
     assert {path.stat().st_uid for path in (store, *store.iterdir())} == {UID}

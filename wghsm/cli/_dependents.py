@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from wghsm.cli._admin import running_gateways, status_of
 from wghsm.cli._key_pending import Pending
 from wghsm.cli._output import CommandError
+from wghsm.cli._table import counted
 from wghsm.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -61,4 +62,4 @@ def _lost(gateway: "Gateway") -> str:
 
 def _named(names: list[str]) -> str:
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    return f"{len(names)} {'peer' if len(names) == 1 else 'peers'} ({shown})"
+    return f"{counted(len(names), 'peer')} ({shown})"

@@ -67,8 +67,8 @@ def retire(config: str, force: bool, as_json: bool) -> None:
     if report["unseen"]:
         click.echo(f"seen with neither key, and cut off too if they have the old one: {_named(report['unseen'])}")
     click.echo("next:")
-    click.echo(f"  1. wghsm reload {name}    ends the last sessions under it")
-    click.echo(f"  2. wghsm key destroy {label} -c {config}    for good")
+    click.echo(f"  1. wghsm reload {name}    # ends the last sessions under it")
+    click.echo(f"  2. wghsm key destroy {label} -c {config}    # for good")
 
 
 def _retire(path: Path, *, force: bool) -> dict[str, object]:

@@ -82,9 +82,9 @@ class _Done:
             yield f"sealed again for the new key: {', '.join(str(path) for path in self.resealed)}"
         yield "next:"
         if self.compromised:
-            yield f"  1. wghsm reload {name}: from then on every peer is cut off until it has the new public key"
+            yield f"  1. wghsm reload {name}    # from then on every peer is cut off until it has the new public key"
         else:
-            yield f"  1. wghsm reload {name}: from then on the gateway answers under both keys"
+            yield f"  1. wghsm reload {name}    # from then on the gateway answers under both keys"
         yield "  2. give every peer the new public key"
         if derived:
             yield f"     together with its new PSK, which comes from the key: {_named(derived)}"

@@ -10,6 +10,7 @@ from wghsm.cli._admin import running_gateways, status_of
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._peer_options import config_option, gateway_path
 from wghsm.cli._psk_export import peer_of
+from wghsm.cli._table import show_table
 
 if TYPE_CHECKING:
     from wghsm.config import Gateway, Peer
@@ -36,8 +37,7 @@ def list_(tag: str | None, config: str | None, as_json: bool) -> None:
     if as_json:
         print_json(records)
         return
-    rows = [("NAME", "STATE", "ALLOWED IPS", "EXPIRES", "LAST HANDSHAKE", "TAGS")]
-    rows += [
+    rows = [
         (
             record["name"],
             record["state"],
@@ -48,10 +48,7 @@ def list_(tag: str | None, config: str | None, as_json: bool) -> None:
         )
         for record in records
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for place, row in enumerate(rows):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        click.echo(click.style(line, bold=True) if place == 0 else line)
+    show_table(("NAME", "STATE", "ALLOWED IPS", "EXPIRES", "LAST HANDSHAKE", "TAGS"), rows)
 
 
 @click.command()

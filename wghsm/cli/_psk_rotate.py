@@ -1,6 +1,7 @@
 """`wghsm psk rotate`: the next epoch of a derived PSK, written into the gateway file; nothing else in it changes."""
 
 import base64
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,10 +56,11 @@ def rotate(peer: str, config: str, as_json: bool) -> None:
         print_json({"peer": found.name, "epoch": before + 1, "previous": before, "overlap_seconds": overlap})
         return
     click.echo(f"{file}: peer {found.name!r} has epoch {before + 1} now; next:")
-    click.echo(f"  1. wghsm psk export {found.name} -c {config} --out {found.name}.psk    for the client")
-    click.echo(f"  2. wghsm reload {name}    the gateway knows both from then on")
+    export = shlex.join(["wghsm", "psk", "export", found.name, "-c", config, "--out", f"{found.name}.psk"])
+    click.echo(f"  1. {export}    # for the client")
+    click.echo(f"  2. wghsm reload {name}    # the gateway knows both from then on")
     click.echo(f"  3. give the client its PSK; epoch {before} stays usable for {_span(overlap)} or until it has moved")
-    click.echo(f"  4. wghsm status {name}    says when the peer has moved")
+    click.echo(f"  4. wghsm status {name}    # says when the peer has moved")
 
 
 def _epoch(found: "Peer") -> int:

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from wghsm.cli._output import json_option, print_json
+from wghsm.cli._table import counted
 from wghsm.config import ConfigError, Gateway, Problem, load, read_wrapped_files
 from wghsm.exits import ExitCode
 
@@ -48,10 +49,9 @@ def check(file: str, as_json: bool) -> int:
 
 def _summary(gateway: Gateway) -> str:
     interface = gateway.interface
-    peers = len(gateway.peers)
     port = f"port {interface.listen_port}" if interface.listen_port else "a port of the kernel's choice"
     key = f"key {interface.key!r}" + (f" and before it {interface.previous_key!r}" if interface.previous_key else "")
-    return f"{interface.name}, {port}, {peers} {'peer' if peers == 1 else 'peers'}, {key}"
+    return f"{interface.name}, {port}, {counted(len(gateway.peers), 'peer')}, {key}"
 
 
 def _records(problems: tuple[Problem, ...] | list[Problem]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import click
 
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import owner_to_become
+from wghsm.cli._table import show_beside
 from wghsm.config import Gateway, PskObject, load
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenError, TokenUri, open_pin
@@ -179,9 +180,9 @@ def _objects(gateway: Gateway | None) -> tuple[str, ...]:
 
 def _show(finding: Finding) -> None:
     level = click.style(f"{finding.level:7}", fg=_COLOURS[finding.level])
-    click.echo(f"  {level} {finding.check + ':':18} {finding.text}")
+    show_beside(f"  {level} {finding.check + ':':18} ", finding.text)
     if finding.remedy and finding.level is not Level.GREEN:
-        click.echo(f"{'':29} -> {finding.remedy}")
+        show_beside(f"{'':29} -> ", finding.remedy)
     sys.stdout.flush()
 
 

@@ -1,5 +1,6 @@
 """`wghsm export`: a gateway file as wg-quick would have it, without a secret: to compare, or to go back."""
 
+import shlex
 import time
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import click
 from wghsm.cli._output import json_option, print_json
 from wghsm.cli._peer_options import config_option, gateway_path
 from wghsm.cli._psk_file import new_file
+from wghsm.cli._table import counted
 from wghsm.wgquick import Site, SitePeer, format_wg_quick
 
 __all__ = ["export"]
@@ -51,7 +53,7 @@ def export(out: str | None, config: str | None, as_json: bool) -> None:
         ],
     )
     psks = {
-        peer.name: f"wghsm psk export {peer.name} -c {path}"
+        peer.name: shlex.join(["wghsm", "psk", "export", peer.name, "-c", str(path)])
         for peer in active
         if not isinstance(peer.preshared_key, PskNone)
     }
@@ -64,6 +66,6 @@ def export(out: str | None, config: str | None, as_json: bool) -> None:
     if out is None:
         click.echo(text, nl=False)
     else:
-        click.echo(f"{out}: {own.name}, {len(active)} peers, no secret")
+        click.echo(f"{out}: {own.name}, {counted(len(active), 'peer')}, no secret")
     if left_out:
         click.echo(f"left out, as they are disabled or have expired: {', '.join(left_out)}", err=True)

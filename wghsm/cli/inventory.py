@@ -22,6 +22,7 @@ from wghsm.cli._key_report import plain_report
 from wghsm.cli._output import CommandError, json_option, named, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports, current
+from wghsm.cli._table import counted, show_table
 from wghsm.config import ConfigError, Gateway, PskWrapped, load, read_wrapped
 from wghsm.exits import ExitCode
 from wghsm.inventory import (
@@ -182,33 +183,31 @@ def _ask(text: str) -> Asked:
 
 
 def _show(found: Inventory) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("token", "kind", "label", "origin", "age", "last used", "used by", "peers", "rotation"):
-        table.add_column(heading, overflow="fold")
-    for item in found.items:
-        cells = (
-            item.token,
-            item.kind,
+    several = len(found.tokens) > 1
+    rows = [
+        (
             item.label,
+            *((item.token,) if several else ()),
+            item.kind,
             item.origin,
             "unknown" if item.age is None else f"{_span(item.age)} ({item.made_from})",
-            "unknown" if item.last_used is None else f"{item.last_used} ({item.last_used_from})",
-            ", ".join(item.roles) or "nobody",
-            str(len(item.peers)) if item.kind != "psk" else "",
+            "unknown" if item.last_used is None else f"{item.last_used[:10]} ({item.last_used_from})",
+            _users(item),
+            Text(_rotation(item), style=_COLOURS.get(item.rotation, "")),
         )
-        verdict = Text(_rotation(item), style=_COLOURS.get(item.rotation, ""))
-        # Labels come from tokens and files: nothing in them is markup.
-        table.add_row(*(Text(cell) for cell in cells), verdict)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 240
-    console.print(table)
+        for item in found.items
+    ]
+    where = ("TOKEN",) if several else ()
+    show_table(("LABEL", *where, "KIND", "ORIGIN", "AGE", "LAST USED", "USED BY", "ROTATION"), rows)
     for line in _summary(found):
         click.echo(line)
+
+
+def _users(item: Item) -> str:
+    roles = ", ".join(item.roles) or "nobody"
+    return f"{roles}, {counted(len(item.peers), 'peer')}" if item.kind != "psk" and item.peers else roles
 
 
 def _rotation(item: Item) -> str:
@@ -228,7 +227,7 @@ def _rotation(item: Item) -> str:
 
 
 def _summary(found: Inventory) -> Iterator[str]:
-    yield f"{len(found.items)} items, {found.due} due, {found.age_unknown} with a limit but of unknown age"
+    yield f"{counted(len(found.items), 'item')}, {found.due} due, {found.age_unknown} with a limit but of unknown age"
     if found.missing:
         yield f"{found.missing} named by a gateway file and not in their token"
     if found.peers_without_psk:
@@ -242,4 +241,4 @@ def _first(names: Sequence[str]) -> str:
 def _span(seconds: int) -> str:
     if seconds >= 2 * _DAY:
         return f"{seconds // _DAY} days"
-    return f"{seconds // 3600} hours" if seconds >= 7200 else f"{seconds // 60} minutes"
+    return f"{seconds // 3600} h" if seconds >= 7200 else f"{seconds // 60} min"

@@ -15,6 +15,7 @@ from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer
 from wghsm.cli._private_key import key_from_stdin, key_from_wg_quick, open_to_others
 from wghsm.cli._recording import Deed, recording
+from wghsm.cli._table import show_table
 from wghsm.cli._target import identity_of, label_of, target_of, token_options
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend.errors import KeyNotFound
@@ -133,11 +134,19 @@ def list_(token: str | None, config: str | None, as_json: bool) -> None:
     reports = looked.reports()
     if as_json:
         print_json(reports)
-    for report in [] if as_json else reports:
-        kind = "X25519" if report["dialect"] else "other"
-        where = f"\t{report['token']}" if len(target.uris) > 1 else ""
-        public = report["public_key"] or "public key not stated"
-        click.echo(f"{report['label']}\t{kind}\t{report['id'] or '-'}\t{public}{where}")
+    else:
+        several = len(target.uris) > 1
+        rows = [
+            (
+                str(report["label"]),
+                *((str(report["token"]),) if several else ()),
+                "X25519" if report["dialect"] else "other",
+                str(report["public_key"] or "not stated"),
+                str(report["id"] or "-"),
+            )
+            for report in reports
+        ]
+        show_table(("LABEL", *(("TOKEN",) if several else ()), "KIND", "PUBLIC KEY", "ID"), rows)
     looked.tell_faults()
 
 

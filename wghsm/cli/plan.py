@@ -22,6 +22,7 @@ from wghsm.ipc.admin import AdminRequest
 
 from ._admin import ask, running_gateways
 from ._output import CommandError, json_option, print_json
+from ._table import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -191,9 +192,9 @@ def _total(made: config.Plan, drifted: int) -> str:
         (len(made.peers("removed")), "to remove"),
         (len(made.peers("changed")), "to change"),
     )
-    said = [f"{count} {'peer' if count == 1 else 'peers'} {what}" for count, what in counts if count]
+    said = [f"{counted(count, 'peer')} {what}" for count, what in counts if count]
     settings = sum(not change.peer for change in made.changes)
-    said += [f"{settings} {'setting' if settings == 1 else 'settings'} to change"] if settings else []
+    said += [f"{counted(settings, 'setting')} to change"] if settings else []
     said += [f"{drifted} of it drift"] if drifted else []
     said += ["a restart is needed"] if made.needing(config.Effect.RESTART) else []
     return "plan: " + ", ".join(said)

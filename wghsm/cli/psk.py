@@ -18,6 +18,7 @@ from wghsm.cli._psk_input import read_psk
 from wghsm.cli._psk_rotate import rotate
 from wghsm.cli._psk_wrap import wrap
 from wghsm.cli._recording import Deed, recording
+from wghsm.cli._table import show_table
 from wghsm.cli._target import Target, identity_of, target_of, token_options
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool
@@ -120,10 +121,19 @@ def list_(peers: bool, token: str | None, config: str | None, as_json: bool) -> 
     reports = looked.reports()
     if as_json:
         print_json(reports)
-    for report in [] if as_json else reports:
-        length = "length not stated" if report["length"] is None else f"{report['length']} bytes"
-        where = f"\t{report['token']}" if len(target.uris) > 1 else ""
-        click.echo(f"{report['label']}\t{report['kind']}\t{report['id'] or '-'}\t{length}{where}")
+    else:
+        several = len(target.uris) > 1
+        rows = [
+            (
+                str(report["label"]),
+                *((str(report["token"]),) if several else ()),
+                str(report["kind"]),
+                "not stated" if report["length"] is None else f"{report['length']} bytes",
+                str(report["id"] or "-"),
+            )
+            for report in reports
+        ]
+        show_table(("LABEL", *(("TOKEN",) if several else ()), "KIND", "LENGTH", "ID"), rows)
     looked.tell_faults()
 
 
@@ -291,10 +301,17 @@ def _list_peers(target: Target, as_json: bool) -> None:
     if as_json:
         print_json(reports)
         return
-    for report in reports:
-        number = "-" if report["epoch"] is None else f"epoch {report['epoch']}"
-        state = "-" if report["kind"] == "none" else "distributed" if report["distributed"] else "not distributed"
-        click.echo(f"{report['peer']}\t{report['kind']}\t{number}\t{state}\t{report['last_export'] or '-'}")
+    rows = [
+        (
+            str(report["peer"]),
+            str(report["kind"]),
+            "-" if report["epoch"] is None else str(report["epoch"]),
+            "-" if report["kind"] == "none" else "distributed" if report["distributed"] else "not distributed",
+            str(report["last_export"] or "-"),
+        )
+        for report in reports
+    ]
+    show_table(("PEER", "PSK", "EPOCH", "STATE", "LAST EXPORT"), rows)
 
 
 def fetch(target: Target, request: Request, to: str, *, with_key: bool) -> tuple[bytearray, str | None]:

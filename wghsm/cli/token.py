@@ -7,6 +7,7 @@ import click
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, as_owner
 from wghsm.cli._recording import Deed, recording
+from wghsm.cli._table import show_table
 from wghsm.cli._target import Target, target_of, token_options
 from wghsm.cli.doctor import doctor
 from wghsm.exits import ExitCode
@@ -145,11 +146,13 @@ def list_(token: str | None, config: str | None, as_json: bool) -> None:
     if as_json:
         print_json(reports)
         return
-    for report in reports:
-        if report["initialised"]:
-            click.echo(f"{report['label']}\t{report['serial']}\t{report['model']}\t{report['uri']}")
-        else:
-            click.echo(f"(empty)\tslot {report['slot_id']}\t{report['model']}")
+    rows = [
+        (str(report["label"]), str(report["serial"]), str(report["model"]), str(report["uri"]))
+        if report["initialised"]
+        else ("(empty)", f"slot {report['slot_id']}", str(report["model"]), "")
+        for report in reports
+    ]
+    show_table(("LABEL", "SERIAL", "MODEL", "URI"), rows)
 
 
 @token.command()
