@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.token import command
-from wghsm.config import PskNone, PskObject, load
+from wghsm.config import PskNone, PskObject, PskWrapped, load
 from wghsm.exits import ExitCode
 from wghsm.softhsm_setup import SoftHsmToken, softhsm_token
 
@@ -128,6 +128,50 @@ def test_a_networkd_site_with_key_files(made: SoftHsmToken, tmp_path: Path) -> N
     gateway = load(out)
     assert (gateway.interface.table, gateway.token.psk_root) == ("off", "root")
     assert secrets(made) == (["gateway"], ["peer-1-psk"])
+
+
+def test_psks_become_files_that_only_the_token_opens(made: SoftHsmToken, tmp_path: Path) -> None:
+    source, out = write(tmp_path), tmp_path / "wg7.yaml"
+    words = ("import", str(source), "--out", str(out), "--token", made.uri, "--psk", "wrapped")
+    (tmp_path / "alice.psk").write_text("another's")
+    assert "alice.psk" in run(made, *words, code=1).stderr
+    assert secrets(made) == ([], [])
+    (tmp_path / "alice.psk").unlink()
+    done = run(made, *words)
+    assert "1 pre-shared key lies beside the gateway file" in done.stdout
+    gateway = load(out)
+    assert gateway.peers[0].preshared_key == PskWrapped(tmp_path / "alice.psk")
+    assert (tmp_path / "alice.psk").stat().st_mode & 0o777 == 0o600
+    assert secrets(made)[0] == ["gateway"]
+    run(made, "psk", "export", "alice", "-c", str(out), "--out", str(tmp_path / "psk"))
+    assert (tmp_path / "psk").read_text().strip() == PSK
+
+    # A second site finds the wrapping key there; one that is refused leaves it as it was.
+    other = write(tmp_path, CONF.replace("# alice", "# carol").replace(ALICE, key_pair()[1]), "wg8.conf")
+    words = ("import", str(other), "--out", str(tmp_path / "wg8.yaml"), "--token", made.uri, "--psk", "wrapped")
+    run(made, *words, code=1)
+    run(made, *words, "--key", "second")
+    assert load(tmp_path / "wg8.yaml").token.psk_wrap_key == gateway.token.psk_wrap_key
+
+
+def test_a_wrapping_key_does_not_stay_of_an_import_that_fails(made: SoftHsmToken, tmp_path: Path) -> None:
+    source = write(tmp_path, CONF.replace(PSK, "A" * 43 + "="))
+    words = ("import", str(source), "--out", str(tmp_path / "wg7.yaml"), "--token", made.uri, "--psk", "wrapped")
+    run(made, *words, code=ExitCode.BAD_CONFIG)
+    assert secrets(made) == ([], [])
+    assert not list(tmp_path.glob("*.psk"))
+
+
+def test_psks_are_left_out_and_that_is_said(made: SoftHsmToken, tmp_path: Path) -> None:
+    out = tmp_path / "wg7.yaml"
+    done = run(made, "import", str(write(tmp_path)), "--out", str(out), "--token", made.uri, "--psk", "none")
+    assert "line 8: PresharedKey: left out; take it out of alice's configuration too" in done.stdout
+    assert load(out).peers[0].preshared_key == PskNone()
+    assert secrets(made) == (["gateway"], [])
+    again = str(tmp_path / "wg8.yaml")
+    words = ("import", str(tmp_path / "wg7.conf"), "--out", again, "--token", made.uri, "--no-secrets")
+    assert "wghsm psk wrap alice" in run(made, *words, "--psk", "wrapped").stdout
+    assert load(again).token.psk_wrap_key is not None
 
 
 def test_without_secrets_the_token_is_left_alone(made: SoftHsmToken, tmp_path: Path) -> None:

@@ -1,32 +1,27 @@
 """`wghsm import`: a wg-quick or systemd-networkd configuration becomes a gateway file, its keys go into the token.
 
-    FILE -> _site_file -> Site -> gateway file's text, checked -> private key and PSKs into every token -> file written
+    FILE -> _site_file -> Site -> gateway file's text, checked -> _site_keys: keys into the token -> files written
                                                                -> what was not carried over, in words
 
-Until the keys are in the token nothing is written; if one of them is refused, those before it are taken out again.
+Until the keys are in the token nothing is written.
 """
 
-import base64
-import binascii
-import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from wghsm.cli._every import in_every_token
 from wghsm.cli._gateway_text import gateway_text
 from wghsm.cli._output import CommandError, json_option, print_json
-from wghsm.cli._owner import Answer
+from wghsm.cli._peer_psk import written_psk
 from wghsm.cli._private_key import open_to_others
 from wghsm.cli._psk_file import new_file
 from wghsm.cli._site_file import read_site
+from wghsm.cli._site_keys import WRAP_KEY, PskChoice, into_token, wrapped_files
 from wghsm.cli._target import Target
 from wghsm.exits import ExitCode
-from wghsm.pkcs11_backend import TokenPool, TokenUri
-from wghsm.pkcs11_backend.key_import import import_key
-from wghsm.pkcs11_backend.provision import destroy_key, destroy_secret, put_psk
-from wghsm.wipe import wipe
+from wghsm.pkcs11_backend import TokenUri
+from wghsm.wgquick import Left
 
 if TYPE_CHECKING:
     from wghsm.wgquick import Site
@@ -41,6 +36,14 @@ __all__ = ["import_"]
 @click.option("--key", "label", metavar="LABEL", default="gateway", show_default=True, help="The key's label there.")
 @click.option("--name", metavar="NAME", help="Interface name (default: the file's).")
 @click.option("--psk-root", metavar="LABEL", help="token.psk_root, for peers that come later.")
+@click.option(
+    "--psk",
+    "psks",
+    type=click.Choice(["object", "wrapped", "none"]),
+    default="object",
+    show_default=True,
+    help="Pre-shared keys: objects of the token, files beside the new one that only the token can open, or left out.",
+)
 @click.option("--no-secrets", is_flag=True, help="Leave the token alone; say what is to be brought into it.")
 @json_option
 def import_(
@@ -50,6 +53,7 @@ def import_(
     label: str,
     name: str | None,
     psk_root: str | None,
+    psks: PskChoice,
     no_secrets: bool,
     as_json: bool,
 ) -> None:
@@ -73,9 +77,10 @@ def import_(
         raise CommandError(f"{made.parent} is no folder; nothing was changed: make it first")
     site = read_site(path, name)
     try:
-        text = _text(site, token, label, psk_root, path.name)
+        text = _text(site, token, label, psk_root, psks, path.name)
         gateway = load_text(text, str(made))
-        public = None
+        files = wrapped_files(site, made.absolute().parent) if psks == "wrapped" else {}
+        brought = None
         if not no_secrets:
             if not site.private_key:
                 raise CommandError(
@@ -83,10 +88,18 @@ def import_(
                     "token already (wghsm key import)",
                     ExitCode.BAD_CONFIG,
                 )
-            public = _into_token(Target(uri, gateway), site, label)
+            brought = into_token(Target(uri, gateway), site, label, psks, files)
         with_psk = [peer.name for peer in site.peers if peer.psk]
     finally:
         site.wipe()
+    if psks == "none":
+        advice = "left out; take it out of {}'s configuration too, or there is no handshake with it"
+        site.left += [
+            Left(peer.line, "PresharedKey", advice.format(peer.name)) for peer in site.peers if peer.name in with_psk
+        ]
+    public = None if brought is None else brought.public_key
+    for psk_file, sealed in {} if brought is None else brought.files.items():
+        new_file(psk_file, sealed.encode())
     new_file(made, text.encode())
     made.chmod(0o644)
     if as_json:
@@ -97,6 +110,7 @@ def import_(
                 "public_key": public,
                 "peers": [peer.name for peer in site.peers],
                 "preshared_keys": with_psk,
+                "preshared_keys_as": psks,
                 "secrets": "left out" if no_secrets else "in the token",
                 "not_carried_over": [{"line": each.line, "key": each.key, "advice": each.advice} for each in site.left],
             }
@@ -105,13 +119,17 @@ def import_(
     count = f"{len(site.peers)} {'peer' if len(site.peers) == 1 else 'peers'}"
     click.echo(f"{made}: {site.name}, {count}")
     if public is not None:
-        psks = f", and so are {len(with_psk)} pre-shared keys" if with_psk else ""
-        click.echo(f"the private key is in the token as {label!r}{psks}; the gateway's public key stays:\n{public}")
+        fate = _fate(psks, len(with_psk))
+        click.echo(f"the private key is in the token as {label!r}{fate}; the gateway's public key stays:\n{public}")
     else:
         click.echo(f"still to be brought into the token, before the first start (-c {made}):")
         click.echo(f"  wghsm key import {label} -c {made} --wg-quick {path}")
-        for peer in with_psk:
-            click.echo(f"  wghsm psk put {peer}-psk -c {made}    the PresharedKey of {peer}, on standard input")
+        if psks == "wrapped" and with_psk:
+            click.echo(f"  wghsm psk wrap --make-key -c {made}")
+        verb = {"object": "put {}-psk", "wrapped": "wrap {}"}.get(psks)
+        for peer in with_psk if verb else ():
+            words = str(verb).format(peer)
+            click.echo(f"  wghsm psk {words} -c {made}    the PresharedKey of {peer}, on standard input")
     if site.left:
         click.echo("not carried over:")
         for each in site.left:
@@ -126,11 +144,22 @@ def import_(
     )
 
 
-def _text(site: "Site", token: str, label: str, psk_root: str | None, source: str) -> str:
+def _fate(psks: PskChoice, count: int) -> str:
+    """What has become of the pre-shared keys, as a part of a sentence."""
+    if not count or psks == "none":
+        return ""
+    keys = "1 pre-shared key" if count == 1 else f"{count} pre-shared keys"
+    if psks == "wrapped":
+        return f", {keys} {'lies' if count == 1 else 'lie'} beside the gateway file, wrapped under its key {WRAP_KEY!r}"
+    return f", and so {'is' if count == 1 else 'are'} {keys}"
+
+
+def _text(site: "Site", token: str, label: str, psk_root: str | None, psks: PskChoice, source: str) -> str:
+    wrap_key = WRAP_KEY if psks == "wrapped" and any(peer.psk for peer in site.peers) else None
     return gateway_text(
         [f"Made by `wghsm import` from {source}. docs/configuration.md tells of every key."],
         {
-            "token": {"uri": token, "psk_root": psk_root},
+            "token": {"uri": token, "psk_root": psk_root, "psk_wrap_key": wrap_key},
             "interface": {
                 "name": site.name,
                 "key": label,
@@ -145,7 +174,7 @@ def _text(site: "Site", token: str, label: str, psk_root: str | None, source: st
             {
                 "name": peer.name,
                 "public_key": peer.public_key,
-                "preshared_key": f"object:{peer.name}-psk" if peer.psk else "none",
+                "preshared_key": written_psk(psks, peer.name) if peer.psk else "none",
                 "endpoint": peer.endpoint or None,
                 "allowed_ips": peer.allowed_ips,
                 "persistent_keepalive": peer.keepalive or None,
@@ -157,47 +186,3 @@ def _text(site: "Site", token: str, label: str, psk_root: str | None, source: st
 
 def _mark(text: str) -> str | int:
     return int(text) if text.isdigit() else text
-
-
-def _into_token(target: Target, site: "Site", label: str) -> str:
-    """Store the keys in every token; gives the gateway's public key. Raises TokenError and CommandError."""
-
-    def work(pool: TokenPool) -> Answer:
-        with contextlib.ExitStack() as undo:
-            private = _decoded(site.private_key, "PrivateKey")
-            try:
-                key = import_key(pool, label, private)
-            finally:
-                wipe(private)
-            undo.callback(destroy_key, pool, label)
-            for peer in site.peers:
-                if peer.psk:
-                    _put(pool, f"{peer.name}-psk", peer.psk, undo)
-            undo.pop_all()
-        return Answer(base64.b64encode(key.public_key).decode())
-
-    return str(in_every_token(target, work, read_write=True)[0].data)
-
-
-def _put(pool: TokenPool, label: str, text: bytearray, undo: contextlib.ExitStack) -> None:
-    psk = _decoded(text, f"the PresharedKey for {label}")
-    try:
-        put_psk(pool, label, psk)
-    finally:
-        wipe(psk)
-    undo.callback(destroy_secret, pool, label)
-
-
-def _decoded(text: bytearray, what: str) -> bytearray:
-    value: Any = b""
-    try:
-        value = binascii.a2b_base64(text, strict_mode=True)
-        key = bytearray(value)
-    except binascii.Error:
-        key = bytearray()
-    finally:
-        wipe(value)
-    if len(key) != 32 or not any(key):
-        wipe(key)
-        raise CommandError(f"{what} is no key of 32 bytes in base64 (not shown); nothing was kept", ExitCode.BAD_CONFIG)
-    return key
