@@ -43,7 +43,7 @@ def _wrong(words: list[str]) -> str:
     command: click.Command = main
     context = click.Context(main, info_name="wghsm")
     for word in words:
-        if word.startswith("-"):
+        if word.startswith("-") and word != "-":
             known = {name for each in command.get_params(context) for name in (*each.opts, *each.secondary_opts)}
             option = word.partition("=")[0].rstrip(",.:)")
             if option not in known | {"-h", "--help"}:
