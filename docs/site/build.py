@@ -29,7 +29,7 @@ _GROUPS = {
         "psk",
         "inventory",
     ],
-    "Look up": ["configuration", "commands", "messages"],
+    "Look up": ["configuration", "commands", "json", "messages"],
     "Tokens": ["hsm", "token-doctor", "fault-matrix", "ceremony"],
     "Evidence": ["custody", "audit", "audit-operation", "conformance", "deviations"],
     "Inside": ["architecture", "dataplane", "scaling", "benchmarks", "dependencies"],

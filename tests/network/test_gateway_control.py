@@ -273,7 +273,8 @@ def test_up_status_rekey_down(lab: Lab, token: GatewayToken) -> None:
     gateway.command("down", gateway.name)
     assert gateway.leftovers(pids) == []
     assert gateway.command("down", gateway.name, check=False).returncode == ExitCode.NOT_RUNNING
-    gateway.command("up", gateway.file)
+    again = gateway.command("up", gateway.file, "--json")
+    assert json.loads(again.stdout) == {"gateway": gateway.name, "log": str(log)}
     gateway.command("down", gateway.name)
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+from tests.json_output import check_json
 from wghsm.softhsm_setup import SoftHsmToken
 
 __all__ = ["run"]
@@ -21,4 +22,5 @@ def run(made: SoftHsmToken, *words: str, code: int = 0) -> subprocess.CompletedP
     )
     assert done.returncode == code, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
+    check_json(words, done.stdout)
     return done

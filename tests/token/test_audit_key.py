@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from tests.json_output import check_json
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import KeyNotFound, KeyUnfit, LabelTaken
 from wghsm.pkcs11_backend._objects import flag
@@ -97,7 +98,9 @@ def test_the_commands_make_it_and_print_its_public_key() -> None:
         def wghsm(*arguments: str) -> subprocess.CompletedProcess[str]:
             command = [sys.executable, "-m", "wghsm", "audit", "key", *arguments, "--token", made.uri]
             environment = {**os.environ, **made.environment}
-            return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+            check_json(["audit", "key", *arguments], done.stdout)
+            return done
 
         absent = wghsm("public", "audit")
         assert absent.returncode == ExitCode.TOKEN_UNUSABLE
@@ -109,6 +112,7 @@ def test_the_commands_make_it_and_print_its_public_key() -> None:
         (report,) = json.loads(wghsm("public", "audit", "--json").stdout)
         assert report["public_key"] == first.stdout
         assert re.fullmatch("[0-9a-f]{64}", report["fingerprint"])
+        assert wghsm("generate", "another", "--json").returncode == 0
         again = wghsm("generate", "audit")
         assert "exists; nothing was changed" in again.stderr
         nameless = wghsm("public")

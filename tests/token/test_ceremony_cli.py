@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.json_output import check_json
 from tests.token.conftest import MODULES, NSS_MODULE
 from tests.token.terminal import Terminal
 from wghsm.audit import LogReader
@@ -106,6 +107,7 @@ def _run(place: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
         check=False,
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
+    check_json(words, done.stdout)
     return done
 
 

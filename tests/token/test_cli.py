@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.json_output import check_json
 from wghsm.exits import ExitCode
 from wghsm.softhsm_setup import SoftHsmToken, softhsm_token
 
@@ -81,6 +82,7 @@ def run(made: SoftHsmToken, *arguments: str, given: bytes = b"") -> "subprocess.
     )
     assert PIN not in done.stdout + done.stderr
     assert b"Traceback" not in done.stderr, done.stderr.decode()
+    check_json(arguments, done.stdout)
     return done
 
 
@@ -392,11 +394,11 @@ def test_a_psk_objects_life(made: SoftHsmToken, tmp_path: Path) -> None:
     assert taken.returncode == ExitCode.FAILURE
     _one_line(taken)
     other = base64.b64encode(bytes(range(32)))
-    assert run(made, "psk", "put", "p", *token, "--replace", given=b" " + other + b"\r\n").returncode == 0
+    assert run(made, "psk", "put", "p", *token, "--replace", "--json", given=b" " + other + b"\r\n").returncode == 0
     record = ("--record", str(tmp_path / "exports"))
     assert run(made, "psk", "export", "--object", "p", *token, "--out", "-", *record).stdout.strip() == other
     assert {"p": "psk"}.items() <= {secret["label"]: secret["kind"] for secret in json.loads(_listed(made))}.items()
-    assert run(made, "psk", "destroy", "p", *token, "--yes").returncode == 0
+    assert run(made, "psk", "destroy", "p", *token, "--yes", "--json").returncode == 0
     assert "p" not in [secret["label"] for secret in json.loads(_listed(made))]
 
 

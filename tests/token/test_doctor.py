@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.json_output import check_json
 from tests.token.conftest import TokenUnderTest
 from tests.token.odd_token import PIN_COUNT_LOW, PIN_FINAL_TRY, PIN_LOCKED, PINPAD, OddToken, odd_gateway
 from wghsm.exits import ExitCode
@@ -36,6 +37,7 @@ def _run(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedP
         stdin=subprocess.DEVNULL,
     )
     assert "Traceback" not in done.stderr, done.stderr
+    check_json(["token", "doctor", *arguments], done.stdout)
     return done
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.json_output import check_json
 from wghsm.exits import ExitCode
 from wghsm.softhsm_setup import SoftHsmToken, make_token, softhsm_token
 
@@ -35,6 +36,7 @@ class Twins:
             check=False,
         )
         assert b"Traceback" not in done.stderr, done.stderr.decode()
+        check_json(words, done.stdout)
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     def labels(self, kind: str) -> list[list[str]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.json_output import check_json
 from wghsm.config import load
 from wghsm.exits import ExitCode
 
@@ -42,6 +43,7 @@ def run(*words: str, code: int = 0, **environment: str) -> str:
     )
     assert done.returncode == code, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
+    check_json(words, done.stdout)
     return done.stdout + done.stderr
 
 

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.json_output import check_json
 from wghsm.exits import ExitCode
 from wghsm.inventory import Inventory
 from wghsm.softhsm_setup import SoftHsmToken, softhsm_token
@@ -62,6 +63,7 @@ def _run(made: SoftHsmToken, *words: str, given: bytes = b"") -> subprocess.Comp
         check=False,
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
+    check_json(words, done.stdout)
     return done
 
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.json_output import check_json
 from tests.token.rig import rig_token
 from wghsm.cli._output import CommandError
 from wghsm.cli._private_key import key_from_wg_quick
@@ -142,6 +143,7 @@ def run(store: Store, *arguments: str, given: bytes = b"") -> "subprocess.Comple
     )
     assert PIN not in done.stdout + done.stderr
     assert b"Traceback" not in done.stderr, done.stderr.decode()
+    check_json(arguments, done.stdout)
     return done
 
 
@@ -313,7 +315,7 @@ def test_the_backup_commands(nss: Store, label: str, tmp_path: Path) -> None:
     out = tmp_path / "key.backup"
     made = json.loads(run(nss, "key", "generate", label, "--wrappable", *token, "--json").stdout)
     assert made["custody"] == "wrappable"
-    done = run(nss, "key", "backup", label, "--wrap-key", f"{label}-aes", "--out", str(out), *token)
+    done = run(nss, "key", "backup", label, "--wrap-key", f"{label}-aes", "--out", str(out), *token, "--json")
     assert done.returncode == 0, done.stderr
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     taken = run(nss, "key", "backup", label, "--wrap-key", f"{label}-aes", "--out", str(out), *token)

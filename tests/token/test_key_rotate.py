@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.json_output import check_json
 from tests.unit.status_samples import peer_status
 from wghsm.cli import _key_pending, _key_reseal, _key_retire, _key_rotate, _recording
 from wghsm.cli._key_pending import Pending
@@ -54,6 +55,7 @@ class Site:
         )
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         assert done.returncode == code, done.stderr.decode()
+        check_json(words, done.stdout)
         return (done.stderr if code else done.stdout).decode()
 
     def keys(self) -> dict[str, str]:
@@ -527,7 +529,7 @@ def test_a_key_that_peers_use_is_not_retired(rotated: Site, monkeypatch: pytest.
     assert refused.value.exit_code is ExitCode.FAILURE
     assert rotated.named() == (new, old)
     report = _key_retire._retire(rotated.file, force=True)
-    assert (report["still"], report["unseen"]) == (["alice", "carol"], ["dora"])
+    assert (report.still, report.unseen) == (["alice", "carol"], ["dora"])
     assert rotated.named() == (new, None)
 
 
@@ -535,8 +537,8 @@ def test_a_key_that_nobody_uses_is_retired(rotated: Site, monkeypatch: pytest.Mo
     new = f"{rotated.key}-2"
     _running(monkeypatch, _status(rotated, used=dict.fromkeys(_NAMES, new)))
     report = _key_retire._retire(rotated.file, force=False)
-    assert report["retired"] == rotated.key
-    assert report["still"] == report["unseen"] == []
+    assert report.retired == rotated.key
+    assert report.still == report.unseen == []
 
 
 def test_a_gateway_that_has_not_read_its_file_again_cannot_tell(rotated: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,8 +36,10 @@ def gateway_key(made: SoftHsmToken, tmp_path_factory: pytest.TempPathFactory) ->
     """The gateway's public key; root and wrapping key are made as well."""
     path = write(made, tmp_path_factory.mktemp("keys"))
     for words in (["psk", "derive-root"], ["psk", "wrap", "--make-key"]):
-        run(made, *words, "-c", str(path))
-    return str(json.loads(run(made, "key", "generate", "-c", str(path), "--json").stdout)["public_key"])
+        run(made, *words, "-c", str(path), "--json")
+    public = json.loads(run(made, "key", "generate", "-c", str(path), "--json").stdout)["public_key"]
+    assert json.loads(run(made, "key", "public", "-c", str(path), "--json").stdout)["public_key"] == public
+    return str(public)
 
 
 @pytest.fixture

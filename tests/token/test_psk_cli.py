@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from tests.json_output import check_json
 from wghsm.config import load, read_wrapped
 from wghsm.exits import ExitCode
 from wghsm.softhsm_setup import SoftHsmToken, softhsm_token
@@ -87,6 +88,7 @@ def _run(made: SoftHsmToken, *words: str, given: bytes = b"") -> subprocess.Comp
         check=False,
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()
+    check_json(words, done.stdout)
     return done
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.json_output import check_json
 from tests.token.custodian_process import UID
 from tests.token.real_token import RealToken, card_token, nss_token
 
@@ -41,6 +42,7 @@ def _run(token: RealToken, *words: str, given: str = "") -> subprocess.Completed
         check=False,
     )
     assert "Traceback" not in done.stderr
+    check_json(words, done.stdout)
     return done
 
 

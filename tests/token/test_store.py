@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.json_output import check_json
 from tests.token.conftest import environment
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import CurveUnsupported, LabelTaken, TokenError, TokenPool, TokenUri, open_pin
@@ -75,7 +76,7 @@ def test_the_layout_for_another_uid(open_folder: Path) -> None:
 
 
 def _wghsm(made_environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "wghsm", *arguments],
         env={**os.environ, **made_environment},
         capture_output=True,
@@ -83,6 +84,8 @@ def _wghsm(made_environment: dict[str, str], *arguments: str) -> "subprocess.Com
         check=False,
         stdin=subprocess.DEVNULL,
     )
+    check_json(arguments, done.stdout)
+    return done
 
 
 def test_a_key_made_by_root_serves_the_dropped_uid(open_folder: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.status_samples import peer_status
-from wghsm.cli.status import _describe, _plain
+from wghsm.cli.status import _describe, _shape
 from wghsm.ipc.admin import PeerStatus, Status
 
 _NEW, _OLD = "N" * 43 + "=", "O" * 43 + "="
@@ -59,10 +59,10 @@ def test_both_keys_and_who_uses_which() -> None:
         "gateway key: the peer still uses gw-2024",
         "gateway key: not seen yet",
     ]
-    plain = _plain(status)
-    assert plain["still_on_previous_key"] == ["alice", "carol"]
-    assert (plain["public_key"], plain["key_label"]) == (_NEW, "gw-2025")
-    assert (plain["previous_key"], plain["previous_key_label"]) == (_OLD, "gw-2024")
+    shown = _shape(status)
+    assert shown.still_on_previous_key == ["alice", "carol"]
+    assert (shown.public_key, shown.key_label) == (_NEW, "gw-2025")
+    assert (shown.previous_key, shown.previous_key_label) == (_OLD, "gw-2024")
 
 
 def test_all_have_moved() -> None:
@@ -72,7 +72,7 @@ def test_all_have_moved() -> None:
 def test_without_a_rotation_there_is_one_key() -> None:
     status = _status(_peer("alice", _NEW), previous=None, label=None)
     assert not [line for line in _describe(status, 1.0) if "previous" in line or "gateway key" in line]
-    assert _plain(status)["still_on_previous_key"] == []
+    assert _shape(status).still_on_previous_key == []
 
 
 def test_a_token_that_is_not_open_has_told_no_key() -> None:

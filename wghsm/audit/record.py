@@ -73,12 +73,16 @@ _Time = Annotated[
 ]
 
 
+def _said(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
 class Who(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who asked, from the kernel: peer credentials of a socket, or the ids of the command's own process."""
 
-    uid: int
-    gid: int | None = None
-    pid: int | None = None
+    uid: Annotated[int, _said("the user")]
+    gid: Annotated[int | None, _said("the group")] = None
+    pid: Annotated[int | None, _said("the process")] = None
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,22 +106,22 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One record, in the order of its fields on the line. Empty fields are left out."""
 
-    v: Literal[1]
+    v: Annotated[Literal[1], _said("The version of the record.")]
     stream: _Stream
     seq: Annotated[int, msgspec.Meta(ge=0, description="0, 1, 2, ... without a gap, over all files of a stream.")]
     time: _Time
     prev: Annotated[
         _Hash, msgspec.Meta(description="SHA-256 of the line before, without its line feed; 64 zeros first.")
     ]
-    kind: Kind
-    operation: str
-    result: str
-    peer: str = ""
-    key: str = ""
-    token: str = ""
-    latency_us: int | None = None
-    who: Who | None = None
-    detail: dict[str, str | int] = {}
+    kind: Annotated[Kind, _said("What it is about.")]
+    operation: Annotated[str, _said("What was done, or tried.")]
+    result: Annotated[str, _said("ok, or a word for what went wrong.")]
+    peer: Annotated[str, _said("The peer's public key, base64.")] = ""
+    key: Annotated[str, _said("The key: a public key in base64, or a label.")] = ""
+    token: Annotated[str, _said("The token: its label and serial number.")] = ""
+    latency_us: Annotated[int | None, _said("How long the token took, in microseconds.")] = None
+    who: Annotated[Who | None, _said("Who asked.")] = None
+    detail: Annotated[dict[str, str | int], _said("What else belongs to it, by name.")] = {}
 
 
 _decoder = msgspec.json.Decoder(Record)

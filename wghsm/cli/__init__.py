@@ -68,6 +68,7 @@ class _LazyGroup(click.Group):
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         invoke: Any = super().main
+        extra.setdefault("color", _output.colours())
         if not standalone_mode:
             return invoke(*args, standalone_mode=False, **extra)
         return _output.run_command(lambda: invoke(*args, standalone_mode=False, **extra))

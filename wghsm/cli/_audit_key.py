@@ -1,14 +1,14 @@
 """`wghsm audit key generate|public`: the key of the token that signs the audit log's checkpoints."""
 
-from typing import Any
-
 import click
+import msgspec
 
 from wghsm.cli._every import in_every_token
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer
 from wghsm.cli._recording import Deed, recording
 from wghsm.cli._target import Target, target_of, token_options
+from wghsm.cli.shapes.keys import AuditKeyShown
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend.audit_key import AuditKey, find_audit_key, generate_audit_key
 
@@ -63,20 +63,21 @@ def _label(target: Target, label: str | None) -> str:
     )
 
 
-def _report(found: AuditKey) -> dict[str, Any]:
-    return {
-        "token": found.pool.token_name,
-        "label": found.label,
-        "algorithm": found.algorithm,
-        "public_key": found.pem,
-        "fingerprint": found.fingerprint,
-    }
+def _report(found: AuditKey) -> dict[str, object]:
+    shown = AuditKeyShown(
+        token=found.pool.token_name,
+        label=found.label,
+        algorithm=found.algorithm,
+        public_key=found.pem,
+        fingerprint=found.fingerprint,
+    )
+    return msgspec.structs.asdict(shown)
 
 
 def _show(answers: list[Answer], *, as_json: bool) -> None:
-    reports = [answer.data for answer in answers if isinstance(answer.data, dict)]
+    reports = [msgspec.convert(answer.data, AuditKeyShown) for answer in answers]
     if as_json:
         print_json(reports)
         return
     for report in reports:
-        click.echo(report["public_key"], nl=False)
+        click.echo(report.public_key, nl=False)

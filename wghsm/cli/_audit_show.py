@@ -8,7 +8,7 @@ import click
 from wghsm import audit
 from wghsm.audit import KINDS, LogReader, Record, Wanted, rfc3339
 from wghsm.cli._audit_folder import Folder, folder_of, folder_options, moment
-from wghsm.cli._output import print_json
+from wghsm.cli._output import print_schema
 
 __all__ = ["schema", "show"]
 
@@ -76,7 +76,7 @@ def schema() -> None:
 
     Example: wghsm audit schema > audit-record.schema.json
     """
-    print_json(audit.json_schema())
+    print_schema(audit.json_schema())
 
 
 def _public_key(meant: Folder, peer: str | None) -> str:

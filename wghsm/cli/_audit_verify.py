@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
+import msgspec
 
 from wghsm import audit
 from wghsm.cli._audit_folder import duration, folder_of, folder_options
 from wghsm.cli._output import CommandError, json_option, print_json
+from wghsm.cli.shapes.audits import LogsVerified
 from wghsm.exits import ExitCode
 
 __all__ = ["verify"]
@@ -89,7 +91,7 @@ def verify(
             progress=progress,
         )
     if as_json:
-        print_json(_plain(report))
+        print_json(msgspec.convert(report, LogsVerified, from_attributes=True))
     else:
         for line in _words(meant.path, report, anchored=anchor is not None):
             click.echo(line)
@@ -162,10 +164,3 @@ def _problems(problems: list[audit.Problem], count: int) -> Iterator[str]:
         yield f"  PROBLEM:   {where}{problem.text}"
     if count > min(len(problems), _SHOWN):
         yield f"  and {count - min(len(problems), _SHOWN)} problems more"
-
-
-def _plain(report: audit.Report) -> dict[str, object]:
-    import msgspec
-
-    logs = [{**msgspec.to_builtins(log), "unsealed": log.unsealed, "verdict": log.verdict} for log in report.logs]
-    return {**msgspec.to_builtins(report), "logs": logs, "verdict": report.verdict}

@@ -7,9 +7,10 @@ first_only       what is made in a token cannot be made again in another: say ho
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import click
+import msgspec
 
 from wghsm.cli._output import CommandError
 from wghsm.cli._owner import Answer, on_token
@@ -18,6 +19,8 @@ from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenError, TokenPool, TokenUri
 
 __all__ = ["Looked", "each_token", "first_only", "in_every_token", "names_of"]
+
+_Seen = TypeVar("_Seen", bound=msgspec.Struct)
 
 
 class _OnToken(Protocol):
@@ -54,10 +57,10 @@ class Looked:
     found: list[tuple[str, object]]
     faults: list[TokenError | CommandError]
 
-    def reports(self) -> list[dict[str, Any]]:
+    def reports(self, shape: type[_Seen]) -> list[_Seen]:
         """The reports of all tokens, where each gave a list of them, each with its `token`."""
         return [
-            {**report, "token": name}
+            msgspec.convert({**report, "token": name}, shape)
             for name, reports in self.found
             for report in (reports if isinstance(reports, list) else [])
         ]

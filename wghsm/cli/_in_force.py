@@ -4,10 +4,12 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from wghsm.cli._admin import exchange, running_gateways
 from wghsm.cli._output import CommandError
 from wghsm.cli.reload import exit_code_of
+from wghsm.cli.shapes import peers
 from wghsm.exits import ExitCode
 from wghsm.ipc.admin import AdminRequest
 
@@ -18,15 +20,15 @@ _PATIENCE = 600.0
 
 @dataclass(frozen=True)
 class InForce:
-    """How it went: `state` is in-force, not-running, not-asked or refused; `text` one line for people."""
+    """How it went; `text` is one line for people."""
 
-    state: str
+    state: Literal["in-force", "not-running", "not-asked", "refused"]
     text: str
     exit_code: ExitCode = ExitCode.OK
 
-    def document(self) -> dict[str, object]:
+    def shape(self) -> peers.InForce:
         """For --json."""
-        return {"state": self.state, "text": self.text}
+        return peers.InForce(state=self.state, text=self.text)
 
 
 def bring_into_force(file: Path, gateway: str, *, wanted: bool = True) -> InForce:

@@ -2,27 +2,31 @@
 
 import base64
 
+import msgspec
+
+from wghsm.cli.shapes.keys import Custody, KeyReported
 from wghsm.pkcs11_backend.provision import KeyReport
 
 __all__ = ["CUSTODY", "base64_text", "plain_report"]
 
 
 def plain_report(report: KeyReport) -> dict[str, object]:
-    """The report in JSON values, with `custody`: one of the keys of CUSTODY."""
-    return {
-        "label": report.label,
-        "id": report.id,
-        "key_type": report.key_type,
-        "dialect": report.dialect,
-        "public_key": None if report.public_key is None else base64_text(report.public_key),
-        "public_key_checked": report.public_key_checked,
-        "attributes": report.attributes,
-        "value_readable": report.value_readable,
-        "custody": _custody(report),
-    }
+    """The report in JSON values, as a `KeyReported` has them."""
+    shown = KeyReported(
+        label=report.label,
+        id=report.id,
+        key_type=report.key_type,
+        dialect=report.dialect,
+        public_key=None if report.public_key is None else base64_text(report.public_key),
+        public_key_checked=report.public_key_checked,
+        attributes=report.attributes,
+        value_readable=report.value_readable,
+        custody=_custody(report),
+    )
+    return msgspec.structs.asdict(shown)
 
 
-CUSTODY = {
+CUSTODY: dict[Custody, str] = {
     "broken": "none: the token gives the key out",
     "been-outside": "the key has been outside this token, or could have been (imported or restored)",
     "wrappable": "made in the token and never readable, but it may leave wrapped under another key",
@@ -31,7 +35,7 @@ CUSTODY = {
 }
 
 
-def _custody(report: KeyReport) -> str:
+def _custody(report: KeyReport) -> Custody:
     """Sum up what the token says; its word is all there is, and LOCAL alone proves nothing (NSS never sets it)."""
     said = report.attributes
     if report.value_readable or said["SENSITIVE"] is False:

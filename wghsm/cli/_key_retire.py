@@ -19,6 +19,7 @@ from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer
 from wghsm.cli._psk_file import locked, replace_file
 from wghsm.cli._recording import Deed, Recording, recording
+from wghsm.cli.shapes.keys import KeyRetired
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool, TokenUri
 from wghsm.pkcs11_backend.errors import KeyNotFound
@@ -57,21 +58,21 @@ def retire(config: str, force: bool, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
-    label, name = report["retired"], report["gateway"]
+    label, name = report.retired, report.gateway
     if label is None:
         click.echo(f"{path} has no previous_key: there is nothing to retire")
         return
     click.echo(f"{path}: {label!r} is no key of gateway {name} any more")
-    if report["still"]:
-        click.echo(f"cut off until they have the new public key: {_named(report['still'])}")
-    if report["unseen"]:
-        click.echo(f"seen with neither key, and cut off too if they have the old one: {_named(report['unseen'])}")
+    if report.still:
+        click.echo(f"cut off until they have the new public key: {', '.join(report.still)}")
+    if report.unseen:
+        click.echo(f"seen with neither key, and cut off too if they have the old one: {', '.join(report.unseen)}")
     click.echo("next:")
     click.echo(f"  1. wghsm reload {name}    # ends the last sessions under it")
     click.echo(f"  2. wghsm key destroy {label} -c {config}    # for good")
 
 
-def _retire(path: Path, *, force: bool) -> dict[str, object]:
+def _retire(path: Path, *, force: bool) -> KeyRetired:
     from wghsm.config import load
 
     gateway = load(path)
@@ -79,7 +80,7 @@ def _retire(path: Path, *, force: bool) -> dict[str, object]:
     if own.previous_key is None:
         if Pending.read(path) is not None:
             _bad(f"a rotation of the key is not through; first: wghsm key rotate -c {path}")
-        return {"gateway": own.name, "retired": None, "still": [], "unseen": [], "resealed": []}
+        return KeyRetired(gateway=own.name, retired=None, still=[], unseen=[], resealed=[])
     users = _users(gateway, force=force)
     if users is not None and users.still and not force:
         count = f"{len(users.still)} of {len(gateway.peers)} peers still use"
@@ -89,13 +90,13 @@ def _retire(path: Path, *, force: bool) -> dict[str, object]:
         )
     with recording(gateway, Deed("key.retire", own.previous_key, detail={"force": int(force)})) as record:
         changed = _out_of_use(path, gateway, record, own.previous_key)
-    return {
-        "gateway": own.name,
-        "retired": own.previous_key,
-        "still": None if users is None else users.still,
-        "unseen": None if users is None else users.unseen,
-        "resealed": [str(each) for each in changed],
-    }
+    return KeyRetired(
+        gateway=own.name,
+        retired=own.previous_key,
+        still=None if users is None else users.still,
+        unseen=None if users is None else users.unseen,
+        resealed=[str(each) for each in changed],
+    )
 
 
 def _out_of_use(path: Path, gateway: "Gateway", record: Recording, label: str) -> list[Path]:
@@ -152,10 +153,6 @@ def _users(gateway: "Gateway", *, force: bool) -> _Users | None:
         [peer.name or peer.public_key for peer in status.still_on_previous],
         [peer.name or peer.public_key for peer in status.peers if peer.gateway_key is None],
     )
-
-
-def _named(names: object) -> str:
-    return ", ".join(map(str, names)) if isinstance(names, list) else ""
 
 
 def _bad(message: str) -> NoReturn:

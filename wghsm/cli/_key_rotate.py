@@ -22,6 +22,7 @@ from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._psk_file import locked, replace_file
 from wghsm.cli._recording import Deed, Recording, recording
+from wghsm.cli.shapes.keys import KeyRotated, PeerToTell
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool, TokenUri
 from wghsm.pkcs11_backend.errors import KeyNotFound, LabelTaken
@@ -53,21 +54,21 @@ class _Done:
 
         return [peer.name for peer in self.gateway.peers if isinstance(peer.preshared_key, PskDerived)]
 
-    def as_json(self) -> dict[str, object]:
+    def shape(self) -> KeyRotated:
         """Return the facts for --json."""
         derived = self.derived
-        return {
-            "file": self.file,
-            "gateway": self.gateway.interface.name,
-            "key": self.token["label"],
-            "public_key": self.token["public_key"],
-            "custody": self.token["custody"],
-            "previous_key": self.old,
-            "previous_public_key": self.token["previous"],
-            "compromised": self.compromised,
-            "resealed": [str(path) for path in self.resealed],
-            "peers": [{"peer": peer.name, "new_psk": peer.name in derived} for peer in self.gateway.peers],
-        }
+        return KeyRotated(
+            file=self.file,
+            gateway=self.gateway.interface.name,
+            key=self.token["label"],
+            public_key=self.token["public_key"],
+            custody=self.token["custody"],
+            previous_key=self.old,
+            previous_public_key=self.token["previous"],
+            compromised=self.compromised,
+            resealed=[str(path) for path in self.resealed],
+            peers=[PeerToTell(peer=peer.name, new_psk=peer.name in derived) for peer in self.gateway.peers],
+        )
 
     def words(self) -> Iterator[str]:
         """Say what was done, and what comes next."""
@@ -128,7 +129,7 @@ def rotate(config: str, to: str | None, wrappable: bool, compromised: bool, yes:
     with locked(path):
         done = _rotate(path, to, wrappable=wrappable, compromised=compromised, yes=yes)
     if as_json:
-        print_json(done.as_json())
+        print_json(done.shape())
     else:
         for line in done.words():
             click.echo(line)

@@ -1,4 +1,4 @@
-"""What every command shares: JSON on standard output, one line on standard error, the exit codes, open streams.
+"""What every command shares: JSON on standard output, one line on standard error, exit codes, streams, colours.
 
 A fault that knows its exit status carries it as `.exit_code` (TokenError, the configuration's errors); the
 handler prints its text and ends with that status, so no command needs a try of its own.
@@ -9,15 +9,26 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import msgspec
 
 from wghsm.exits import ExitCode
 
-__all__ = ["CommandError", "confirm", "json_option", "named", "print_bytes", "print_json", "run_command"]
+__all__ = [
+    "CommandError",
+    "colours",
+    "confirm",
+    "json_option",
+    "named",
+    "print_bytes",
+    "print_json",
+    "print_schema",
+    "run_command",
+]
 
 
 class CommandError(Exception):
@@ -49,9 +60,24 @@ def confirm(question: str, *, yes: bool, refused: str) -> None:
         raise CommandError(refused)
 
 
-def print_json(value: object) -> None:
-    """Print `value` as one JSON document on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+def print_json(value: msgspec.Struct | Sequence[msgspec.Struct]) -> None:
+    """Print a shape (wghsm/cli/shapes), or a list of them, as one JSON document on standard output."""
+    _print_document(msgspec.to_builtins(value))
+
+
+def print_schema(schema: Mapping[str, Any]) -> None:
+    """Print a JSON Schema on standard output."""
+    _print_document(schema)
+
+
+def _print_document(value: object) -> None:
+    # JSON is UTF-8; in another character set its own escapes stand for what is not ASCII.
+    click.echo(json.dumps(value, indent=2, ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+
+
+def colours() -> bool | None:
+    """False where the environment wants none, None to leave it to click: on terminals only."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from msgspec import UNSET, UnsetType
 
 from wghsm.cli._addresses import free_addresses
 from wghsm.cli._client_file import can_show_code, client_file, picture, terminal_code
@@ -29,6 +30,7 @@ from wghsm.cli._psk_export import peer_of, request_of
 from wghsm.cli._psk_file import Exports, new_file
 from wghsm.cli._target import Target
 from wghsm.cli.psk import fetch
+from wghsm.cli.shapes.peers import PeerAdded, PeerConfig
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenUri
 from wghsm.wipe import wipe
@@ -91,10 +93,14 @@ class _Outputs:
         if self.out == "-" or not (self.files or self.qr):
             print_bytes(text)
 
-    def document(self, text: bytearray) -> dict[str, object]:
-        """For --json: the files, and the configuration itself where `--out -` asks for it."""
-        files: dict[str, object] = {"files": [str(file.absolute()) for file, _ in self.files]}
-        return files | ({"config": text.decode()} if self.out == "-" else {})
+    @property
+    def written(self) -> list[str]:
+        """The files, for --json."""
+        return [str(file.absolute()) for file, _ in self.files]
+
+    def shown(self, text: bytearray) -> str | UnsetType:
+        """For --json: the configuration itself where `--out -` asks for it."""
+        return text.decode() if self.out == "-" else UNSET
 
 
 def _output_options(command: "Callable[..., Any]") -> "Callable[..., Any]":
@@ -207,16 +213,17 @@ def add(
         allowed = [str(prefix) for prefix in peer.allowed_ips]
         if as_json:
             print_json(
-                {
-                    "peer": name,
-                    "public_key": public,
-                    "allowed_ips": allowed,
-                    "preshared_key": chosen,
-                    "gateway_public_key": gateway_key,
-                    "gateway_file": str(change.file),
-                    "gateway": in_force.document(),
-                    **outputs.document(text),
-                }
+                PeerAdded(
+                    peer=name,
+                    public_key=public,
+                    allowed_ips=allowed,
+                    preshared_key=chosen,
+                    gateway_public_key=gateway_key,
+                    gateway_file=str(change.file),
+                    gateway=in_force.shape(),
+                    files=outputs.written,
+                    config=outputs.shown(text),
+                )
             )
         else:
             _tell(f"peer {name!r} is in {change.file}, with {', '.join(allowed)}")
@@ -266,7 +273,8 @@ def config(
             outputs.write(text, undo)
             undo.pop_all()
         if as_json:
-            print_json({"peer": peer.name, "gateway_public_key": gateway_key, **outputs.document(text)})
+            written, shown = outputs.written, outputs.shown(text)
+            print_json(PeerConfig(peer=peer.name, gateway_public_key=gateway_key, files=written, config=shown))
         else:
             outputs.show(text)
             for file, _ in outputs.files:

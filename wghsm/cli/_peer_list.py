@@ -1,9 +1,10 @@
 """`wghsm peer list` and `show`: the gateway file's peers, with what a running gateway knows of them."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from wghsm.cli import _completing
 from wghsm.cli._admin import running_gateways, status_of
@@ -11,6 +12,7 @@ from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._peer_options import config_option, gateway_path
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli._table import show_table
+from wghsm.cli.shapes.peers import PeerShown
 
 if TYPE_CHECKING:
     from wghsm.config import Gateway, Peer
@@ -39,12 +41,12 @@ def list_(tag: str | None, config: str | None, as_json: bool) -> None:
         return
     rows = [
         (
-            record["name"],
-            record["state"],
-            ", ".join(record["allowed_ips"]) or "-",
-            record["expires"] or "-",
-            "-" if record["latest_handshake"] is None else _ago(record["latest_handshake"]),
-            ", ".join(record["tags"]) or "-",
+            record.name,
+            record.state,
+            ", ".join(record.allowed_ips) or "-",
+            record.expires or "-",
+            "-" if record.latest_handshake is None else _ago(record.latest_handshake),
+            ", ".join(record.tags) or "-",
         )
         for record in records
     ]
@@ -65,10 +67,10 @@ def show(name: str, config: str | None, as_json: bool) -> None:
     if as_json:
         print_json(record)
         return
-    if record["latest_handshake"] is not None:
-        record["latest_handshake"] = _ago(record["latest_handshake"])
-    for key, value in record.items():
+    for key, value in msgspec.structs.asdict(record).items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        if key == "latest_handshake" and value is not None:
+            shown = _ago(value)
         click.echo(f"{key.replace('_', ' ') + ':':22}{'-' if shown in (None, '') else shown}")
 
 
@@ -88,29 +90,27 @@ def _read(config: str | None) -> "tuple[Gateway, dict[str, PeerStatus] | None]":
     return gateway, {peer.public_key: peer for peer in status.peers}
 
 
-def _record(peer: "Peer", known: "dict[str, PeerStatus] | None") -> dict[str, Any]:
+def _record(peer: "Peer", known: "dict[str, PeerStatus] | None") -> PeerShown:
     from wghsm.config import written
 
     key = written(peer.public_key)
     now = None if known is None else known.get(key)
     active = peer.active_at(time.time())
-    state = "active" if active else "disabled" if peer.disabled else "expired"
-    if known is not None and active == (now is None):
-        state = "not loaded"
-    return {
-        "name": peer.name,
-        "public_key": key,
-        "state": state,
-        "allowed_ips": written(peer.allowed_ips),
-        "preshared_key": written(peer.preshared_key),
-        "expires": written(peer.expires),
-        "note": peer.note or None,
-        "tags": written(peer.tags),
-        "endpoint": written(peer.endpoint) if now is None else now.endpoint,
-        "latest_handshake": None if now is None else now.latest_handshake,
-        "rx_bytes": None if now is None else now.rx_bytes,
-        "tx_bytes": None if now is None else now.tx_bytes,
-    }
+    unread = known is not None and active == (now is None)
+    return PeerShown(
+        name=peer.name,
+        public_key=key,
+        state="not loaded" if unread else "active" if active else "disabled" if peer.disabled else "expired",
+        allowed_ips=written(peer.allowed_ips),
+        preshared_key=written(peer.preshared_key),
+        expires=written(peer.expires),
+        note=peer.note or None,
+        tags=written(peer.tags),
+        endpoint=written(peer.endpoint) if now is None else now.endpoint,
+        latest_handshake=None if now is None else now.latest_handshake,
+        rx_bytes=None if now is None else now.rx_bytes,
+        tx_bytes=None if now is None else now.tx_bytes,
+    )
 
 
 def _ago(unix: float) -> str:

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from wghsm.cli._every import in_every_token
 from wghsm.cli._output import CommandError
 from wghsm.cli._owner import Answer
@@ -18,6 +20,7 @@ from wghsm.cli._peer_file import file_name
 from wghsm.cli._psk_wrap import seal
 from wghsm.cli._recording import Deed, recording
 from wghsm.cli._target import Target
+from wghsm.cli.shapes.psks import PskKind
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool, TokenUri
 from wghsm.pkcs11_backend.errors import KeyNotFound
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["kind_of", "make_psk", "put_psk_object", "written_psk"]
 
 
-def kind_of(gateway: "Gateway", wanted: str | None) -> str:
+def kind_of(gateway: "Gateway", wanted: str | None) -> PskKind:
     """The kind that is meant: `wanted`, the file's, or the best that its token section has. Raises CommandError."""
     token = gateway.token
     best = "derived" if token.psk_root else "wrapped" if token.psk_wrap_key else "none"
@@ -44,7 +47,8 @@ def kind_of(gateway: "Gateway", wanted: str | None) -> str:
         raise CommandError(
             "a wrapped PSK needs token.psk_wrap_key; write it, then `wghsm psk wrap --make-key`", ExitCode.BAD_CONFIG
         )
-    return kind
+    found: PskKind = msgspec.convert(kind, PskKind)
+    return found
 
 
 def written_psk(kind: str, name: str) -> str:

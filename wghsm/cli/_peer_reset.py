@@ -13,6 +13,7 @@ from wghsm.cli._admin import ask, running_gateways
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._peer_options import config_option, gateway_path
 from wghsm.cli._psk_export import peer_of
+from wghsm.cli.shapes.peers import TimestampForgotten
 from wghsm.exits import ExitCode
 from wghsm.ipc.admin import AdminRequest
 
@@ -61,6 +62,6 @@ def reset_timestamp(name: str, yes: bool, config: str | None, as_json: bool) -> 
             raise CommandError(done.stderr.strip() or "the state could not be changed", ExitCode(code))
         text = "forgotten in the state file; the gateway is not running"
     if as_json:
-        print_json({"peer": peer.name, "public_key": key, "result": text})
+        print_json(TimestampForgotten(peer=peer.name, public_key=key, result=text))
     else:
         click.echo(f"{peer.name}: {text}")

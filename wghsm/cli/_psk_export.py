@@ -3,9 +3,12 @@
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import UNSET
 
 from wghsm.cli._output import CommandError
+from wghsm.cli.shapes.psks import PskExported
 from wghsm.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -35,18 +38,24 @@ class Request:
     other_key: str | None = None
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["object", "wrapped", "derived"]:
         """As the gateway file names it."""
         return "object" if self.stored is not None else "wrapped" if self.wrap_key is not None else "derived"
 
-    def describe(self) -> dict[str, object]:
-        """Return the public facts for --json."""
+    def shape(self, gateway_key: str | None) -> PskExported:
+        """Return the public facts for --json, with the gateway's public key in base64 where it is known."""
+        public = UNSET if gateway_key is None else gateway_key
         if self.stored is not None:
-            return {"peer": self.name, "object": self.stored}
-        facts = {"peer": self.name, "public_key": base64.b64encode(self.peer).decode("ascii")}
-        if self.wrap_key is not None:
-            return {**facts, "psk_wrap_key": self.wrap_key, "key": self.key, "epoch": self.epoch}
-        return {**facts, "root": self.root, "key": self.key, "epoch": self.epoch}
+            return PskExported(peer=self.name, object=self.stored, gateway_public_key=public)
+        return PskExported(
+            peer=self.name,
+            public_key=base64.b64encode(self.peer).decode("ascii"),
+            root=self.root if self.wrap_key is None else UNSET,
+            psk_wrap_key=UNSET if self.wrap_key is None else self.wrap_key,
+            key=self.key,
+            epoch=self.epoch,
+            gateway_public_key=public,
+        )
 
     def record(self) -> dict[str, object]:
         """Return what the record of exports keeps: enough to know the PSK again, see `was_handed_out`."""

@@ -12,6 +12,7 @@ from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli._psk_file import locked, replace_file, replaced_psk
 from wghsm.cli._recording import Deed, recording
+from wghsm.cli.shapes.psks import PskRotated
 from wghsm.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def rotate(peer: str, config: str, as_json: bool) -> None:
     overlap = gateway.token.psk_overlap
     name = gateway.interface.name
     if as_json:
-        print_json({"peer": found.name, "epoch": before + 1, "previous": before, "overlap_seconds": overlap})
+        print_json(PskRotated(peer=found.name, epoch=before + 1, previous=before, overlap_seconds=overlap))
         return
     click.echo(f"{file}: peer {found.name!r} has epoch {before + 1} now; next:")
     export = shlex.join(["wghsm", "psk", "export", found.name, "-c", config, "--out", f"{found.name}.psk"])

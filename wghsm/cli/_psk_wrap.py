@@ -19,6 +19,7 @@ from wghsm.cli._psk_file import locked, replace_file
 from wghsm.cli._psk_input import read_psk
 from wghsm.cli._recording import Deed, recording
 from wghsm.cli._target import Target, target_of
+from wghsm.cli.shapes.psks import PskSealed, WrapKeyMade
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend.wrapping import find_wrap_key, make_wrap_key, wrap_psk
 from wghsm.wipe import wipe
@@ -63,7 +64,7 @@ def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, co
         with recording(gateway, Deed("psk.make-wrap-key", label)) as record:
             record.on_token(target.uri, lambda pool: _made(pool, label), read_write=True)
         if as_json:
-            print_json({"psk_wrap_key": label, "made": True})
+            print_json(WrapKeyMade(psk_wrap_key=label))
         else:
             click.echo(f"wrapping key {label!r} is in the token; it cannot be read out")
         first_only(target, f"wrapping key {label!r}", "clone it by their maker's means")
@@ -75,14 +76,14 @@ def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, co
     if as_json:
         print_json(report)
     else:
-        click.echo(f"{report['file']}: the PSK of peer {report['peer']!r} for epoch {report['epoch']}, wrapped")
+        click.echo(f"{report.file}: the PSK of peer {report.peer!r} for epoch {report.epoch}, wrapped")
         name = gateway.interface.name
         click.echo(f"use it with: wghsm reload {name}; `wghsm status {name}` shows when the peer has moved")
 
 
 def seal(
     target: Target, gateway: "Gateway", wanted: str, label: str, epoch: int | None, *, generate: bool
-) -> dict[str, object]:
+) -> PskSealed:
     """Wrap a PSK, from standard input or a fresh one, into the file of the peer `wanted`; gives the public facts."""
     from wghsm.config import PskWrapped, format_wrapped, read_wrapped
 
@@ -110,7 +111,8 @@ def seal(
             replace_file(path, format_wrapped([(number, sealed), *before[:1]], found.name))
     finally:
         wipe(psk)
-    return {"peer": found.name, "epoch": number, "file": str(path), "previous": before[0][0] if before else None}
+    previous = before[0][0] if before else None
+    return PskSealed(peer=found.name, epoch=number, file=str(path), previous=previous)
 
 
 def _made(pool: Any, label: str) -> Answer:

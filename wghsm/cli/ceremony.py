@@ -6,7 +6,6 @@ transcript.json -> the tokens of today, read -> what differs -> exit status
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import secrets
 import sys
@@ -34,6 +33,7 @@ from wghsm.cli._ceremony_token import read_back
 from wghsm.cli._ceremony_tokens import Tokens
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._psk_file import replace_file
+from wghsm.cli.shapes.audits import CeremonyDifference, CeremonyVerified
 from wghsm.config import load
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenUri, open_pin
@@ -188,8 +188,8 @@ def verify(transcript: str, config: str | None, as_json: bool) -> int:
     found = compare(then, today, software())
     broken = any(one.breaks for one in found)
     if as_json:
-        differences = [dataclasses.asdict(one) for one in found]
-        print_json({"sha256": fingerprint(text), "agrees": not broken, "differences": differences})
+        differences = [msgspec.convert(one, CeremonyDifference, from_attributes=True) for one in found]
+        print_json(CeremonyVerified(sha256=fingerprint(text), agrees=not broken, differences=differences))
     else:
         _show(found, fingerprint(text), broken=broken)
     return int(ExitCode.DIFFERS if broken else ExitCode.OK)

@@ -1,11 +1,12 @@
 """`wghsm check FILE`: read a gateway file and say everything that is wrong with it; start nothing."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
 from wghsm.cli._output import json_option, print_json
 from wghsm.cli._table import counted
+from wghsm.cli.shapes.gateways import Checked, ProblemFound
 from wghsm.config import ConfigError, Gateway, Problem, load, read_wrapped_files
 from wghsm.exits import ExitCode
 
@@ -23,24 +24,16 @@ def check(file: str, as_json: bool) -> int:
         read_wrapped_files(gateway)
     except ConfigError as error:
         if as_json:
-            print_json(
-                {"file": file, "ok": False, "problems": _records(error.problems), "warnings": _records(warnings)}
-            )
+            print_json(Checked(file=file, ok=False, problems=_records(error.problems), warnings=_records(warnings)))
         _tell(warnings)
         if not as_json:
             for problem in error.problems:
                 click.echo(str(problem), err=True)
         return int(error.exit_code)
     if as_json:
-        print_json(
-            {
-                "file": file,
-                "ok": True,
-                "interface": gateway.interface.name,
-                "peers": [peer.name for peer in gateway.peers],
-                "warnings": _records(warnings),
-            }
-        )
+        names = [peer.name for peer in gateway.peers]
+        found = Checked(file=file, ok=True, interface=gateway.interface.name, peers=names, warnings=_records(warnings))
+        print_json(found)
     else:
         click.echo(f"{file}: ok, {_summary(gateway)}")
     _tell(warnings)
@@ -54,11 +47,8 @@ def _summary(gateway: Gateway) -> str:
     return f"{interface.name}, {port}, {counted(len(gateway.peers), 'peer')}, {key}"
 
 
-def _records(problems: tuple[Problem, ...] | list[Problem]) -> list[dict[str, Any]]:
-    return [
-        {"file": problem.file, "line": problem.line, "message": problem.message, "remedy": problem.remedy}
-        for problem in problems
-    ]
+def _records(problems: Sequence[Problem]) -> list[ProblemFound]:
+    return [ProblemFound(file=each.file, line=each.line, message=each.message, remedy=each.remedy) for each in problems]
 
 
 def _tell(warnings: list[Problem]) -> None:

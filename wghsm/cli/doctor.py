@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
+import msgspec
 
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import owner_to_become
 from wghsm.cli._table import show_beside
+from wghsm.cli.shapes.tokens import DoctorFinding, DoctorReport, DoctorToken
 from wghsm.config import Gateway, PskObject, load
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenError, TokenUri, open_pin
@@ -116,12 +118,12 @@ def doctor(
     code = exit_code(every)
     if as_json:
         print_json(
-            {
-                "verdict": str(verdict(every)),
-                "exit_code": int(code),
-                "tokens": [report.as_json() for report in reports],
-                "twins": [finding.as_json() for finding in twins],
-            }
+            DoctorReport(
+                verdict=verdict(every).value,
+                exit_code=int(code),
+                tokens=[msgspec.convert(report.as_json(), DoctorToken) for report in reports],
+                twins=[msgspec.convert(finding.as_json(), DoctorFinding) for finding in twins],
+            )
         )
     else:
         _sum_up(every)

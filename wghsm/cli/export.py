@@ -10,6 +10,7 @@ from wghsm.cli._output import json_option, print_json
 from wghsm.cli._peer_options import config_option, gateway_path
 from wghsm.cli._psk_file import new_file
 from wghsm.cli._table import counted
+from wghsm.cli.shapes.gateways import Exported
 from wghsm.wgquick import Site, SitePeer, format_wg_quick
 
 __all__ = ["export"]
@@ -61,7 +62,7 @@ def export(out: str | None, config: str | None, as_json: bool) -> None:
     if out is not None:
         new_file(Path(out), text.encode())
     if as_json:
-        print_json({"interface": own.name, "file": out, "config": text, "left_out": left_out})
+        print_json(Exported(interface=own.name, file=out, config=text, left_out=left_out))
         return
     if out is None:
         click.echo(text, nl=False)

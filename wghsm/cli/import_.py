@@ -19,6 +19,7 @@ from wghsm.cli._psk_file import new_file
 from wghsm.cli._site_file import read_site
 from wghsm.cli._site_keys import WRAP_KEY, PskChoice, into_token, wrapped_files
 from wghsm.cli._target import Target
+from wghsm.cli.shapes.gateways import Imported, NotCarriedOver
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenUri
 from wghsm.wgquick import Left
@@ -104,16 +105,18 @@ def import_(
     made.chmod(0o644)
     if as_json:
         print_json(
-            {
-                "file": str(made),
-                "interface": site.name,
-                "public_key": public,
-                "peers": [peer.name for peer in site.peers],
-                "preshared_keys": with_psk,
-                "preshared_keys_as": psks,
-                "secrets": "left out" if no_secrets else "in the token",
-                "not_carried_over": [{"line": each.line, "key": each.key, "advice": each.advice} for each in site.left],
-            }
+            Imported(
+                file=str(made),
+                interface=site.name,
+                public_key=public,
+                peers=[peer.name for peer in site.peers],
+                preshared_keys=with_psk,
+                preshared_keys_as=psks,
+                secrets="left out" if no_secrets else "in the token",
+                not_carried_over=[
+                    NotCarriedOver(line=each.line, key=each.key, advice=each.advice) for each in site.left
+                ],
+            )
         )
         return
     count = f"{len(site.peers)} {'peer' if len(site.peers) == 1 else 'peers'}"

@@ -25,6 +25,7 @@ from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._peer_options import endpoint_of
 from wghsm.cli._psk_file import new_file
+from wghsm.cli.shapes.gateways import Initialised
 from wghsm.pkcs11_backend import TokenError, TokenPool, TokenUri
 from wghsm.pkcs11_backend.errors import KeyNotFound
 from wghsm.pkcs11_backend.provision import derive_root, generate_key
@@ -114,7 +115,7 @@ def init(
         new_file(file, written.encode())
         file.chmod(0o644)
     if as_json:
-        print_json({"file": str(file), "uri": found.uri, "environment": found.environment, **answer})
+        print_json(Initialised(file=str(file), uri=found.uri, environment=found.environment, **answer))
         return
     click.echo(f"token:        {found.uri}")
     if found.made:

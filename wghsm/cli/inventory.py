@@ -19,7 +19,7 @@ from wghsm.audit import decode
 from wghsm.audit.files import list_files
 from wghsm.cli._admin import running_gateways, status_of
 from wghsm.cli._key_report import plain_report
-from wghsm.cli._output import CommandError, json_option, named, print_json
+from wghsm.cli._output import CommandError, json_option, named, print_json, print_schema
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports, current
 from wghsm.cli._table import counted, show_table
@@ -84,7 +84,7 @@ def inventory(files: tuple[str, ...], prometheus: str | None, schema: bool, as_j
       wghsm inventory -c /etc/wghsm/wg0.yaml --prometheus /var/lib/prometheus/node-exporter/wghsm.prom
     """
     if schema:
-        print_json(json_schema())
+        print_schema(json_schema())
         return int(ExitCode.OK)
     import time
 
@@ -95,7 +95,7 @@ def inventory(files: tuple[str, ...], prometheus: str | None, schema: bool, as_j
         with named(prometheus):
             write_metrics(found, Path(prometheus))
     if as_json:
-        print_json(msgspec.to_builtins(found))
+        print_json(found)
     else:
         _show(found)
     if found.missing or any(token.error for token in asked):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+import msgspec
 
 from wghsm.cli import _completing
 from wghsm.cli._backup_file import backup_from, backup_of, read_backup, write_backup
@@ -17,6 +18,15 @@ from wghsm.cli._private_key import key_from_stdin, key_from_wg_quick, open_to_ot
 from wghsm.cli._recording import Deed, recording
 from wghsm.cli._table import show_table
 from wghsm.cli._target import identity_of, label_of, target_of, token_options
+from wghsm.cli.shapes.keys import (
+    KeyBackedUp,
+    KeyDestroyed,
+    KeyImported,
+    KeyPublic,
+    KeyReported,
+    KeySeen,
+    KeyShown,
+)
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend.errors import KeyNotFound
 from wghsm.pkcs11_backend.key_backup import backup_key, restore_key
@@ -69,7 +79,7 @@ def generate(label: str | None, wrappable: bool, token: str | None, config: str 
     if as_json:
         print_json(report)
     else:
-        click.echo(f"key {name!r} is in the token; its public key:\n{report['public_key']}")
+        click.echo(f"key {name!r} is in the token; its public key:\n{report.public_key}")
     how = "wghsm key backup and restore (it takes --wrappable), cloning by their maker's means, or key import into all"
     first_only(target, f"key {name!r}", how)
 
@@ -115,9 +125,9 @@ def import_(
         exposed = ", which others can read" if open_to_others(file) else ""
         notice += f". One copy is in {file}{exposed}"
     if as_json:
-        print_json({**report, "notice": notice})
+        print_json(KeyImported(**msgspec.structs.asdict(report), notice=notice))
     else:
-        click.echo(f"key {name!r} is in the token; its public key:\n{report['public_key']}")
+        click.echo(f"key {name!r} is in the token; its public key:\n{report.public_key}")
         click.echo(notice, err=True)
 
 
@@ -131,18 +141,18 @@ def list_(token: str | None, config: str | None, as_json: bool) -> None:
     """
     target = target_of(token, config)
     looked = each_token(target, lambda pool: Answer([plain_report(report) for report in list_keys(pool)]))
-    reports = looked.reports()
+    reports = looked.reports(KeySeen)
     if as_json:
         print_json(reports)
     else:
         several = len(target.uris) > 1
         rows = [
             (
-                str(report["label"]),
-                *((str(report["token"]),) if several else ()),
-                "X25519" if report["dialect"] else "other",
-                str(report["public_key"] or "not stated"),
-                str(report["id"] or "-"),
+                report.label,
+                *((report.token,) if several else ()),
+                "X25519" if report.dialect else "other",
+                report.public_key or "not stated",
+                report.id or "-",
             )
             for report in reports
         ]
@@ -164,15 +174,16 @@ def show(label: str | None, token: str | None, config: str | None, as_json: bool
     target = target_of(token, config)
     name = label_of(target, label)
     looked = each_token(target, lambda pool: Answer([plain_report(show_key(pool, name))]))
-    reports = looked.reports()
+    first, *others = looked.reports(KeySeen)
+    several = len(target.uris) > 1
     if as_json:
-        print_json({**reports[0], "others": reports[1:]} if len(target.uris) > 1 else reports[0])
-    for report in [] if as_json else reports:
-        if len(target.uris) > 1:
-            click.echo(f"{'token:':24}{report['token']}")
+        print_json(KeyShown(**msgspec.structs.asdict(first), others=others if several else msgspec.UNSET))
+    for report in [] if as_json else [first, *others]:
+        if several:
+            click.echo(f"{'token:':24}{report.token}")
         _show(report)
     looked.tell_faults()
-    looked.expect_same(name, [report["public_key"] for report in reports])
+    looked.expect_same(name, [report.public_key for report in (first, *others)])
 
 
 @key.command()
@@ -192,7 +203,7 @@ def public(label: str | None, token: str | None, config: str | None, as_json: bo
     keys = [found for _, found in looked.found]
     looked.expect_same(name, keys)
     if as_json:
-        print_json({"label": name, "public_key": keys[0]})
+        print_json(KeyPublic(label=name, public_key=str(keys[0])))
     else:
         click.echo(keys[0])
     looked.tell_faults()
@@ -221,7 +232,8 @@ def backup(label: str | None, wrap_key: str, out: str, token: str | None, config
             raise CommandError("the token work gave no backup")
         write_backup(out, made)
     if as_json:
-        print_json({"label": name, "public_key": base64_text(made.public_key), "wrap_key": wrap_key, "file": out})
+        public = base64_text(made.public_key)
+        print_json(KeyBackedUp(label=name, public_key=public, wrap_key=wrap_key, file=out))
     else:
         click.echo(f"{out}: key {name!r}, wrapped under {wrap_key!r} and proved; it is as safe as that key is")
 
@@ -259,7 +271,7 @@ def restore(
     if as_json:
         print_json(report)
     else:
-        click.echo(f"key {name!r} is in the token; its public key:\n{report['public_key']}")
+        click.echo(f"key {name!r} is in the token; its public key:\n{report.public_key}")
 
 
 @key.command()
@@ -303,28 +315,26 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
         if not destroyed:
             raise CommandError(f"no key with the label {label!r} in {names_of(target)}", ExitCode.TOKEN_UNUSABLE)
     if as_json:
-        print_json({"label": label, "objects_destroyed": destroyed})
+        print_json(KeyDestroyed(label=label, objects_destroyed=destroyed))
     else:
         click.echo(f"key {label!r} is destroyed ({destroyed} objects)")
 
 
-def _report(answer: Answer) -> dict[str, Any]:
-    if not isinstance(answer.data, dict):
-        raise CommandError("the token work gave no report")
-    return answer.data
+def _report(answer: Answer) -> KeyReported:
+    return msgspec.convert(answer.data, KeyReported)
 
 
-def _show(report: dict[str, Any]) -> None:
-    click.echo(f"{'label:':24}{report['label']}")
-    click.echo(f"{'id:':24}{report['id'] or 'not stated'}")
-    click.echo(f"{'public key:':24}{report['public_key']}  (checked by a derive in the token)")
-    key_type = report["key_type"]
-    click.echo(f"{'CKA_KEY_TYPE:':24}{'not stated' if key_type is None else f'{key_type:#x}'} ({report['dialect']})")
-    for attribute, value in report["attributes"].items():
+def _show(report: KeyReported) -> None:
+    click.echo(f"{'label:':24}{report.label}")
+    click.echo(f"{'id:':24}{report.id or 'not stated'}")
+    click.echo(f"{'public key:':24}{report.public_key}  (checked by a derive in the token)")
+    key_type = "not stated" if report.key_type is None else f"{report.key_type:#x}"
+    click.echo(f"{'CKA_KEY_TYPE:':24}{key_type} ({report.dialect})")
+    for attribute, value in report.attributes.items():
         click.echo(f"{f'CKA_{attribute}:':24}{_said(value)}")
-    refused = "the token gives it: this key is not in custody" if report["value_readable"] else "refused by the token"
+    refused = "the token gives it: this key is not in custody" if report.value_readable else "refused by the token"
     click.echo(f"{'CKA_VALUE:':24}{refused}")
-    click.echo(f"{'custody:':24}{CUSTODY[report['custody']]}")
+    click.echo(f"{'custody:':24}{CUSTODY[report.custody]}")
 
 
 def _said(value: bool | None) -> str:

@@ -20,6 +20,7 @@ from wghsm.cli._peer_list import list_, show
 from wghsm.cli._peer_options import config_option, gateway_path, moment_text, reload_option
 from wghsm.cli._peer_reset import reset_timestamp
 from wghsm.cli._psk_export import peer_of
+from wghsm.cli.shapes.peers import PeerChanged
 from wghsm.exits import ExitCode
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class _Options:
             made.write()
         in_force = bring_into_force(path, edit.gateway.interface.name, wanted=self.reload)
         if self.as_json:
-            print_json({"peer": found.name, "gateway_file": str(made.file), "gateway": in_force.document()})
+            print_json(PeerChanged(peer=found.name, gateway_file=str(made.file), gateway=in_force.shape()))
         else:
             click.echo(f"{made.file}: peer {found.name!r} {said}")
             click.echo(in_force.text, err=bool(in_force.exit_code))

@@ -23,6 +23,7 @@ from wghsm.ipc.admin import AdminRequest
 from ._admin import ask, running_gateways
 from ._output import CommandError, json_option, print_json
 from ._table import counted
+from .shapes.gateways import Planned, PlannedChange, PlannedRoute
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,7 +67,7 @@ def plan(file: str, as_json: bool) -> int:
         said = {(change.field, change.peer) for change in in_file.changes}
         drift = frozenset(pair for each in made.changes if (pair := (each.field, each.peer)) not in said)
     if as_json:
-        print_json({**_document(name, running.file, made, drift), "path_mtu": running.path_mtu})
+        print_json(_shape(name, running, made, drift))
     else:
         for line in _lines(name, running, made, drift):
             click.echo(line)
@@ -89,25 +90,26 @@ def _running(name: str, file: str) -> tuple[str, Config]:
     raise CommandError(f"no gateway {name!r} is running; start it with: wghsm up {file}", ExitCode.NOT_RUNNING)
 
 
-def _document(name: str, file: str, made: config.Plan, drift: frozenset[tuple[str, bytes]]) -> dict[str, Any]:
-    return {
-        "gateway": name,
-        "file": file,
-        "changes": [
-            {
-                "field": change.field,
-                "peer": config.written(change.peer) if change.peer else None,
-                "name": change.name or None,
-                "before": _value(change.field, change.before),
-                "after": _value(change.field, change.after),
-                "effect": str(change.effect),
-                "drift": (change.field, change.peer) in drift,
-            }
+def _shape(name: str, running: Config, made: config.Plan, drift: frozenset[tuple[str, bytes]]) -> Planned:
+    return Planned(
+        gateway=name,
+        file=running.file,
+        changes=[
+            PlannedChange(
+                field=change.field,
+                peer=config.written(change.peer) if change.peer else None,
+                name=change.name or None,
+                before=_value(change.field, change.before),
+                after=_value(change.field, change.after),
+                effect=change.effect.value,
+                drift=(change.field, change.peer) in drift,
+            )
             for change in made.changes
         ],
-        "routes_added": [{"prefix": str(prefix), "table": table} for prefix, table in made.routes_added],
-        "routes_removed": [{"prefix": str(prefix), "table": table} for prefix, table in made.routes_removed],
-    }
+        routes_added=[PlannedRoute(prefix=str(prefix), table=table) for prefix, table in made.routes_added],
+        routes_removed=[PlannedRoute(prefix=str(prefix), table=table) for prefix, table in made.routes_removed],
+        path_mtu=running.path_mtu,
+    )
 
 
 def _value(field: str, value: Any) -> Any:

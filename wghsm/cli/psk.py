@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from wghsm.cli import _completing
 from wghsm.cli._every import each_token, first_only, in_every_token, names_of
@@ -20,6 +21,7 @@ from wghsm.cli._psk_wrap import wrap
 from wghsm.cli._recording import Deed, recording
 from wghsm.cli._table import show_table
 from wghsm.cli._target import Target, identity_of, target_of, token_options
+from wghsm.cli.shapes.psks import PskDestroyed, PskOfPeer, PskStored, SecretReported, SecretSeen
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool
 from wghsm.pkcs11_backend.errors import KeyNotFound, KeyUnfit
@@ -59,7 +61,7 @@ def derive_root(label: str | None, token: str | None, config: str | None, as_jso
         work = lambda pool: Answer(dataclasses.asdict(make_root(pool, name)))  # noqa: E731
         answer = record.on_token(target.uri, work, read_write=True)
     if as_json:
-        print_json(answer.data)
+        print_json(msgspec.convert(answer.data, SecretReported))
     else:
         click.echo(f"root {name!r} is in the token; in the gateway file: psk_root: {name}")
     first_only(target, f"root {name!r}", "clone it by their maker's means")
@@ -96,7 +98,7 @@ def put(label: str, replace: bool, token: str | None, config: str | None, as_jso
         wipe(value)
     _forget_exports(target, label)
     if as_json:
-        print_json({"label": label, "stored": True})
+        print_json(PskStored(label=label))
     else:
         click.echo(f"PSK {label!r} is in the token; in the gateway file: preshared_key: object:{label}")
 
@@ -118,18 +120,18 @@ def list_(peers: bool, token: str | None, config: str | None, as_json: bool) -> 
         _list_peers(target, as_json)
         return
     looked = each_token(target, lambda pool: Answer([dataclasses.asdict(report) for report in list_secrets(pool)]))
-    reports = looked.reports()
+    reports = looked.reports(SecretSeen)
     if as_json:
         print_json(reports)
     else:
         several = len(target.uris) > 1
         rows = [
             (
-                str(report["label"]),
-                *((str(report["token"]),) if several else ()),
-                str(report["kind"]),
-                "not stated" if report["length"] is None else f"{report['length']} bytes",
-                str(report["id"] or "-"),
+                report.label,
+                *((report.token,) if several else ()),
+                report.kind,
+                "not stated" if report.length is None else f"{report.length} bytes",
+                report.id or "-",
             )
             for report in reports
         ]
@@ -168,7 +170,7 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
         if not any(answer.data for answer in in_every_token(target, work, read_write=True, do=record.on_token)):
             raise CommandError(f"no secret with the label {label!r} in {names_of(target)}", ExitCode.TOKEN_UNUSABLE)
     if as_json:
-        print_json({"label": label, "destroyed": True})
+        print_json(PskDestroyed(label=label))
     else:
         click.echo(f"secret {label!r} is destroyed")
 
@@ -237,9 +239,7 @@ def export(
         raise
     line = bytearray(base64.b64encode(secret))
     wipe(secret)
-    shown: dict[str, object] = request.describe()
-    if gateway_key is not None:
-        shown["gateway_public_key"] = gateway_key
+    shown = request.shape(gateway_key)
     if section and gateway_key is not None:
         psk, line = line, request.section(gateway_key, line)
         wipe(psk)
@@ -247,9 +247,9 @@ def export(
         if out is not None and out != "-":
             line += b"\n"
             new_file(Path(out), line)
-            shown["file"] = str(Path(out).absolute())
+            shown = msgspec.structs.replace(shown, file=str(Path(out).absolute()))
         elif as_json:
-            shown["section" if section else "preshared_key"] = line.decode()
+            shown = msgspec.structs.replace(shown, **{"section" if section else "preshared_key": line.decode()})
         else:
             line += b"\n"
             print_bytes(line)
@@ -260,7 +260,7 @@ def export(
         print_json(shown)
     else:
         also = "" if gateway_key is None or section else f", together with the gateway's public key {gateway_key}"
-        click.echo(f"{shown['file']}: the PSK {request.words()}; give it to the client{also}, then remove the file")
+        click.echo(f"{shown.file}: the PSK {request.words()}; give it to the client{also}, then remove the file")
 
 
 def _exports(target: Target, record: str | None) -> Exports:
@@ -285,29 +285,33 @@ def _list_peers(target: Target, as_json: bool) -> None:
         raise CommandError("--peers needs a gateway file: -c GATEWAY.yaml", ExitCode.BAD_CONFIG)
     recorded = (Exports.of(target.gateway.state_directory), Exports(EXPORTS_WITHOUT_GATEWAY))
     records = [record for exports in recorded for record in current(exports.all())]
-    reports: list[dict[str, object]] = []
+    reports: list[PskOfPeer] = []
     for peer in target.gateway.peers:
         key = base64.b64encode(peer.public_key).decode("ascii")
-        report: dict[str, object] = {"peer": peer.name, "public_key": key, "kind": "none", "epoch": None}
-        distributed, when = False, None
+        report = PskOfPeer(peer=peer.name, public_key=key, kind="none", epoch=None, distributed=False, last_export=None)
         if not isinstance(peer.preshared_key, PskNone):
-            wanted = request_of(target, peer=key, stored=None, root=None, key=None, epoch=None).record()
-            report |= {"kind": wanted["kind"], "epoch": wanted["epoch"]}
+            request = request_of(target, peer=key, stored=None, root=None, key=None, epoch=None)
+            wanted = request.record()
             told = [one for one in records if was_handed_out(wanted, one)]
-            distributed = bool(told)
             last = [one for one in records if one.get("public_key") == key] + told
-            when = max((str(one["time"]) for one in last if "time" in one), default=None)
-        reports.append({**report, "distributed": distributed, "last_export": when})
+            report = msgspec.structs.replace(
+                report,
+                kind=request.kind,
+                epoch=None if request.kind == "object" else request.epoch,
+                distributed=bool(told),
+                last_export=max((str(one["time"]) for one in last if "time" in one), default=None),
+            )
+        reports.append(report)
     if as_json:
         print_json(reports)
         return
     rows = [
         (
-            str(report["peer"]),
-            str(report["kind"]),
-            "-" if report["epoch"] is None else str(report["epoch"]),
-            "-" if report["kind"] == "none" else "distributed" if report["distributed"] else "not distributed",
-            str(report["last_export"] or "-"),
+            report.peer,
+            report.kind,
+            "-" if report.epoch is None else str(report.epoch),
+            "-" if report.kind == "none" else "distributed" if report.distributed else "not distributed",
+            report.last_export or "-",
         )
         for report in reports
     ]

@@ -61,7 +61,9 @@ def quick(context: click.Context, name: str, foreground: bool) -> int:
     if foreground or os.environ.get("WG_PROCESS_FOREGROUND") == "1":
         code: int = context.invoke(run, file=file, ready_fd=None, tty_fd=None)
         return code
-    return start_in_background(file, gateway)
+    log = start_in_background(file, gateway)
+    click.echo(f"{name} is up; log in {log}")
+    return int(ExitCode.OK)
 
 
 def _unfit(gateway: Gateway, name: str) -> str | None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import click
+import msgspec
 
 from wghsm.cli import _completing
 from wghsm.exits import ExitCode
@@ -14,6 +15,7 @@ from wghsm.ipc.admin import AdminReply, AdminRequest
 
 from ._admin import exchange, running_gateways
 from ._output import CommandError, json_option, print_json
+from .shapes.gateways import ProblemFound, Reloaded
 
 __all__ = ["exit_code_of", "reload"]
 
@@ -35,11 +37,8 @@ def reload(target: str, as_json: bool) -> int:
     """
     gateway, reply = _ask(target)
     if as_json:
-        problems = [
-            {"file": each.file, "line": each.line, "message": each.message, "remedy": each.remedy}
-            for each in reply.problems
-        ]
-        print_json({"gateway": gateway, "ok": not reply.errno, "result": reply.text, "problems": problems})
+        problems = [msgspec.convert(each, ProblemFound, from_attributes=True) for each in reply.problems]
+        print_json(Reloaded(gateway=gateway, ok=not reply.errno, result=reply.text, problems=problems))
     elif not reply.errno:
         click.echo(f"{gateway}: {reply.text}")
     elif reply.problems:

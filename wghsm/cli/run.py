@@ -25,7 +25,8 @@ from wghsm.cli import _completing
 from wghsm.config import ConfigError, Gateway, load
 from wghsm.exits import ExitCode
 
-from ._output import CommandError
+from ._output import CommandError, json_option, print_json
+from .shapes.gateways import Started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,10 +84,16 @@ def run(file: str, ready_fd: int | None, tty_fd: int | None) -> int:
 @click.command(epilog="Example: `wghsm up /etc/wghsm/wg0.yaml`. Under systemd, `systemctl start wghsm@wg0` is better.")
 @click.argument("file", type=click.Path())
 @click.option("--log", type=click.Path(dir_okay=False), help="Log file; /run/wghsm/NAME/log if not given.")
-def up(file: str, log: str | None) -> int:
+@json_option
+def up(file: str, log: str | None, as_json: bool) -> int:
     """Start the gateway of FILE in the background; done once its interface serves."""
     gateway = load_gateway(file)
-    return start_in_background(file, gateway, log)
+    log_path = start_in_background(file, gateway, log)
+    if as_json:
+        print_json(Started(gateway=gateway.interface.name, log=str(log_path)))
+    else:
+        click.echo(f"{gateway.interface.name} is up; log in {log_path}")
+    return int(ExitCode.OK)
 
 
 @click.command(epilog="Example: `wghsm down wg0`. Exit code 6: no such gateway runs.")
@@ -128,8 +135,8 @@ def load_gateway(file: str) -> Gateway:
         raise click.exceptions.Exit(int(ExitCode.BAD_CONFIG)) from None
 
 
-def start_in_background(file: str, gateway: Gateway, log: str | None = None) -> int:
-    """Start `wghsm run FILE` in a session of its own and wait until it serves; CommandError if it does not."""
+def start_in_background(file: str, gateway: Gateway, log: str | None = None) -> Path:
+    """Start `wghsm run FILE` in a session of its own, wait until it serves, give its log. Raises CommandError."""
     if os.geteuid() != 0:
         raise CommandError("a gateway needs root to make its interface; run as root", ExitCode.NO_PRIVILEGE)
     from wghsm import supervisor
@@ -155,8 +162,7 @@ def start_in_background(file: str, gateway: Gateway, log: str | None = None) -> 
         raise CommandError(f"the gateway {name} ended without saying why; see {log_path}")
     if outcome.exit_code != ExitCode.OK:
         raise CommandError(outcome.text or f"see {log_path}", ExitCode(outcome.exit_code))
-    click.echo(f"{name} is up; log in {log_path}")
-    return int(ExitCode.OK)
+    return log_path
 
 
 @contextlib.contextmanager

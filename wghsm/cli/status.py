@@ -17,6 +17,7 @@ from wghsm.ipc.admin import AdminRequest
 
 from ._admin import ask, running_gateways, status_of
 from ._output import CommandError, json_option, print_json
+from .shapes.gateways import GatewayStatus, Rekeyed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def status(name: str | None, as_json: bool) -> None:
         raise CommandError("no gateway is running; start one with: wghsm up FILE", ExitCode.NOT_RUNNING)
     statuses = [status_of(each) for each in names]
     if as_json:
-        print_json([_plain(each) for each in statuses])
+        print_json([_shape(each) for each in statuses])
         return
     for position, each in enumerate(statuses):
         if position:
@@ -75,16 +76,14 @@ def rekey(name: str, peer: str | None, as_json: bool) -> None:
             raise CommandError(f"gateway {name!r} has no peer {peer!r}; its peers: {known}")
     reply = ask(name, AdminRequest(verb="rekey", peers=keys))
     if as_json:
-        print_json({"gateway": name, "peers": keys, "result": reply.text})
+        print_json(Rekeyed(gateway=name, peers=keys, result=reply.text))
     else:
         click.echo(reply.text or "asked")
 
 
-def _plain(gateway: Status) -> dict[str, object]:
-    return {
-        **msgspec.to_builtins(gateway),
-        "still_on_previous_key": [_name(peer) for peer in gateway.still_on_previous],
-    }
+def _shape(gateway: Status) -> GatewayStatus:
+    still = [_name(peer) for peer in gateway.still_on_previous]
+    return GatewayStatus(**msgspec.structs.asdict(gateway), still_on_previous_key=still)
 
 
 def _describe(gateway: Status, now: float) -> Iterator[str]:

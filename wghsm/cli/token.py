@@ -3,6 +3,7 @@
 import dataclasses
 
 import click
+import msgspec
 
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, as_owner
@@ -10,9 +11,10 @@ from wghsm.cli._recording import Deed, recording
 from wghsm.cli._table import show_table
 from wghsm.cli._target import Target, target_of, token_options
 from wghsm.cli.doctor import doctor
+from wghsm.cli.shapes.tokens import TokenDescribed, TokenMade
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenNotFound, TokenUri, open_pin
-from wghsm.pkcs11_backend.provision import TokenReport, init_token, list_tokens
+from wghsm.pkcs11_backend.provision import init_token, list_tokens
 from wghsm.softhsm_setup import make_token
 from wghsm.wipe import wipe
 
@@ -83,7 +85,7 @@ def init(
         wipe(so_pin)
         wipe(pin)
     if as_json:
-        print_json({"uri": str(target.uri)})
+        print_json(TokenMade(uri=str(target.uri)))
     else:
         click.echo(f"token {target.uri.token!r} is ready: {target.uri}")
 
@@ -119,12 +121,12 @@ def _init_softhsm(
         wipe(so_pin)
     if as_json:
         print_json(
-            {
-                "uri": made.uri,
-                "environment": made.environment,
-                "pin_file": str(made.pin_file),
-                "so_pin_file": str(made.so_pin_file),
-            }
+            TokenMade(
+                uri=made.uri,
+                environment=made.environment,
+                pin_file=str(made.pin_file),
+                so_pin_file=str(made.so_pin_file),
+            )
         )
         return
     click.echo(f"Token {made.label!r} is ready. SoftHSM keeps keys in files and memory: it is no HSM.")
@@ -147,9 +149,9 @@ def list_(token: str | None, config: str | None, as_json: bool) -> None:
         print_json(reports)
         return
     rows = [
-        (str(report["label"]), str(report["serial"]), str(report["model"]), str(report["uri"]))
-        if report["initialised"]
-        else ("(empty)", f"slot {report['slot_id']}", str(report["model"]), "")
+        (report.label, report.serial, report.model, report.uri)
+        if report.initialised
+        else ("(empty)", f"slot {report.slot_id}", report.model, "")
         for report in reports
     ]
     show_table(("LABEL", "SERIAL", "MODEL", "URI"), rows)
@@ -172,10 +174,10 @@ def show(token: str | None, config: str | None, as_json: bool) -> None:
         "manufacturer": uri.manufacturer,
         "model": uri.model,
     }
-    there = [report for report in _reports(target) if report["initialised"]]
-    fitting = [r for r in there if all(want is None or r[name] == want for name, want in wanted.items())]
+    there = [report for report in _reports(target) if report.initialised]
+    fitting = [r for r in there if all(want is None or getattr(r, name) == want for name, want in wanted.items())]
     if len(fitting) != 1:
-        labels = ", ".join(f"{r['label']!r} (serial {r['serial']})" for r in (fitting or there)) or "none"
+        labels = ", ".join(f"{r.label!r} (serial {r.serial})" for r in (fitting or there)) or "none"
         problem = "fits several tokens" if fitting else "is not there"
         raise TokenNotFound(f"{uri.describe_token()} {problem}; there is: {labels}; correct the URI")
     report = fitting[0]
@@ -183,17 +185,14 @@ def show(token: str | None, config: str | None, as_json: bool) -> None:
         print_json(report)
         return
     for name in ("label", "serial", "slot_id", "manufacturer", "model"):
-        click.echo(f"{name.replace('_', ' ') + ':':14}{report[name]}")
-    click.echo(f"{'X25519:':14}{report['x25519'] or 'not offered in a way that wghsm knows'}")
-    flags = report["flags"]
-    click.echo(f"{'flags:':14}{', '.join(flags) if isinstance(flags, list) else flags}")
-    click.echo(f"{'uri:':14}{report['uri']}")
+        click.echo(f"{name.replace('_', ' ') + ':':14}{getattr(report, name)}")
+    click.echo(f"{'X25519:':14}{report.x25519 or 'not offered in a way that wghsm knows'}")
+    click.echo(f"{'flags:':14}{', '.join(report.flags)}")
+    click.echo(f"{'uri:':14}{report.uri}")
 
 
-def _reports(target: Target) -> list[dict[str, object]]:
+def _reports(target: Target) -> list[TokenDescribed]:
     def work() -> Answer:
-        reports: list[TokenReport] = list_tokens(target.uri)
-        return Answer([{**dataclasses.asdict(report), "flags": list(report.flags)} for report in reports])
+        return Answer([dataclasses.asdict(report) for report in list_tokens(target.uri)])
 
-    data = as_owner(target.uri, work).data
-    return data if isinstance(data, list) else []
+    return msgspec.convert(as_owner(target.uri, work).data, list[TokenDescribed])

@@ -47,21 +47,21 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 class TokenSeen(msgspec.Struct, frozen=True, kw_only=True):
     """One token that a gateway file names. `error` is empty if it could be asked."""
 
-    uri: str
-    name: str
-    gateways: list[str]
-    error: str = ""
+    uri: Annotated[str, _said("as the gateway files name it")]
+    name: Annotated[str, _said("its label and serial number")]
+    gateways: Annotated[list[str], _said("the gateways whose files name it")]
+    error: Annotated[str, _said("why it could not be asked; empty if it could")] = ""
 
 
 class Inventory(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole."""
+    """Every secret of the gateways, and what is due."""
 
-    v: Literal[1] = 1
-    time: str
-    gateways: list[str]
-    tokens: list[TokenSeen]
-    items: list[Item]
-    peers_without_psk: list[str]
+    v: Annotated[Literal[1], _said("the version of this document")] = 1
+    time: Annotated[str, _said("when it was made, in UTC")]
+    gateways: Annotated[list[str], _said("the gateways by name")]
+    tokens: Annotated[list[TokenSeen], _said("the tokens that their files name")]
+    items: Annotated[list[Item], _said("every secret")]
+    peers_without_psk: Annotated[list[str], _said("as GATEWAY/NAME")]
     due: Annotated[int, _said("how many items have reached their limit")]
     age_unknown: Annotated[int, _said("how many have a limit, and no age that anybody knows")]
     missing: Annotated[int, _said("how many are named by a gateway file, and are not in their token")]

@@ -24,6 +24,7 @@ from typing import Self
 
 import msgspec
 
+from tests.json_output import check_json
 from tests.network.support.gateway_token import GatewayToken, wghsm
 from tests.network.support.netns import Namespace
 from tests.network.support.process import Process, until
@@ -224,7 +225,9 @@ class Gateway:
 
     def command(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `wghsm ARGUMENTS` in its namespace, with the token's environment."""
-        return self.namespace.run(*wghsm(*arguments), check=check, env=self.token.environment)
+        done = self.namespace.run(*wghsm(*arguments), check=check, env=self.token.environment)
+        check_json(arguments, done.stdout)
+        return done
 
     def ask(self, request: AdminRequest) -> AdminReply:
         """Ask over the admin socket; OSError or ValueError when nobody answers."""

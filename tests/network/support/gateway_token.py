@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from tests.json_output import check_json
 from wghsm.softhsm_setup import make_token
 
 __all__ = ["CUSTODIAN", "FoundToken", "GatewayToken", "wghsm"]
@@ -77,6 +78,7 @@ class GatewayToken:
         )
         if check and done.returncode:
             raise RuntimeError(f"wghsm {' '.join(map(str, arguments))}: exit {done.returncode}: {done.stderr}")
+        check_json(arguments, done.stdout)
         return done
 
     def generate(self, label: str) -> str:

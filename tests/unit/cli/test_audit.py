@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.json_output import check_json
 from tests.unit.audit.support import NOW, SECOND, Signer, use, write_log
 from wghsm.audit import AuditLog, Event
 from wghsm.cli import main
@@ -18,7 +19,9 @@ ALICE = "YWxpY2UncyBwdWJsaWMga2V5LCAzMiBieXRlcyBsb25nLg="
 
 
 def run(*arguments: str, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(audit, list(arguments), input=stdin, standalone_mode=False)
+    done = CliRunner().invoke(audit, list(arguments), input=stdin, standalone_mode=False)
+    check_json(["audit", *arguments], done.stdout)
+    return done
 
 
 @pytest.fixture
@@ -154,7 +157,7 @@ def test_rubbish_is_counted(log: Path) -> None:
 
 
 def test_the_schema_is_printed() -> None:
-    assert json.loads(run("schema").output)["properties"]["v"] == {"enum": [1]}
+    assert json.loads(run("schema").output)["properties"]["v"]["enum"] == [1]
 
 
 def test_the_command_ends_with_the_verdicts_exit_code(log: Path, capsys: pytest.CaptureFixture[str]) -> None:

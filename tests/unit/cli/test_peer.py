@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.json_output import check_json
 from tests.unit.config.samples import GOOD, KEY_C, key
 from tests.unit.status_samples import peer_status
 from wghsm.cli import _in_force, _peer_list, _peer_options, _peer_reset
@@ -40,6 +41,7 @@ def file(tmp_path: Path) -> Path:
 def run(file: Path, verb: str, *words: str, code: int = 0) -> Result:
     done = CliRunner().invoke(group, ["peer", verb, *words, "-c", str(file)])
     assert done.exit_code == code, (done.output, done.exception)
+    check_json(["peer", verb, *words], done.stdout)
     return done
 
 

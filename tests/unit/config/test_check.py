@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.json_output import check_json
 from tests.unit.config.samples import GOOD
 
 
@@ -23,7 +24,9 @@ def file() -> Iterator[Path]:
 
 def check(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "wghsm", "check", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    check_json(["check", *arguments], done.stdout)
+    return done
 
 
 def test_a_good_file(file: Path) -> None:
