@@ -6,13 +6,25 @@ Called by `wghsm schema --markdown`; a test holds docs/json.md to it.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from wghsm.cli._json_table import OUTPUTS, VERSION, Output
 
-__all__ = ["markdown"]
+__all__ = ["Field", "fields", "markdown"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a document. `path`: its name and those above it, with `[]` for each element of a list."""
+
+    path: str
+    type: str
+    optional: bool
+    about: str
+
 
 _HEAD = f"""\
 # What `--json` prints
@@ -27,8 +39,8 @@ wghsm schema --output "peer list"
 ## What scripts may rely on
 
 This is version {VERSION}, which also stands in the `$id` of each schema. Within a version fields may be added, and
-words to those that a field may have; pass over what you do not know. No field goes, gets another name or another type,
-and none that is always there becomes null or is left out.
+words to those that a field may have; pass over what you do not know. No field goes, gets another name or another
+type, and none that is always there becomes null or is left out.
 
 - Names are in lower case with underscores. Keys of a map are what they name: a variable, an attribute, a process.
 - A moment is text in UTC, as RFC 3339 writes it with `Z`. What a running gateway tells is Unix time in seconds, as a
@@ -46,7 +58,7 @@ The exit code ([commands.md](commands.md#exit-codes)) says whether it did what i
   `token doctor`, `audit verify`, `ceremony verify`, `inventory`, and the changes of peers, which are in the file when
   the gateway refuses them.
 - `key list`, `key show`, `key public` and `psk list` ask every token of the gateway file. Where one does not answer,
-  the document tells of the others; the line on standard error and the exit code tell of that one.
+  the document tells of the others; the line on standard error and the exit code tell of that one, or that they differ.
 
 What is on standard output is one whole document; `audit show` prints one on each line. Questions, warnings and notes go
 to standard error. Colours are for terminals: none elsewhere, and none with the environment variable `NO_COLOR`.
@@ -68,40 +80,43 @@ def markdown() -> str:
             same.append(command)
     lines = [_HEAD.rstrip("\n")]
     for output, names in groups:
-        made = msgspec.json.schema(output.shape)
-        path, about = _root(made, lines=output.lines)
-        lines += ["", "### " + ", ".join(f"`wghsm {name}`" for name in names), "", about, ""]
-        # In a shape that leaves out what is empty, a field with a default need not be there.
-        sparse = output.lines and output.shape.__struct_config__.omit_defaults
-        lines += ["| field | type | |", "|---|---|---|", *_rows(made, made["$defs"], path, sparse=sparse)]
+        lines += ["", "### " + ", ".join(f"`wghsm {name}`" for name in names), "", _about(output), ""]
+        lines += ["| field | type | |", "|---|---|---|"]
+        for field in fields(output):
+            about = field.about.replace("|", "\\|")
+            lines.append(f"| `{field.path}`{'?' if field.optional else ''} | {field.type} | {about} |")
     return "\n".join(lines) + "\n"
 
 
-def _root(made: Mapping[str, Any], *, lines: bool) -> tuple[str, str]:
-    """Where the fields of a document begin, and a sentence on the whole."""
+def fields(output: Output) -> Iterator[Field]:
+    """Every field of a document, those of an object after the object."""
+    made = msgspec.json.schema(output.shape)
+    # In a shape that leaves out what is empty, a field with a default need not be there.
+    sparse = output.lines and output.shape.__struct_config__.omit_defaults
+    return _below(made, made["$defs"], "[]." if made.get("type") == "array" else "", sparse=sparse)
+
+
+def _about(output: Output) -> str:
+    """A sentence on the whole."""
+    made = msgspec.json.schema(output.shape)
     is_list = made.get("type") == "array"
     about = _resolved(made["items"] if is_list else made, made["$defs"])["description"].split("\n\n")[0]
-    what = "A list. Each element: " if is_list else "Each line: " if lines else ""
     sentence = " ".join(about.split())
-    return "[]." if is_list else "", what + sentence[0].lower() + sentence[1:] if what else sentence
+    what = "A list. Each element: " if is_list else "Each line: " if output.lines else ""
+    return what + sentence[0].lower() + sentence[1:] if what else sentence
 
 
-def _rows(node: Mapping[str, Any], parts: Mapping[str, Any], path: str, *, sparse: bool) -> Iterator[str]:
-    """A row for each field below `node`."""
+def _below(node: Mapping[str, Any], parts: Mapping[str, Any], path: str, *, sparse: bool) -> Iterator[Field]:
+    """The fields below `node`."""
     node = _resolved(_without_null(node), parts)
     if node.get("type") == "array" and "items" in node and node["items"]:
         node = _resolved(node["items"], parts)
     required = node.get("required", ())
     for name, field in node.get("properties", {}).items():
-        optional = "" if name in required or ("default" in field and not sparse) else "?"
-        about = field.get("description", "").replace("|", "\\|")
-        yield f"| `{path}{name}`{optional} | {_type(field, parts)} | {about} |"
-        yield from _rows(field, parts, f"{path}{name}{_below(field, parts)}.", sparse=sparse)
-
-
-def _below(field: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
-    node = _resolved(_without_null(field), parts)
-    return "[]" if node.get("type") == "array" else ""
+        optional = name not in required and ("default" not in field or sparse)
+        yield Field(f"{path}{name}", _type(field, parts), optional, field.get("description", ""))
+        of_list = _resolved(_without_null(field), parts).get("type") == "array"
+        yield from _below(field, parts, f"{path}{name}{'[]' if of_list else ''}.", sparse=sparse)
 
 
 def _type(field: Mapping[str, Any], parts: Mapping[str, Any]) -> str:

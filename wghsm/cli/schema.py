@@ -31,7 +31,9 @@ def schema(peers: bool, output: str | None, markdown: bool) -> None:
     between values. What scripts may rely on in the output of commands is in docs/json.md.
     """
     if peers + (output is not None) + markdown > 1:
-        raise CommandError("one of --peers, --output and --markdown", ExitCode.BAD_CONFIG)
+        raise CommandError(
+            "--peers, --output and --markdown print one thing each; give one of them", ExitCode.BAD_CONFIG
+        )
     if markdown:
         from wghsm.cli._json_page import markdown as page
 

@@ -1,7 +1,8 @@
 """What the commands print with --json, as typed values: names, types and one line for each field.
 
-A shape is a promise to scripts (docs/json.md says which), so it stands apart from the command that fills it and from
-what other rooms happen to keep. `wghsm/cli/_outputs.py` says which command prints which.
+A shape is a promise to scripts (docs/json.md says which), so it stands apart from the command that fills it. Three are
+documents of other rooms already: a gateway's status (ipc.admin), the inventory, the audit log's record.
+`wghsm/cli/_json_table.py` says which command prints which.
 """
 
 import msgspec
