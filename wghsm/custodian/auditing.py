@@ -64,6 +64,8 @@ class Auditing:
 
     def used(self, use: Used) -> None:
         """A handshake has used the gateway's key."""
+        if not self._settings.audited:
+            return
         kind = kind_of(use.psk)
         psk = "none" if kind is None else f"{kind}:{epoch_of(use.psk)}"
         self._sender(

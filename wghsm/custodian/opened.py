@@ -73,7 +73,8 @@ class OpenToken:
 
     def derive(self, identity: bytes, public: bytes) -> bytearray:
         """X25519 of one of the keys with 32 bytes `public`: 32 bytes for the caller to wipe."""
-        return self._in_session(lambda session: session.derive(self.keys[identity], public))
+        with self.pool.session() as session:
+            return session.derive(self.keys[identity], public)
 
     def psk(self, identity: bytes, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
         """The pre-shared key of a peer for handshakes with that one of the keys: 32 bytes for the caller to wipe."""

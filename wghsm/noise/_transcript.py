@@ -17,6 +17,7 @@ __all__ = ["Transcript"]
 
 _C0 = bytes(blake2s(CONSTRUCTION))
 _H0 = bytes(blake2s(_C0, IDENTIFIER))
+_ZEROS = bytearray(SYMMETRIC_KEY_LEN)
 
 
 class Transcript:
@@ -119,10 +120,11 @@ class Transcript:
 
     def wipe(self) -> None:
         """Overwrite everything with zeros."""
-        wipe(self.chaining_key)
-        wipe(self.hash)
-        wipe(self.key)
-        self.key = None
+        # Without a call for each: five of these to a handshake.
+        self.chaining_key[:] = self.hash[:] = _ZEROS
+        if self.key is not None:
+            wipe(self.key)
+            self.key = None
 
     def _take_key(self) -> bytearray:
         key, self.key = self.key, None

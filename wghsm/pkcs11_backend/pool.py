@@ -107,7 +107,7 @@ class TokenPool:
         self._at_final_try = False
         self._asking: Callable[[bool], None] | None = None
         self._workers = [WorkerSession() for _ in range(sessions)]
-        self._idle: queue.LifoQueue[WorkerSession] = queue.LifoQueue()
+        self._idle: queue.SimpleQueue[WorkerSession] = queue.SimpleQueue()
         self._control: Calls | None = None
         self._control_lock = threading.RLock()
         self._recovering = threading.Lock()
