@@ -1,11 +1,12 @@
 """Default routes under `table: auto`: packets go into the tunnel, the outer ones do not, and nothing is left behind."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.network.support import KeyPair, Lab, ping, ping_until, until
+from tests.network.support import KeyPair, Lab, UdpStream, ping, ping_until, until
 from tests.network.support.gateway import Gateway, Peer
 from tests.network.support.gateway_token import GatewayToken
 from tests.network.support.netns import add_address
@@ -168,3 +169,31 @@ def test_a_link_that_was_down_and_rules_that_went_meanwhile(scene: _Scene) -> No
     scene.space.run("ip", "link", "set", scene.gateway.name, "up")
     until(lambda: scene.rules("-4") == _pair(51820), "the rules are back")
     ping_until(scene.space, FAR4)
+
+
+def test_what_is_in_the_tunnel_stays_there_while_marks_and_routes_change(scene: _Scene, lab: Lab) -> None:
+    scene.gateway.start()
+    ping_until(scene.space, "10.8.0.2")
+    streams = [
+        lab.add(UdpStream(scene.space, scene.outside, "10.8.0.2", lab.scratch, rate=100)),
+        lab.add(UdpStream(scene.outside, scene.space, "fd08::1", lab.scratch, rate=100)),
+    ]
+
+    def turn(peer: Peer, **interface: object) -> None:
+        for stream in streams:
+            stream.wait_for(20)
+        scene.reload(peer, **interface)
+
+    wide = replace(scene.every, allowed_ips=["10.8.0.2/32", "fd08::/64", "0.0.0.0/0"])
+    narrow = replace(scene.every, allowed_ips=["10.8.0.2/32", "fd08::/64"])
+    # Another mark, no default route any more, one again, and both families.
+    turn(wide, fwmark=7)
+    turn(wide)
+    turn(narrow)
+    turn(narrow, fwmark=9)
+    turn(narrow)
+    turn(wide)
+    turn(scene.every)
+    for stream in streams:
+        stream.wait_for(20)
+    assert [stream.finish().lost for stream in streams] == [(), ()]

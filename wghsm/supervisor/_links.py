@@ -189,6 +189,14 @@ class Links:
         """Have these rules and no others; what the kernel refuses is logged."""
         self._rules.follow(wanted)
 
+    def pass_by(self, mark: int) -> None:
+        """Let outer packets with this mark, which is to come, past the rules there are."""
+        self._rules.pass_by(mark)
+
+    def end_passing(self) -> None:
+        """The rules are those of the mark."""
+        self._rules.end_passing()
+
     def _routes(self, prefixes: Iterable[Prefix]) -> set[KernelRoute]:
         return kernel_routes(prefixes, self._addresses, self._table, self._fwmark)
 
@@ -255,6 +263,7 @@ class Links:
         One that is elsewhere goes with its last descriptor.
         """
         self._rules.follow(())
+        self._rules.end_passing()
         if self.is_elsewhere:
             return
         with contextlib.suppress(NetlinkError, OSError):

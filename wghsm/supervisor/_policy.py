@@ -6,8 +6,9 @@
         not fwmark MARK lookup TABLE                            everything else into the tunnel
 
 Outer packets have the mark, pass both rules by, and leave as if there were no tunnel. The rules have a protocol number
-of wghsm's own; one whose table holds no route does nothing, and is taken away at the next start. Called by `_links`
-and `_state`.
+of wghsm's own; one whose table holds no route does nothing, and is taken away at the next start. While the mark
+changes, a rule before them sends packets with the new one to the main table, or they would go into the tunnel by the
+old rules. Called by `_links` and `_state`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _log = logging.getLogger(__name__)
 
 PROTOCOL = 87
 """Who made a rule; shown by `ip rule` as `proto 87`."""
+_PASSING = 88
+"""The same of a rule for a mark that is to come."""
 _INVERT = 2
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _VALID_MARK = Path("/proc/sys/net/ipv4/conf/all/src_valid_mark")
@@ -72,6 +75,7 @@ class PolicyRules:
     def __init__(self, netlink: Any) -> None:
         self._netlink = netlink
         self._ways: frozenset[Way] = frozenset()
+        self._passing: list[tuple[int, int]] = []
 
     def clear_stale(self) -> None:
         """Take away what a gateway has left that could not end in good order; errors do not matter."""
@@ -81,7 +85,7 @@ class PolicyRules:
                 tables = {table for _, table, _ in ours} - {MAIN_TABLE}
                 live = {table for table in tables if any(self._netlink.get_routes(family=family, table=table))}
                 marks = {mark for mark, table, _ in ours if table in live}
-                for mark, _, priority in ours:
+                for mark, _, priority in ours + self._ours(family, _PASSING):
                     if mark not in marks:
                         self._netlink.rule("del", family=family, priority=priority)
             except (NetlinkError, OSError) as error:
@@ -111,6 +115,28 @@ class PolicyRules:
             self._drop(way)
         self._ways &= wanted
 
+    def pass_by(self, mark: int) -> None:
+        """Let packets with this mark past the rules there are, until `end_passing`; what is refused is logged."""
+        for family in sorted({_FAMILIES[way.family] for way in self._ways if way.mark != mark}):
+            try:
+                priority = self._free(family)
+                self._netlink.rule(
+                    "add", family=family, priority=priority, table=MAIN_TABLE, fwmark=mark, protocol=_PASSING
+                )
+            except (NetlinkError, OSError) as error:
+                _log.warning("packets may be lost while the mark changes: %s", error)
+            else:
+                self._passing.append((family, priority))
+
+    def end_passing(self) -> None:
+        """The mark is the one that the rules know."""
+        while self._passing:
+            family, priority = self._passing.pop()
+            try:
+                self._netlink.rule("del", family=family, priority=priority, protocol=_PASSING)
+            except (NetlinkError, OSError) as error:
+                _log.warning("the routing rule %d stays: %s", priority, error)
+
     def restore(self) -> None:
         """Add what another hand has taken away meanwhile; what the kernel refuses is logged."""
         self.follow(self._ways)
@@ -122,8 +148,7 @@ class PolicyRules:
             return
         # Both or none, one right before the other, and before whatever leads to the main table.
         self._drop(way)
-        used = [rule.get_attr("FRA_PRIORITY") or 0 for rule in self._netlink.get_rules(family=family)]
-        last = min((each for each in used if each > 2), default=MAIN_TABLE) - 1
+        last = self._free(family)
         same = {"family": family, "fwmark": way.mark, "flags": _INVERT, "protocol": PROTOCOL}
         self._netlink.rule("add", priority=last - 1, table=MAIN_TABLE, FRA_SUPPRESS_PREFIXLEN=0, **same)
         self._netlink.rule("add", priority=last, table=way.table, **same)
@@ -137,9 +162,14 @@ class PolicyRules:
         except (NetlinkError, OSError) as error:
             _log.warning("a routing rule with the mark %#x stays: %s", way.mark, error)
 
-    def _ours(self, family: int) -> list[tuple[int, int, int]]:
+    def _free(self, family: int) -> int:
+        """The last priority before all rules but the first ones of the kernel."""
+        used = [rule.get_attr("FRA_PRIORITY") or 0 for rule in self._netlink.get_rules(family=family)]
+        return min((each for each in used if each > 2), default=MAIN_TABLE) - 1
+
+    def _ours(self, family: int, protocol: int = PROTOCOL) -> list[tuple[int, int, int]]:
         """Mark, table and priority of each rule that a gateway has made, in the kernel's order."""
-        found = [rule for rule in self._netlink.get_rules(family=family) if rule.get_attr("FRA_PROTOCOL") == PROTOCOL]
+        found = [rule for rule in self._netlink.get_rules(family=family) if rule.get_attr("FRA_PROTOCOL") == protocol]
         names = ("FRA_FWMARK", "FRA_TABLE", "FRA_PRIORITY")
         return [(mark, table, priority) for mark, table, priority in ([r.get_attr(n) for n in names] for r in found)]
 

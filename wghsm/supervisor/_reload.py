@@ -194,6 +194,9 @@ class _Attempt:
         port, mark = model.listen_port, outer_mark(self._wanted.gateway.interface, model)
         self._marked = mark != state.mark
         with contextlib.ExitStack() as undo:
+            if self._marked and state.ways:
+                undo.callback(state.links.end_passing)
+                mark = state.mark_first(mark)
             if port != state.model.listen_port and (not port or port != state.udp.port):
                 self._sockets = UdpPair(port, mark, state.workers)
                 undo.callback(self._sockets.close)

@@ -236,7 +236,8 @@ class Requests:
         port = change.listen_port
         if port is None or (port == state.udp.port and port):
             return state.remark(model)
-        fresh = UdpPair(port, outer_mark(state.gateway.interface, model), state.workers)
+        mark = state.mark_first(outer_mark(state.gateway.interface, model))
+        fresh = UdpPair(port, mark, state.workers)
         set_hearing(fresh.descriptors, state.link.up)
         state.udp, old = fresh, state.udp
         old.close()

@@ -114,8 +114,23 @@ class State:
         mark = outer_mark(self.gateway.interface, model)
         if mark == self.mark:
             return False
-        self.udp.mark(mark)
+        self.udp.mark(self.mark_first(mark))
         return True
+
+    def mark_first(self, mark: int) -> int:
+        """What the sockets are marked with until the routing rules are those of another mark, 0 for none: no outer
+        packet may go into the tunnel meanwhile. `marked` follows.
+        """
+        if not self.ways or mark == self.mark:
+            return mark
+        if mark:
+            self.links.pass_by(mark)
+        return mark or self.mark
+
+    def marked(self) -> None:
+        """The rules are those of the mark. Raises OSError."""
+        self.udp.mark(self.mark)
+        self.links.end_passing()
 
     def needs_endpoint(self, peer: Peer) -> bool:
         """Whether an address is wanted for the name that the file has for this peer."""

@@ -221,6 +221,10 @@ class Supervisor:
         self._resolving.retain(needed)
         self._expiry.look()
         state.links.follow_rules(state.ways)
+        try:
+            state.marked()
+        except OSError as error:
+            _log.warning("the sockets keep a mark: %s", error.strerror)
         self._mtu.look()
         state.packet_filter.follow(state.gateway, state.model, state.udp.port)
 

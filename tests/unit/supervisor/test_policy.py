@@ -60,6 +60,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self.rules: dict[int, list[Rule]] = {socket.AF_INET: [], socket.AF_INET6: []}
+        self.passing: list[tuple[int, int, int]] = []
         self.live: set[int] = set()
         self.refuses_table = 0
 
@@ -68,6 +69,7 @@ class Kernel:
             return _Entry(FRA_PRIORITY=priority or None, FRA_FWMARK=mark, FRA_TABLE=table, FRA_PROTOCOL=protocol)
 
         own = [entry(priority, mark, table, 87) for priority, mark, table, _ in sorted(self.rules[family])]
+        own += [entry(priority, mark, 254, 88) for each, priority, mark in self.passing if each == family]
         return [entry(0, 0, 255, 2), *own, entry(32766, 0, 254, 2), entry(32767, 0, 253, 2)]
 
     def get_routes(self, family: int, table: int) -> list[int]:
@@ -76,6 +78,13 @@ class Kernel:
 
     def rule(self, verb: str, *, family: int, priority: int, **more: Any) -> None:
         rules = self.rules[family]
+        if verb == "add" and more["protocol"] == 88:
+            assert "flags" not in more
+            self.passing.append((family, priority, more["fwmark"]))
+            return
+        if verb == "del" and any(each[:2] == (family, priority) for each in self.passing):
+            self.passing = [each for each in self.passing if each[:2] != (family, priority)]
+            return
         if verb == "del":
             (gone,) = [each for each in rules if each[0] == priority]
             rules.remove(gone)
@@ -125,6 +134,25 @@ def test_another_mark_comes_before_the_old_one_goes(kernel: Kernel) -> None:
     assert kernel.four == [(32762, 9, 254, 0), (32763, 9, 51820, None), *BOTH]
     rules.follow({Way(4, 51820, 9)})
     assert kernel.four == [(32762, 9, 254, 0), (32763, 9, 51820, None)]
+
+
+def test_a_mark_that_is_to_come_passes_before_all_rules(kernel: Kernel) -> None:
+    rules = PolicyRules(kernel)
+    rules.pass_by(9)
+    assert kernel.passing == []
+    rules.add({FOUR, SIX})
+    rules.pass_by(FOUR.mark)
+    assert kernel.passing == []
+    rules.pass_by(9)
+    assert kernel.passing == [(socket.AF_INET, 32763, 9), (socket.AF_INET6, 32763, 9)]
+    rules.follow({Way(4, 51820, 9)})
+    assert len(kernel.passing) == 2
+    rules.end_passing()
+    assert (kernel.passing, kernel.six) == ([], [])
+    # One that was killed in between.
+    rules.pass_by(10)
+    PolicyRules(kernel).clear_stale()
+    assert (kernel.passing, kernel.four) == ([], [])
 
 
 def test_a_refusal_leaves_nothing_after_the_end(kernel: Kernel) -> None:
