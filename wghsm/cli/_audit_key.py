@@ -3,6 +3,7 @@
 import click
 import msgspec
 
+from wghsm.cli import _completing
 from wghsm.cli._every import in_every_token
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer
@@ -21,7 +22,7 @@ def key() -> None:
 
 
 @key.command()
-@click.argument("label", required=False)
+@click.argument("label", required=False, shell_complete=_completing.keys)
 @token_options
 @json_option
 def generate(label: str | None, token: str | None, config: str | None, as_json: bool) -> None:
@@ -41,7 +42,7 @@ def generate(label: str | None, token: str | None, config: str | None, as_json: 
 
 
 @key.command()
-@click.argument("label", required=False)
+@click.argument("label", required=False, shell_complete=_completing.keys)
 @token_options
 @json_option
 def public(label: str | None, token: str | None, config: str | None, as_json: bool) -> None:

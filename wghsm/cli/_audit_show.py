@@ -7,6 +7,7 @@ import click
 
 from wghsm import audit
 from wghsm.audit import KINDS, LogReader, Record, Wanted, rfc3339
+from wghsm.cli import _completing
 from wghsm.cli._audit_folder import Folder, folder_of, folder_options, moment
 from wghsm.cli._output import print_schema
 
@@ -17,8 +18,18 @@ _PAUSE = 0.5
 
 @click.command()
 @folder_options
-@click.option("--peer", metavar="PEER", help="A public key or its beginning; with -c a peer's name too.")
-@click.option("--key", metavar="KEY", help="A label, a public key or a fingerprint, or its beginning.")
+@click.option(
+    "--peer",
+    metavar="PEER",
+    shell_complete=_completing.peers,
+    help="A public key or its beginning; with -c a peer's name too.",
+)
+@click.option(
+    "--key",
+    metavar="KEY",
+    shell_complete=_completing.keys,
+    help="A label, a public key or a fingerprint, or its beginning.",
+)
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="May be given again.")
 @click.option("--since", metavar="TIME", help="From this time on: 2026-01-31T10:00 (UTC), or how long ago: 2h, 7d.")
 @click.option("--until", metavar="TIME", help="Up to this time.")

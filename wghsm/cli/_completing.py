@@ -1,4 +1,4 @@
-"""What a shell may put where a name is wanted: of peers, of keys, of gateways. Called by click while a line is typed.
+"""What a shell may put where a name is wanted: of peers, keys, tokens and others. Called by click while one types.
 
 The names come from gateway files: the one of `-c`, else all of /etc/wghsm; no token is asked, since that would take a
 PIN. A file that cannot be read gives no names, and nothing is ever printed.
@@ -7,9 +7,12 @@ PIN. A file that cannot be read gives no names, and nothing is ever printed.
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from click.shell_completion import CompletionItem
 
 from ._admin import running_gateways
@@ -17,11 +20,9 @@ from ._admin import running_gateways
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    import click
-
     from wghsm.config import Gateway
 
-__all__ = ["gateways", "keys", "peers", "targets"]
+__all__ = ["commands", "gateways", "keys", "peers", "secrets", "tags", "targets", "tokens"]
 
 FOLDER = Path("/etc/wghsm")
 
@@ -45,6 +46,35 @@ def keys(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[s
         )
     )
     return _fitting(labels, incomplete)
+
+
+def secrets(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Labels of roots and PSK objects that gateway files name."""
+    roots = (label for gateway in _gateways(ctx) for label in (gateway.token.psk_root, gateway.token.psk_wrap_key))
+    peers = (peer for gateway in _gateways(ctx) for peer in gateway.peers)
+    return _fitting((*roots, *(getattr(peer.preshared_key, "label", None) for peer in peers)), incomplete)
+
+
+def tags(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Tags of peers."""
+    return _fitting((tag for gateway in _gateways(ctx) for peer in gateway.peers for tag in peer.tags), incomplete)
+
+
+def tokens(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """URIs of tokens that gateway files name."""
+    uris = [uri for gateway in _gateways(ctx) for uri in gateway.token.in_order]
+    if os.environ.get("_WGHSM_COMPLETE") == "bash_complete":
+        # Bash puts it on the line as it is, where ? and & are the shell's own.
+        uris = [shlex.quote(uri) for uri in uris]
+    return _fitting(uris, incomplete)
+
+
+def commands(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The commands below those that are there already."""
+    group: click.Command | None = ctx.find_root().command
+    for word in ctx.params.get(param.name or "") or ():
+        group = group.get_command(ctx, word) if isinstance(group, click.Group) else None
+    return _fitting(group.list_commands(ctx), incomplete) if isinstance(group, click.Group) else []
 
 
 def gateways(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

@@ -17,6 +17,7 @@ from wghsm.cli._key_pending import Pending
 from wghsm.cli._key_reseal import resealed, wrapped_files, write_resealed
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer
+from wghsm.cli._peer_options import config_option, gateway_path
 from wghsm.cli._psk_file import locked, replace_file
 from wghsm.cli._recording import Deed, Recording, recording
 from wghsm.cli.shapes.keys import KeyRetired
@@ -39,10 +40,10 @@ class _Users:
 
 
 @click.command()
-@click.option("-c", "--config", metavar="GATEWAY.yaml", required=True, help="Gateway file.", type=click.Path())
+@config_option
 @click.option("--force", is_flag=True, help="Also if peers still use it, or if nobody can tell: they are cut off.")
 @json_option
-def retire(config: str, force: bool, as_json: bool) -> None:
+def retire(config: str | None, force: bool, as_json: bool) -> None:
     """Take previous_key out of the gateway file, once every peer uses the new key.
 
     Refused while the running gateway knows of peers that last used the old key; --force cuts them off. The key stays
@@ -52,7 +53,7 @@ def retire(config: str, force: bool, as_json: bool) -> None:
 
     Example: wghsm key retire -c /etc/wghsm/wg0.yaml
     """
-    path = Path(config)
+    path = gateway_path(config)
     with locked(path):
         report = _retire(path, force=force)
     if as_json:
@@ -69,7 +70,7 @@ def retire(config: str, force: bool, as_json: bool) -> None:
         click.echo(f"seen with neither key, and cut off too if they have the old one: {', '.join(report.unseen)}")
     click.echo("next:")
     click.echo(f"  1. wghsm reload {name}    # ends the last sessions under it")
-    click.echo(f"  2. wghsm key destroy {label} -c {config}    # for good")
+    click.echo(f"  2. wghsm key destroy {label} -c {path}    # for good")
 
 
 def _retire(path: Path, *, force: bool) -> KeyRetired:

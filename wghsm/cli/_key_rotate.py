@@ -20,6 +20,7 @@ from wghsm.cli._key_report import CUSTODY, base64_text, plain_report
 from wghsm.cli._key_reseal import Wrapped, resealed, wrapped_files, write_resealed
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
+from wghsm.cli._peer_options import config_option, gateway_path
 from wghsm.cli._psk_file import locked, replace_file
 from wghsm.cli._recording import Deed, Recording, recording
 from wghsm.cli.shapes.keys import KeyRotated, PeerToTell
@@ -100,7 +101,7 @@ class _Done:
 
 
 @click.command()
-@click.option("-c", "--config", metavar="GATEWAY.yaml", required=True, help="Gateway file.", type=click.Path())
+@config_option
 @click.option("--to", metavar="LABEL", help="Take this key, which is in the token (in every token) already.")
 @click.option(
     "--wrappable", is_flag=True, help="Let the key that is made leave the token wrapped under another: for a backup."
@@ -108,7 +109,7 @@ class _Done:
 @click.option("--compromised", is_flag=True, help="No overlap: the old key serves nobody any more.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
-def rotate(config: str, to: str | None, wrappable: bool, compromised: bool, yes: bool, as_json: bool) -> None:
+def rotate(config: str | None, to: str | None, wrappable: bool, compromised: bool, yes: bool, as_json: bool) -> None:
     """Give the gateway another key, and serve the old one beside it until every peer has moved.
 
     A key is made in the token, and the gateway file names it as key and the old one as previous_key; nothing else in
@@ -123,7 +124,7 @@ def rotate(config: str, to: str | None, wrappable: bool, compromised: bool, yes:
       wghsm key rotate -c /etc/wghsm/wg0.yaml --to gateway-2026
       wghsm key rotate -c /etc/wghsm/wg0.yaml --compromised
     """
-    path = Path(config)
+    path = gateway_path(config)
     if wrappable and to is not None:
         _bad("--wrappable is for a key that is made; leave it out with --to, whose key is what it is")
     with locked(path):

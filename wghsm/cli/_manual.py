@@ -71,9 +71,10 @@ def pages(command: click.Command, name: str, parent: click.Context | None = None
 def roff(page: Page, version: str) -> str:
     """The page for man(1)."""
     title = page.name.replace(" ", "-").upper()
-    lines = [f'.TH {title} 1 "" "wghsm {version}" "wghsm"', ".SH NAME"]
+    # Names of options and keys are to be copied: no word is broken, and no line is stretched.
+    lines = [f'.TH {title} 1 "" "wghsm {version}" "wghsm"', ".nh", ".ad l", ".SH NAME"]
     lines.append(f"{_escaped(page.name.replace(' ', '-'))} \\- {_escaped(page.summary)}")
-    lines += [".SH SYNOPSIS", ".nh", f"\\fB{_escaped(page.name)}\\fR{_escaped(page.usage[len(page.name) :])}", ".hy"]
+    lines += [".SH SYNOPSIS", f"\\fB{_escaped(page.name)}\\fR{_escaped(page.usage[len(page.name) :])}"]
     lines += [".SH DESCRIPTION", *_roff_text(page.text)]
     if page.options:
         lines.append(".SH OPTIONS")

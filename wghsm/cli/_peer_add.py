@@ -18,6 +18,7 @@ import click
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from msgspec import UNSET, UnsetType
 
+from wghsm.cli import _completing
 from wghsm.cli._addresses import free_addresses
 from wghsm.cli._client_file import can_show_code, client_file, picture, terminal_code
 from wghsm.cli._in_force import bring_into_force
@@ -130,7 +131,14 @@ def _output_options(command: "Callable[..., Any]") -> "Callable[..., Any]":
 )
 @click.option("--expires", metavar="WHEN", help="A day, a moment in UTC, or 30d, 12h from now.")
 @click.option("--note", metavar="TEXT", help="A few words.")
-@click.option("--tag", "tags", metavar="WORD", multiple=True, help="A word to find it by; may be repeated.")
+@click.option(
+    "--tag",
+    "tags",
+    metavar="WORD",
+    multiple=True,
+    shell_complete=_completing.tags,
+    help="A word to find it by; may be repeated.",
+)
 @click.option(
     "--keepalive", metavar="SECONDS", type=click.IntRange(0, 65535), help="persistent_keepalive at the gateway."
 )
@@ -241,7 +249,7 @@ def add(
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_completing.peers)
 @_output_options
 @config_option
 @json_option

@@ -22,7 +22,7 @@ __all__ = ["list_", "show"]
 
 
 @click.command(name="list")
-@click.option("--tag", help="Only peers that have this tag.")
+@click.option("--tag", metavar="WORD", shell_complete=_completing.tags, help="Only peers that have this tag.")
 @config_option
 @json_option
 def list_(tag: str | None, config: str | None, as_json: bool) -> None:

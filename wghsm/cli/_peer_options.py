@@ -1,4 +1,4 @@
-"""What the `peer` commands share: which gateway file, how a moment is given, whether to reload."""
+"""Options that commands share: which gateway file, how a moment is given, whether to reload."""
 
 import contextlib
 import ipaddress
@@ -16,7 +16,15 @@ from wghsm.exits import ExitCode
 if TYPE_CHECKING:
     from wghsm.config import Endpoint
 
-__all__ = ["config_option", "endpoint_of", "gateway_path", "moment_text", "reload_option"]
+__all__ = [
+    "config_option",
+    "endpoint_of",
+    "gateway_path",
+    "known_gateways",
+    "moment_text",
+    "only_gateway",
+    "reload_option",
+]
 
 _FOLDER = Path("/etc/wghsm")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
@@ -45,11 +53,22 @@ def gateway_path(config: str | None) -> Path:
     """The gateway file that is meant. Raises CommandError."""
     if config is not None:
         return Path(config)
+    only = only_gateway()
+    if only is None:
+        raise CommandError(f"name the gateway file: -c GATEWAY.yaml; {known_gateways()}", ExitCode.BAD_CONFIG)
+    return only
+
+
+def only_gateway() -> Path | None:
+    """The gateway file that is meant where none is named: the only one in /etc/wghsm."""
+    found = list(_FOLDER.glob("*.yaml"))
+    return found[0] if len(found) == 1 else None
+
+
+def known_gateways() -> str:
+    """What /etc/wghsm has, in words."""
     found = sorted(_FOLDER.glob("*.yaml"))
-    if len(found) == 1:
-        return found[0]
-    there = f"there is: {', '.join(map(str, found))}" if found else f"there is none in {_FOLDER}"
-    raise CommandError(f"name the gateway file: -c GATEWAY.yaml; {there}", ExitCode.BAD_CONFIG)
+    return f"there is: {', '.join(map(str, found))}" if found else f"there is none in {_FOLDER}"
 
 
 def endpoint_of(text: str, port: int) -> "Endpoint":

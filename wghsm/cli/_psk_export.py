@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from wghsm.config import Gateway, Peer
 
 __all__ = ["Request", "peer_of", "request_of", "was_handed_out"]
+
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,15 @@ def peer_of(gateway: "Gateway", wanted: str) -> "Peer":
     """The peer of that name or public key in the gateway file. Raises CommandError (BAD_CONFIG)."""
     found = [peer for peer in gateway.peers if wanted in (peer.name, base64.b64encode(peer.public_key).decode("ascii"))]
     if not found:
-        names = ", ".join(peer.name for peer in gateway.peers) or "none"
-        raise _bad(f"no peer {wanted!r} in the gateway file; there is: {names}")
+        raise _bad(f"no peer {wanted!r} in the gateway file; {_near(wanted, [peer.name for peer in gateway.peers])}")
     return found[0]
+
+
+def _near(wanted: str, names: list[str]) -> str:
+    if len(names) <= _FEW:
+        return f"there is: {', '.join(names) or 'none'}"
+    near = difflib.get_close_matches(wanted, names)
+    return (f"is it {' or '.join(near)}? " if near else "") + f"wghsm peer list has all {len(names)}"
 
 
 def _from_file(gateway: "Gateway", wanted: str, root: str | None, key: str | None, epoch: int | None) -> Request:

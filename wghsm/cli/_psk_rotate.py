@@ -2,13 +2,13 @@
 
 import base64
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from wghsm.cli import _completing
 from wghsm.cli._output import CommandError, json_option, print_json
+from wghsm.cli._peer_options import config_option, gateway_path
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli._psk_file import locked, replace_file, replaced_psk
 from wghsm.cli._recording import Deed, recording
@@ -23,9 +23,9 @@ __all__ = ["rotate"]
 
 @click.command()
 @click.argument("peer", shell_complete=_completing.peers)
-@click.option("-c", "--config", metavar="GATEWAY.yaml", required=True, help="Gateway file.", type=click.Path())
+@config_option
 @json_option
-def rotate(peer: str, config: str, as_json: bool) -> None:
+def rotate(peer: str, config: str | None, as_json: bool) -> None:
     """Raise the epoch of PEER's derived PSK in the gateway file by one.
 
     The gateway and the peer need not change at the same time: until the peer has used the new PSK, the one before
@@ -35,7 +35,7 @@ def rotate(peer: str, config: str, as_json: bool) -> None:
     """
     from wghsm.config import PskDerived, load, load_peers, peer_place
 
-    path = Path(config)
+    path = gateway_path(config)
     with locked(path):
         gateway = load(path)
         found = peer_of(gateway, peer)
@@ -57,7 +57,7 @@ def rotate(peer: str, config: str, as_json: bool) -> None:
         print_json(PskRotated(peer=found.name, epoch=before + 1, previous=before, overlap_seconds=overlap))
         return
     click.echo(f"{file}: peer {found.name!r} has epoch {before + 1} now; next:")
-    export = shlex.join(["wghsm", "psk", "export", found.name, "-c", config, "--out", f"{found.name}.psk"])
+    export = shlex.join(["wghsm", "psk", "export", found.name, "-c", str(path), "--out", f"{found.name}.psk"])
     click.echo(f"  1. {export}    # for the client")
     click.echo(f"  2. wghsm reload {name}    # the gateway knows both from then on")
     click.echo(f"  3. give the client its PSK; epoch {before} stays usable for {_span(overlap)} or until it has moved")

@@ -5,7 +5,6 @@ PSK on standard input (or generated) -> AES-GCM in the token -> FILE: the new ep
 
 import base64
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +13,7 @@ from wghsm.cli import _completing
 from wghsm.cli._every import first_only
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer
+from wghsm.cli._peer_options import config_option, gateway_path
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli._psk_file import locked, replace_file
 from wghsm.cli._psk_input import read_psk
@@ -40,9 +40,11 @@ __all__ = ["seal", "wrap"]
     type=click.IntRange(0, 2**32 - 1),
     help="Epoch (default: the one after the file's newest).",
 )
-@click.option("-c", "--config", metavar="GATEWAY.yaml", required=True, help="Gateway file.", type=click.Path())
+@config_option
 @json_option
-def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, config: str, as_json: bool) -> None:
+def wrap(
+    peer: str | None, make_key: bool, generate: bool, epoch: int | None, config: str | None, as_json: bool
+) -> None:
     """Wrap PEER's PSK, base64 on standard input, for preshared_key: wrapped:FILE.
 
     The file then holds ciphertext that only this token can open, for this peer, this gateway and this epoch. The PSK
@@ -53,7 +55,8 @@ def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, co
       wghsm psk wrap --make-key -c /etc/wghsm/wg0.yaml
       wg genpsk | wghsm psk wrap alice -c /etc/wghsm/wg0.yaml
     """
-    target = target_of(None, config)
+    path = gateway_path(config)
+    target = target_of(None, str(path))
     gateway = target.gateway
     if gateway is None or gateway.token.psk_wrap_key is None:
         raise _bad("the gateway file has no token.psk_wrap_key; write psk_wrap_key: LABEL under token:")
@@ -71,7 +74,7 @@ def wrap(peer: str | None, make_key: bool, generate: bool, epoch: int | None, co
         return
     if peer is None:
         raise _bad("name the peer whose PSK is wrapped, or --make-key")
-    with locked(Path(config)):
+    with locked(path):
         report = seal(target, gateway, peer, label, epoch, generate=generate)
     if as_json:
         print_json(report)

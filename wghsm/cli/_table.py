@@ -21,7 +21,7 @@ _LEAST = 6
 
 
 def show_table(headings: Sequence[str], rows: "Sequence[Sequence[str | Text]]") -> None:
-    """Print rows under headings. Cells break between words; a word only where there is no other way, in the last column first."""
+    """Print rows under headings. Cells break between words; words themselves only where there is no other way."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

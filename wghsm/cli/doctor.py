@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import click
 import msgspec
 
+from wghsm.cli import _completing
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import owner_to_become
+from wghsm.cli._peer_options import known_gateways, only_gateway
 from wghsm.cli._table import show_beside
 from wghsm.cli.shapes.tokens import DoctorFinding, DoctorReport, DoctorToken
 from wghsm.config import Gateway, PskObject, load
@@ -44,10 +46,26 @@ class _Wanted:
 
 @click.command()
 @click.option(
-    "--token", "tokens", multiple=True, metavar="URI", help="pkcs11: URI of a token; repeat it for its twins."
+    "--token",
+    "tokens",
+    multiple=True,
+    metavar="URI",
+    shell_complete=_completing.tokens,
+    help="pkcs11: URI of a token; repeat it for its twins.",
 )
-@click.option("-c", "--config", metavar="GATEWAY.yaml", type=click.Path(), help="Gateway file that names the tokens.")
-@click.option("--key", metavar="LABEL", help="The gateway's key (default: the file's or the URI's, or the only one).")
+@click.option(
+    "-c",
+    "--config",
+    metavar="GATEWAY.yaml",
+    type=click.Path(),
+    help="Gateway file that names the tokens (default: the only one in /etc/wghsm).",
+)
+@click.option(
+    "--key",
+    metavar="LABEL",
+    shell_complete=_completing.keys,
+    help="The gateway's key (default: the file's or the URI's, or the only one).",
+)
 @click.option("--psk-root", metavar="LABEL", help="The root of derived PSKs (default: the file's).")
 @click.option("--wrap-key", metavar="LABEL", help="The key of wrapped PSKs (default: the file's).")
 @click.option(
@@ -81,15 +99,21 @@ def doctor(
     """Try everything that a gateway needs of its token; nothing is written (but with --write), the PIN is sent once.
 
     Each line is green, yellow (a gateway serves with it) or red. Exit status: 0 without a red line, 3 where the PIN
-    is the trouble, 4 where the token is. Several tokens are compared: keys and PSK root must be the same.
+    is the trouble, 4 where the token is, 2 where the file or the way to the PIN is. Several tokens are compared: keys
+    and PSK root must be the same.
 
     \b
     Examples:
       wghsm token doctor -c /etc/wghsm/wg0.yaml
       wghsm token doctor --token 'pkcs11:token=gw?module-path=/usr/lib/x.so&pin-source=prompt' --key gateway
     """
+    if not tokens and config is None and (only := only_gateway()) is not None:
+        config = str(only)
     if bool(tokens) == (config is not None):
-        raise CommandError("name the tokens: either --token URI (once or more) or -c GATEWAY.yaml", ExitCode.BAD_CONFIG)
+        there = ", not both" if tokens else f"; {known_gateways()}"
+        raise CommandError(
+            f"name the tokens: either --token URI (once or more) or -c GATEWAY.yaml{there}", ExitCode.BAD_CONFIG
+        )
     gateway = None if config is None else load(config)
     uris = [TokenUri.parse(uri) for uri in (tokens if gateway is None else gateway.token.in_order)]
     wanted = _Wanted(

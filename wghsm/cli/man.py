@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from wghsm import __version__
+from wghsm.cli import _completing
 
 __all__ = ["man"]
 
@@ -15,7 +16,7 @@ __all__ = ["man"]
 @click.command(
     epilog="Examples: `wghsm man peer add`, `wghsm man --out /usr/local/share/man/man1` and then `man wghsm-peer-add`."
 )
-@click.argument("command", nargs=-1)
+@click.argument("command", nargs=-1, shell_complete=_completing.commands)
 @click.option("--out", metavar="FOLDER", type=click.Path(path_type=Path), help="Write all pages into a folder.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print all commands as one Markdown page.")
 def man(command: tuple[str, ...], out: Path | None, as_markdown: bool) -> None:

@@ -148,8 +148,17 @@ def rename(name: str, new: str, options: _Options) -> int:
 @peer.command(name="set")
 @click.argument("name", shell_complete=_completing.peers)
 @click.option("--note", help="A few words; an empty text takes the note away.")
-@click.option("--tag", "tags", metavar="WORD", multiple=True, help="A tag more; may be repeated.")
-@click.option("--untag", "untags", metavar="WORD", multiple=True, help="A tag less; may be repeated.")
+@click.option(
+    "--tag", "tags", metavar="WORD", multiple=True, shell_complete=_completing.tags, help="A tag more; may be repeated."
+)
+@click.option(
+    "--untag",
+    "untags",
+    metavar="WORD",
+    multiple=True,
+    shell_complete=_completing.tags,
+    help="A tag less; may be repeated.",
+)
 @click.option("--keepalive", metavar="SECONDS", type=click.IntRange(0, 65535), help="persistent_keepalive; 0 for none.")
 @_changing
 def set_(

@@ -43,7 +43,7 @@ psk.add_command(rotate)
 
 
 @psk.command("derive-root")
-@click.argument("label", required=False)
+@click.argument("label", required=False, shell_complete=_completing.secrets)
 @token_options
 @json_option
 def derive_root(label: str | None, token: str | None, config: str | None, as_json: bool) -> None:
@@ -68,7 +68,7 @@ def derive_root(label: str | None, token: str | None, config: str | None, as_jso
 
 
 @psk.command()
-@click.argument("label")
+@click.argument("label", shell_complete=_completing.secrets)
 @click.option("--replace", is_flag=True, help="Replace the PSK object that has the label.")
 @token_options
 @json_option
@@ -140,7 +140,7 @@ def list_(peers: bool, token: str | None, config: str | None, as_json: bool) -> 
 
 
 @psk.command()
-@click.argument("label")
+@click.argument("label", shell_complete=_completing.secrets)
 @click.option("--id", "identity", metavar="HEX", help="CKA_ID, where several secrets have the label.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @token_options

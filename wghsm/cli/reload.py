@@ -53,7 +53,7 @@ def reload(target: str, as_json: bool) -> int:
 def _ask(target: str) -> tuple[str, AdminReply]:
     """The gateway that is meant, and its answer. Raises CommandError."""
     request = AdminRequest(verb="reload")
-    if not ("/" in target or Path(target).is_file()):
+    if not ("/" in target or target.endswith((".yaml", ".yml")) or Path(target).is_file()):
         return target, exchange(target, request, _PATIENCE)
     file = os.path.abspath(target)  # noqa: PTH100  (links are the gateway's to follow)
     for name in running_gateways():

@@ -9,7 +9,7 @@ from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, as_owner
 from wghsm.cli._recording import Deed, recording
 from wghsm.cli._table import show_table
-from wghsm.cli._target import Target, target_of, token_options
+from wghsm.cli._target import Target, new_token_options, target_of, token_options
 from wghsm.cli.doctor import doctor
 from wghsm.cli.shapes.tokens import TokenDescribed, TokenMade
 from wghsm.exits import ExitCode
@@ -45,7 +45,7 @@ token.add_command(doctor)
 @click.option("--gid", metavar="GID", type=_ID, help="Its group (default: the number of --uid).")
 @click.option("--pin-source", metavar="SOURCE", help="Where a --softhsm token's PIN comes from (default: random).")
 @click.option("--so-pin-source", metavar="SOURCE", help="Where the security officer's PIN comes from.")
-@token_options
+@new_token_options
 @json_option
 def init(
     directory: str | None,

@@ -36,6 +36,8 @@ _NONE_THERE_OTHERWISE = (
     "no initialised token (is it plugged in, and has the module what it needs of token.environment?)"
 )
 
+_LOADABLE = "correct module-path in the URI, or install what the module needs"
+
 _loaded: dict[str, "Module"] = {}
 # By manufacturerID of C_GetInfo; seen in 0.23, and so in the sources of later ones.
 _LEAVES_SECRETS = frozenset({"OpenSC Project"})
@@ -86,7 +88,7 @@ class Module:
         try:
             self.functions = load_functions(path)
         except OSError as fault:
-            raise ModuleMissing(f"PKCS#11 module {path} cannot be loaded: {fault}") from None
+            raise ModuleMissing(f"PKCS#11 module {path} cannot be loaded: {fault}; {_LOADABLE}") from None
         self._lib: _LockingLib | None = None
         self._users = 0
         self._unfinished = False

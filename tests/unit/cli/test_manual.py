@@ -13,9 +13,11 @@ from tests.unit.config.samples import GOOD
 from wghsm import __version__
 from wghsm.cli import _completing, main
 from wghsm.cli._manual import Page, markdown, pages, roff
+from wghsm.config import load_text
 from wghsm.exits import ExitCode
 
 COMMANDS = Path(__file__).parents[3] / "docs" / "commands.md"
+TOKEN = load_text(GOOD, "good").token.uri
 PAGES = list(pages(main, "wghsm"))
 
 
@@ -44,10 +46,12 @@ def test_man_pages_are_good_roff(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "man1").iterdir()} == {page.file for page in PAGES}
     for page in PAGES:
         source = roff(page, __version__)
-        assert not re.search(r"^[.'](?!TH|SH|TP|PP|nf|fi|nh|hy)", source, re.MULTILINE)
+        assert not re.search(r"^[.'](?!TH|SH|TP|PP|nf|fi|nh|ad)", source, re.MULTILINE)
         words = ["groff", "-man", "-Tutf8", "-Wbreak", "-wmac", "-wsyntax", "-wchar"]
         done_page = subprocess.run(words, input=source, capture_output=True, text=True, check=True)
         assert done_page.stderr == ""
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", done_page.stdout)
+        assert not re.search(r"[a-z]\u2010$", plain, re.MULTILINE), "a word is broken"
 
 
 def test_a_page_that_is_not_there() -> None:
@@ -77,3 +81,9 @@ def test_names_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "office" in _offered(["reload"], "")
     assert "bob" in _offered(["psk", "export", "-c", str(tmp_path / "wg0.yaml")], "")
     assert "peer" in _offered([], "p")
+    assert _offered(["key", "list", "--token"], "") == [TOKEN]
+    assert _offered(["man", "peer"], "l") == ["list"]
+    assert _offered(["man", "peer", "list"], "") == []
+    assert _offered(["peer", "config"], "b") == ["bob"]
+    monkeypatch.setenv("_WGHSM_COMPLETE", "bash_complete")
+    assert _offered(["token", "show", "--token"], "") == [f"'{TOKEN}'"]

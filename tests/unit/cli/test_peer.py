@@ -33,7 +33,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "wg0.yaml"
-    path.write_text(COMMENTED + f"state_directory: {tmp_path}/state\n")
+    path.write_text(f"state_directory: {tmp_path}/state\n" + COMMENTED)
     path.chmod(0o640)
     return path
 
@@ -47,6 +47,16 @@ def run(file: Path, verb: str, *words: str, code: int = 0) -> Result:
 
 def peers(file: Path) -> dict[str, Any]:
     return {peer.name: peer for peer in load(file).peers}
+
+
+def test_of_many_peers_the_nearest_are_told(file: Path) -> None:
+    assert "no peer 'bop' in the gateway file; there is: alice, bob\n" in run(file, "show", "bop", code=2).output
+    with file.open("a") as text:
+        for number in range(9):
+            public = base64.b64encode(bytes([number + 1] * 32)).decode()
+            text.write(f'  - {{name: phone{number}, public_key: "{public}", preshared_key: none, allowed_ips: []}}\n')
+    assert "is it bob? wghsm peer list has all 11\n" in run(file, "show", "bop", code=2).output
+    assert "gateway file; wghsm peer list has all 11\n" in run(file, "show", "xyz", code=2).output
 
 
 def test_disable_and_enable_change_one_line(file: Path) -> None:
