@@ -166,7 +166,6 @@ def test_a_pin_file_open_to_others(made: SoftHsmToken, tmp_path: Path) -> None:
 
 def test_bad_targets(made: SoftHsmToken, gateway: Path) -> None:
     for arguments in (
-        ["key", "list"],
         ["key", "list", "--token", made.uri, "-c", str(gateway)],
         ["key", "list", "--token", "pkcs11:token=gw?pin-value=1234"],
         ["key", "list", "--token", "pkcs11:token=gw?pin-source=file:/etc/pin"],

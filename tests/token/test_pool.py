@@ -163,7 +163,7 @@ def test_a_missing_module(tmp_path: Path) -> None:
 
 def test_what_is_no_module(tmp_path: Path) -> None:
     (tmp_path / "text.so").write_text("no module")
-    with pytest.raises(ModuleMissing, match="cannot be loaded: .*; correct module-path"):
+    with pytest.raises(ModuleMissing, match=r"cannot be loaded: .*; correct module-path"):
         TokenPool.open(f"pkcs11:token=gw?module-path={tmp_path}/text.so", bytearray(b"1"), 1)
     with pytest.raises(ModuleMissing, match="no PKCS#11 module"):
         TokenPool.open(f"pkcs11:token=gw?module-path={_libc()}", bytearray(b"1"), 1)

@@ -6,14 +6,13 @@ import pytest
 from click.testing import CliRunner
 
 from tests.unit.config.samples import GOOD
-from wghsm.cli import _peer_options, main
+from wghsm.cli import main
 from wghsm.exits import ExitCode
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(_peer_options, "_FOLDER", tmp_path)
-    return tmp_path
+def folder(no_gateway_files: Path) -> Path:
+    return no_gateway_files
 
 
 def test_the_only_file_is_meant(folder: Path) -> None:

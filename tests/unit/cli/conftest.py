@@ -1,0 +1,16 @@
+"""No test of this room depends on the gateway files that the machine has."""
+
+from pathlib import Path
+
+import pytest
+
+from wghsm.cli import _completing, _peer_options
+
+
+@pytest.fixture(autouse=True)
+def no_gateway_files(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of /etc/wghsm."""
+    folder = tmp_path_factory.mktemp("etc")
+    monkeypatch.setattr(_peer_options, "_FOLDER", folder)
+    monkeypatch.setattr(_completing, "FOLDER", folder)
+    return folder
