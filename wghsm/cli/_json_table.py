@@ -90,7 +90,7 @@ def schema(command: str) -> dict[str, Any]:
     # Fields may be added within a version, so nothing forbids those that are not known.
     return {
         "$schema": _DRAFT,
-        "$id": f"urn:wghsm:json:{VERSION}:{command.replace(' ', '-')}",
+        "$id": f"urn:wghsm:json:{VERSION}:{command.replace(' --', '-').replace(' ', '-')}",
         "title": f"wghsm {command} --json, version {VERSION}" + (", each line" if output.lines else ""),
         **msgspec.json.schema(output.shape),
     }

@@ -234,6 +234,13 @@ def test_a_fault_is_one_line_and_nothing_on_standard_output(file: Path, words: t
     assert line.startswith(("wghsm: ", "/nowhere.yaml"))
 
 
+@pytest.mark.parametrize("charset", ["utf-8", "ascii"])
+def test_what_is_not_ascii_comes_through_in_every_character_set(file: Path, charset: str) -> None:
+    file.write_text(file.read_text().replace("  - name: bob\n", "  - name: bob\n    note: Zoë's\n"))
+    done = CliRunner(charset=charset).invoke(main, ["peer", "show", "bob", "-c", str(file), "--json"])
+    assert json.loads(done.stdout_bytes)["note"] == "Zoë's"
+
+
 def test_dangerous_commands_have_yes() -> None:
     assert {name for name, command in commands(main) if "--yes" in options(command)} == set(DANGEROUS)
 

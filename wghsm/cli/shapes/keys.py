@@ -35,7 +35,10 @@ class KeyReported(Struct, frozen=True, kw_only=True):
     public_key_checked: Annotated[bool, said("whether a derive in the token has proved it")]
     attributes: Annotated[dict[str, bool | None], said("what the token says, by name without CKA_; null: not stated")]
     value_readable: Annotated[bool, said("true: the token gives the private key out")]
-    custody: Annotated[Custody, said("what this means together: docs/custody.md")]
+    custody: Annotated[
+        Custody,
+        said("all this in a word; broken: the token gives it out; wrappable: it may leave wrapped under another key"),
+    ]
 
 
 class KeyImported(KeyReported, frozen=True, kw_only=True):
@@ -95,7 +98,7 @@ class KeyRotated(Struct, frozen=True, kw_only=True):
     gateway: Annotated[str, said("the gateway's name")]
     key: Annotated[str, said("the new key's label")]
     public_key: Annotated[str, said("the new public key, base64")]
-    custody: Annotated[Custody, said("what the token says of the new key: docs/custody.md")]
+    custody: Annotated[Custody, said("what the token says of the new key, in a word, as `wghsm key show`")]
     previous_key: Annotated[str, said("the old key's label")]
     previous_public_key: Annotated[str | None, said("base64; null where the token has the old key no more")]
     compromised: Annotated[bool, said("whether the old key is out of use at once")]
