@@ -1,6 +1,6 @@
 """Keeps the interface's MTU at what the ways to the endpoints leave for it, as long as the file says `mtu: auto`.
 
-    a change in force, a name resolved -> look
+    a change in force, a name resolved -> look, if endpoints or mark are others
     links, routes, rules -> RouteWatch -> look a second later, once for all that comes in it
 
 What another hand has set is left alone until the next reload. Called by `_supervisor`; the start and a reload set the
@@ -13,9 +13,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from ._fault import GatewayFault
-from ._path_mtu import RouteWatch
+from ._path_mtu import RouteWatch, known_endpoints
 
 if TYPE_CHECKING:
+    from wghsm.ipc import messages as m
     from wghsm.process import Loop
 
     from ._state import State
@@ -34,9 +35,10 @@ class MtuNews:
         self._state = state
         self._loop = loop
         self._watch: RouteWatch | None = None
+        self._asked: tuple[frozenset[m.Endpoint], int] | None = None
 
     def look(self) -> None:
-        """Set the MTU if another one fits now."""
+        """Set the MTU if another one fits the endpoints of the model as it is."""
         state = self._state
         if state.gateway.interface.mtu != "auto":
             self.close()
@@ -44,7 +46,11 @@ class MtuNews:
         if self._watch is None:
             self._watch = RouteWatch()
             self._loop.add_reader(self._watch, self._heard)
-        fits = state.mtu_for(state.gateway.interface, state.model)
+        # Thousands of endpoints take a while.
+        asked, self._asked = self._asked, (known_endpoints(state.model), state.mark)
+        if self._asked == asked:
+            return
+        fits = state.links.path_mtu(*self._asked)
         now = state.links.status()
         if fits == state.path_mtu or now is None or state.links.is_elsewhere:
             return
@@ -65,6 +71,7 @@ class MtuNews:
             self._loop.remove_reader(self._watch)
             self._watch.close()
             self._watch = None
+            self._asked = None
 
     def _heard(self) -> None:
         # A router's routes may change a thousand times a second.
@@ -76,4 +83,5 @@ class MtuNews:
         if self._watch is not None:
             self._watch.drain()
             self._loop.add_reader(self._watch, self._heard)
+            self._asked = None
             self.look()
