@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--peers", type=int, default=500, help="peers of the handshake benchmark")
     parser.add_argument("--quick", action="store_true", help="one round of one second, few peers: does it run?")
     parser.add_argument("--out", type=Path, help="where the JSON goes; then docs/benchmarks.md is left alone")
-    parser.add_argument("--profile", action="store_true", help="measure nothing: say where a TCP stream's time goes")
+    parser.add_argument("--profile", action="store_true", help="measure nothing: say where the time goes")
     chosen = parser.parse_args()
     if min(chosen.rounds, chosen.seconds, chosen.peers) < 1:
         parser.error("--rounds, --seconds and --peers take numbers from 1 on")

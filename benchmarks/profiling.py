@@ -1,6 +1,7 @@
-"""Where the time of a TCP stream goes: perf over the four tunnel processes of two wghsm gateways.
+"""Where the time of the packet path goes: perf over the four tunnel processes of two wghsm gateways, load by load.
 
-    egress -> ingress   carry the data        egress <- ingress   carry the acknowledgments
+    sender's egress -> receiver's ingress   carry the data
+    sender's ingress <- receiver's egress   carry the acknowledgments, or the answers
 
 Needs perf (Debian: linux-perf), which nothing else does. Called by __main__ for --profile.
 """
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+from benchmarks.throughput import SMALL_PACKETS
 from tests.network.support import iperf3, ping_until
 
 if TYPE_CHECKING:
@@ -29,32 +31,31 @@ def profile(lab: Lab, pair: Pair, seconds: int, say: Callable[[str], None]) -> N
     """Tell shares of kernel and libraries, and functions above 2 %, of each process. SystemExit without perf."""
     if shutil.which("perf") is None:
         raise SystemExit("script/bench --profile needs perf; install linux-perf")
-    ping_until(pair.near, pair.address(4))
-    recorders = {}
-    for number, gateway in enumerate(pair.gateways):
-        for role, way in (("egress", "data"), ("ingress", "acknowledgments")):
-            carries = way if number == 0 else {"data": "acknowledgments", "acknowledgments": "data"}[way]
-            file = lab.scratch / f"{role}-{number}.perf"
-            command = [
-                "perf",
-                "record",
-                "-q",
-                "-o",
-                str(file),
-                "-p",
-                str(_pid(gateway, role)),
-                "--",
-                "sleep",
-                str(seconds),
-            ]
-            recorders[f"{role}, which carries the {carries}"] = file, subprocess.Popen(command)
-    iperf3(pair.far, pair.near, pair.address(4), lab.scratch, seconds + 1)
-    for name, (file, recorder) in recorders.items():
-        recorder.wait()
-        say(name)
-        for keys in ("dso", "dso,symbol"):
-            for line in _shares(file, keys):
-                say(f"  {line}")
+    address = pair.address(4)
+    ping_until(pair.near, address)
+    loads: dict[str, Callable[[], object]] = {
+        "TCP": lambda: iperf3(pair.far, pair.near, address, lab.scratch, seconds + 1),
+        "64-byte packets": lambda: iperf3(pair.far, pair.near, address, lab.scratch, seconds + 1, SMALL_PACKETS),
+        "ping -f": lambda: pair.near.run("ping", "-n", "-q", "-f", "-w", str(seconds + 1), address, limit=seconds + 60),
+    }
+    for load, run in loads.items():
+        recorders = {
+            f"{load}, {end}'s {role}": _record(lab.scratch / f"{end}-{role}.perf", _pid(gateway, role), seconds)
+            for end, gateway in zip(("sender", "receiver"), pair.gateways, strict=True)
+            for role in ("egress", "ingress")
+        }
+        run()
+        for name, (file, recorder) in recorders.items():
+            recorder.wait()
+            say(name)
+            for keys in ("dso", "dso,symbol"):
+                for line in _shares(file, keys):
+                    say(f"  {line}")
+
+
+def _record(file: Path, pid: int, seconds: int) -> tuple[Path, subprocess.Popen[bytes]]:
+    command = ["perf", "record", "-q", "-o", str(file), "-p", str(pid), "--", "sleep", str(seconds)]
+    return file, subprocess.Popen(command)
 
 
 def _pid(gateway: Wghsm, role: str) -> int:

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from benchmarks.contenders import Contender
     from wghsm.softhsm_setup import SoftHsmToken
 
-__all__ = ["Case", "Pair", "cases", "measure_throughput", "stock_pair", "wghsm_pair"]
+__all__ = ["SMALL_PACKETS", "Case", "Pair", "cases", "measure_throughput", "stock_pair", "wghsm_pair"]
 
 _PORT = 51820
-_SMALL = 64
+SMALL_PACKETS = f"--udp --bandwidth 0 --length {64 - 28}"
+"""iperf3's options for IPv4 packets of 64 bytes, as fast as it sends."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def cases(*, quick: bool) -> list[Case]:
     ]
     pure = [Case(f"pure.tcp4.1.{way}", 4, option, pure=True) for way, option in ways.items()]
     small = [
-        Case("udp64", 4, f"--udp --bandwidth 0 --length {_SMALL - 28}"),
+        Case("udp64", 4, SMALL_PACKETS),
         Case("ping", 4, ""),
         Case("pure.ping", 4, "", pure=True),
     ]
