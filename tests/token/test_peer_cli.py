@@ -218,6 +218,13 @@ def test_a_configuration_that_cannot_be_shown_leaves_nothing(made: SoftHsmToken,
     assert file.read_bytes() == before
 
 
+def test_a_moment_that_is_past_is_told(made: SoftHsmToken, file: Path) -> None:
+    done = add(made, file, "late", "--generate-client-key", "--expires", "2020-01-01", "--out", str(file.parent / "c"))
+    assert "it has expired already, at 2020-01-01T00:00:00Z; give it another moment: wghsm peer expire" in done.stderr
+    done = add(made, file, "guest", "--generate-client-key", "--expires", "7d", "--out", str(file.parent / "d"))
+    assert "has expired already" not in done.stderr
+
+
 def test_a_file_that_is_there_stays(made: SoftHsmToken, file: Path) -> None:
     (file.parent / "c").write_text("mine")
     add(made, file, "x", "--generate-client-key", "--out", str(file.parent / "c"), code=1)

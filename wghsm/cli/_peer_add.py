@@ -10,6 +10,7 @@ Until the gateway file is replaced, all that was made is taken back if something
 import base64
 import contextlib
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,8 @@ def add(
             "whose key? --public-key KEY for a client that has made its own, or --generate-client-key",
             ExitCode.BAD_CONFIG,
         )
+    from wghsm.config import written
+
     outputs = _Outputs(out, qr, png, svg)
     path = gateway_path(config)
     private, public = _key_pair() if generate else (bytearray(), str(public_key).strip())
@@ -235,6 +238,8 @@ def add(
             )
         else:
             _tell(f"peer {name!r} is in {change.file}, with {', '.join(allowed)}")
+            if not peer.active_at(time.time()):
+                _tell(f"it has expired already, at {written(peer.expires)}; give it another moment: wghsm peer expire")
             for file, _ in outputs.files:
                 _tell(f"{file}: bring it to the client, then remove it")
             if private:
