@@ -60,7 +60,7 @@ def status(name: str | None, as_json: bool) -> None:
 
 @click.command(epilog="Examples: `wghsm rekey wg0`, `wghsm rekey wg0 alice`.")
 @click.argument("name", shell_complete=_completing.gateways)
-@click.argument("peer", required=False)
+@click.argument("peer", required=False, shell_complete=_completing.peers)
 @json_option
 def rekey(name: str, peer: str | None, as_json: bool) -> None:
     """Start a fresh handshake with PEER (a name or public key) of the gateway NAME, or with all its peers.

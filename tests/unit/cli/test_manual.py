@@ -85,5 +85,6 @@ def test_names_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert _offered(["man", "peer"], "l") == ["list"]
     assert _offered(["man", "peer", "list"], "") == []
     assert _offered(["peer", "config"], "b") == ["bob"]
+    assert _offered(["rekey", "wg0"], "b") == ["bob"]
     monkeypatch.setenv("_WGHSM_COMPLETE", "bash_complete")
     assert _offered(["token", "show", "--token"], "") == [f"'{TOKEN}'"]
