@@ -40,6 +40,8 @@ def site(lab: Lab, token: GatewayToken) -> Iterator[Site]:
     made.start()
     client.start()
     ping_until(client.namespace, made.inner4)
+    # The supervisor hears of it after the packets have gone their way.
+    until(lambda: made.gateway.peer(client.public_key).endpoint is not None, "the client's endpoint")
     yield made
 
 

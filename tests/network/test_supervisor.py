@@ -184,16 +184,24 @@ def test_every_child_is_its_own_user_and_nothing_more(plain: Plain) -> None:
         assert names == {"PATH", "LANG"} | ({"SOFTHSM2_CONF"} if role == "custodian" else set())
 
 
-def test_a_child_inherits_its_channel_only(plain: Plain) -> None:
+def _descriptors(plain: Plain, role: str) -> list[str]:
+    """What a child holds beside standard input, output and errors."""
+    folder = Path("/proc", str(plain.pid(role)), "fd")
+    return [str(each.readlink()) for each in folder.iterdir() if int(each.name) > 2]
+
+
+def _sockets(plain: Plain, role: str) -> int:
+    return sum(each.startswith("socket:") for each in _descriptors(plain, role))
+
+
+@pytest.mark.parametrize(("role", "expected"), [("control", 1 + 2), ("handshake", 4)])
+def test_a_child_inherits_its_channel_only(plain: Plain, role: str, expected: int) -> None:
     plain.start()
-    for role, expected in {"control": 1, "handshake": 4}.items():
-        folder = Path("/proc", str(plain.pid(role)), "fd")
-        targets = [str(each.readlink()) for each in folder.iterdir() if int(each.name) > 2]
-        # Its channel and its pairs; the control process has taken two listening sockets as well.
-        sockets = [each for each in targets if each.startswith("socket:")]
-        assert len(sockets) == expected + (2 if role == "control" else 0), targets
-        others = [each for each in targets if not each.startswith(("socket:", "anon_inode:", str(plain.folder)))]
-        assert not [each for each in others if "memfd:wghsm-stats" not in each]
+    # Its channel and its pairs; the control process has taken two listening sockets as well.
+    until(lambda: _sockets(plain, role) >= expected, "its pairs have come")
+    assert _sockets(plain, role) == expected, _descriptors(plain, role)
+    others = [each for each in _descriptors(plain, role) if not each.startswith(("socket:", "anon_inode:"))]
+    assert not [each for each in others if not each.startswith(str(plain.folder)) and "memfd:wghsm-stats" not in each]
 
 
 def test_the_supervisor_keeps_little_of_root(plain: Plain) -> None:
