@@ -25,6 +25,8 @@ from wghsm.cli._output import CommandError
 from wghsm.cli._owner import owner_to_become
 from wghsm.cli._psk_file import replace_file
 from wghsm.cli._recording import Deed, recording
+from wghsm.cli._table import show_beside
+from wghsm.cli.doctor import show_finding
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import root_check_value
 from wghsm.pkcs11_backend.audit_key import generate_audit_key
@@ -79,7 +81,7 @@ class Ceremony:
 
     def _carry_out(self, step: Step, title: str) -> None:
         talk.heading(title)
-        talk.tell(*step.tells)
+        talk.tell(" ".join(step.tells))
         self._step = step.name
         self._tokens.interrupted = self.journal.begun == step.name
         if self._tokens.interrupted:
@@ -93,8 +95,7 @@ class Ceremony:
         self.journal.begun = ""
         self.save()
         for each in did:
-            click.secho("  done: ", fg="green", nl=False)
-            click.echo(each)
+            show_beside(f"  {click.style('done:', fg='green')} ", each)
 
     def _deed(self, step: Step) -> Deed:
         """What the audit log of the commands says of the step."""
@@ -292,7 +293,7 @@ class Ceremony:
 
         def show(one: Told) -> None:
             findings.append(one)
-            talk.tell(f"{one.level:7} {one.check}: {one.text}")
+            show_finding(one)
 
         wanted = Order(
             uri=uri,

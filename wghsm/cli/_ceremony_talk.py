@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from wghsm.ceremony import Participant, complaint, join_halves
+from wghsm.cli._table import show_beside
 from wghsm.pkcs11_backend import open_pin
 from wghsm.wipe import wipe
 
@@ -28,7 +29,7 @@ def heading(text: str) -> None:
 def tell(*lines: str) -> None:
     """Say it."""
     for line in lines:
-        click.echo(f"  {line}")
+        show_beside("  ", line)
 
 
 def ask_text(question: str, *, empty: bool = False) -> str:

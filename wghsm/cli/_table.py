@@ -1,4 +1,4 @@
-"""How the listings and `wghsm token doctor` look: as wide as their words, and no wider than the terminal.
+"""How the listings, `wghsm token doctor` and a ceremony look: as wide as their words, and no wider than the terminal.
 
 In a pipe each row is one line, however long.
 """

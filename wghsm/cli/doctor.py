@@ -137,7 +137,7 @@ def doctor(
     if not as_json and twins:
         click.echo(_bold("all tokens"))
     for finding in () if as_json else twins:
-        _show(finding)
+        show_finding(finding)
     every = [finding for report in reports for finding in report.findings] + twins
     code = exit_code(every)
     if as_json:
@@ -157,7 +157,7 @@ def doctor(
 def _examine(uri: TokenUri, wanted: _Wanted, wrap_sample: str | None, *, quiet: bool) -> TokenReport:
     def show(finding: Finding) -> None:
         if not quiet:
-            _show(finding)
+            show_finding(finding)
 
     order = Order(
         uri=uri,
@@ -204,7 +204,8 @@ def _objects(gateway: Gateway | None) -> tuple[str, ...]:
     return tuple(peer.preshared_key.label for peer in peers if isinstance(peer.preshared_key, PskObject))
 
 
-def _show(finding: Finding) -> None:
+def show_finding(finding: Finding) -> None:
+    """Print one line of the doctor's, with the remedy below if it is not green; `ceremony` shows the same."""
     level = click.style(f"{finding.level:7}", fg=_COLOURS[finding.level])
     show_beside(f"  {level} {finding.check + ':':18} ", finding.text)
     if finding.remedy and finding.level is not Level.GREEN:
