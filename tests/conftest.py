@@ -1,5 +1,6 @@
-"""What holds for all tests: a slow example is no failure, and Ctrl-C can be heard."""
+"""What holds for all tests: a slow example is no failure, Ctrl-C can be heard, and output is buffered as anywhere."""
 
+import os
 import signal
 
 from hypothesis import settings
@@ -12,3 +13,5 @@ settings.load_profile("wghsm")
 # would inherit that, also one that gets a terminal.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+os.environ.pop("PYTHONUNBUFFERED", None)

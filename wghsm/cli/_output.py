@@ -105,29 +105,41 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
     Ctrl-C ends with 130; a reader that went away (`| head`) ends quietly with FAILURE.
     """
     _prepare_streams()
+    code = _outcome(command)
+    try:
+        sys.stdout.flush()
+    except OSError as fault:
+        if code == ExitCode.OK and not isinstance(fault, BrokenPipeError):
+            _say(_os_text(fault))
+        # Python flushes standard output again at its end, and would complain a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = code or ExitCode.FAILURE
+    sys.exit(code)
+
+
+def _outcome(command: Callable[[], Any]) -> int:
+    """The exit status of a command; what has gone wrong is said."""
     try:
         result = command()
-        sys.stdout.flush()
     except click.exceptions.Exit as request:
-        sys.exit(request.exit_code)
+        return request.exit_code
     except click.exceptions.NoArgsIsHelpError as fault:
         fault.show()
-        sys.exit(fault.exit_code)
+        return fault.exit_code
     except click.ClickException as fault:
         _say(_usage_text(fault))
-        sys.exit(fault.exit_code)
+        return fault.exit_code
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
-        sys.exit(ExitCode.INTERRUPTED)
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        _drop_output()
-        sys.exit(ExitCode.FAILURE)
+        return ExitCode.FAILURE
     except PermissionError as fault:
         _say(_os_text(fault))
-        sys.exit(ExitCode.NO_PRIVILEGE)
+        return ExitCode.NO_PRIVILEGE
     except OSError as fault:
         _say(_os_text(fault))
-        sys.exit(ExitCode.FAILURE)
+        return ExitCode.FAILURE
     except Exception as fault:
         code = getattr(fault, "exit_code", None)
         if not isinstance(code, ExitCode):
@@ -137,8 +149,8 @@ def run_command(command: Callable[[], Any]) -> NoReturn:
             click.echo(str(fault), err=True)
         else:
             _say(str(fault))
-        sys.exit(code)
-    sys.exit(result if isinstance(result, int) else ExitCode.OK)
+        return code
+    return result if isinstance(result, int) else ExitCode.OK
 
 
 def _prepare_streams() -> None:
@@ -166,11 +178,6 @@ class _Output(io.TextIOWrapper):
     def flush(self) -> None:
         with named("standard output"):
             super().flush()
-
-
-def _drop_output() -> None:
-    """Python flushes standard output again at its end, and would complain a second time."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _say(message: str) -> None:
