@@ -68,6 +68,7 @@ def test_a_client_from_its_first_to_its_last_day(scene: Scene) -> None:
     ping_until(scene.far, site.inner4)
     ping_until(scene.far, site.inner6)
     assert scene.states() == {"stays": "active", "phone": "active"}
+    scene.stays.wait_until_known()
     handshake = scene.stays.latest_handshake()
 
     scene.peer("disable", "phone")

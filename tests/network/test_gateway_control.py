@@ -40,8 +40,7 @@ def site(lab: Lab, token: GatewayToken) -> Iterator[Site]:
     made.start()
     client.start()
     ping_until(client.namespace, made.inner4)
-    # The supervisor hears of it after the packets have gone their way.
-    until(lambda: made.gateway.peer(client.public_key).endpoint is not None, "the client's endpoint")
+    client.wait_until_known()
     yield made
 
 
@@ -308,11 +307,13 @@ def test_a_host_name_is_resolved_by_the_helper(named: tuple[Site, Path]) -> None
         each.start()
     site.start()
     ping_until(site.namespace, now.ipv4)
+    now.wait_until_known()
     assert site.gateway.peer(now.public_key).endpoint == now.link.right.endpoint(4, CLIENT_PORT)
     until(lambda: "later.example" in site.gateway.log(), "a word about the name that has no address")
     assert site.gateway.peer(later.public_key).endpoint is None
     hosts.write_text(f"127.0.0.1 localhost\n{later.link.right.ipv6} later.example\n")
     ping_until(site.namespace, later.ipv4, limit=60)
+    later.wait_until_known()
     assert site.gateway.peer(later.public_key).endpoint == later.link.right.endpoint(6, CLIENT_PORT)
     site.gateway.stop()
 

@@ -117,7 +117,7 @@ def test_a_worker_dies_and_its_sessions_are_made_anew(site: Site, role: str) -> 
         assert pinger.answer_after(served) - moment < BACK_WITHIN
     for client in site.clients:
         assert ping(client.namespace, site.inner6, count=3).lost == 0
-        assert client.latest_handshake() > moment
+        client.wait_for_handshake(moment)
     check_told(site, role)
 
 

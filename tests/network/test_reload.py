@@ -302,6 +302,7 @@ def test_what_the_run_time_decides_stays(lab: Lab, token: GatewayToken) -> None:
     for client in (known, extra):
         client.start()
         ping_until(client.namespace, site.inner4)
+        client.wait_until_known()
     assert gateway.command("plan", gateway.file).returncode == ExitCode.OK
     gateway.peers = [replace(gateway.peers[0], keepalive=9)]
     gateway.write()

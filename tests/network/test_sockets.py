@@ -87,6 +87,7 @@ def test_both_families_have_one_port(lab: Lab, token: GatewayToken, port: int) -
     for client in clients:
         client.start(endpoint=client.link.left.endpoint(client.family, found))
         ping_until(client.namespace, site.inner4)
+        client.wait_until_known()
         assert site.gateway.peer(client.public_key).endpoint == client.link.right.endpoint(client.family, 51821)
 
 

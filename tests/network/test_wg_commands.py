@@ -26,8 +26,7 @@ def site(request: pytest.FixtureRequest, lab: Lab, token: GatewayToken) -> Site:
     made.start()
     client.start()
     ping_until(client.namespace, made.inner4)
-    # The supervisor hears of it after the packets have gone their way.
-    until(lambda: made.gateway.peer(client.public_key).endpoint is not None, "the client's endpoint")
+    client.wait_until_known()
     return made
 
 

@@ -101,8 +101,17 @@ class Client:
         """Wait until there is a handshake later than `after`."""
         until(lambda: self.latest_handshake() > after, f"a new handshake with {self.name}", pause=0.1)
 
+    def wait_until_known(self) -> None:
+        """Wait until the gateway's status has its session: the supervisor hears of it after packets have gone."""
+        until(self._is_known, f"the gateway knows of {self.name}", pause=0.05)
+
+    def _is_known(self) -> bool:
+        status = self.site.gateway.peer(self.public_key)
+        return status.endpoint is not None and bool(status.latest_handshake)
+
     def wait_for_age(self) -> float:
         """Wait until the latest handshake is old enough for a new one to be made on request; give its time."""
+        self.wait_until_known()
         latest = self.latest_handshake()
         until(lambda: time.time() > latest + 6, "an age of six seconds")
         return latest
