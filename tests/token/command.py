@@ -3,18 +3,24 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 
 from tests.json_output import check_json
 from wghsm.softhsm_setup import SoftHsmToken
 
-__all__ = ["run"]
+__all__ = ["run", "run_with"]
 
 
 def run(made: SoftHsmToken, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """As run_with, where SoftHSM finds the token."""
+    return run_with({**os.environ, **made.environment}, *words, code=code)
+
+
+def run_with(environment: Mapping[str, str], *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run `wghsm WORDS...` without standard input; it must end with `code`, and never with a trace."""
     done = subprocess.run(
         [sys.executable, "-m", "wghsm", *words],
-        env={**os.environ, **made.environment},
+        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from ipaddress import ip_network
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.json_output import check_json
+from tests.token.command import run_with
 from wghsm.config import load
 from wghsm.exits import ExitCode
 
@@ -33,17 +32,9 @@ def folder() -> Iterator[Path]:
 
 
 def run(*words: str, code: int = 0, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "wghsm", *words],
-        env={**{name: value for name, value in os.environ.items() if name != "SOFTHSM2_CONF"}, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    check_json(words, done.stdout)
+    """As command.run_with, where SoftHSM is not configured."""
+    without = {name: value for name, value in os.environ.items() if name != "SOFTHSM2_CONF"}
+    done = run_with({**without, **environment}, *words, code=code)
     return done.stdout + done.stderr
 
 
