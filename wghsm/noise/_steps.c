@@ -4,8 +4,9 @@
  *     initiator  write_initiation -> read_response -> split
  *
  * Called by _native.py; its twin in Python, _steps.py, says what each argument is and is held against it by tests.
- * The state is the chaining key C and the hash H, 32 bytes each. A step works on copies and writes C, H and its
- * results only when it has succeeded. A secret argument is wiped, and so is whatever a step leaves on the stack.
+ * The state is the chaining key C and the hash H, 32 bytes each. A step works on copies, and writes C and H only when
+ * it has succeeded; if it has not, there is no secret in its results. A secret argument is wiped, and so is whatever a
+ * step leaves on the stack.
  * Source: PROTOCOL.md sections 2 and 4. Without the GIL: nothing here is shared but the two fetched algorithms.
  */
 
@@ -180,6 +181,9 @@ static void open_sealed(struct work *w, const uint8_t *sealed, int length, uint8
         fail(w, STEP_AUTHENTICATION);
     EVP_CIPHER_CTX_free(aead);
     mix_hash(w, sealed, (size_t)length + TAG);
+    /* libcrypto decrypts before it looks at the tag. */
+    if (w->result != STEP_DONE)
+        OPENSSL_cleanse(plain, (size_t)length);
 }
 
 /* The ephemeral key, ready to be exchanged, and its public part; NULL if that failed. */
@@ -299,5 +303,9 @@ static int split(const uint8_t *c, uint8_t *one, uint8_t *two)
     struct work w;
     begin(&w, c, c);
     kdf(&w, NULL, 0, one, two, NULL);
+    if (w.result != STEP_DONE) {
+        OPENSSL_cleanse(one, LEN);
+        OPENSSL_cleanse(two, LEN);
+    }
     return end(&w, NULL, NULL);
 }

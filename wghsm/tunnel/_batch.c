@@ -126,7 +126,7 @@ static void finish_ipv4(uint8_t *packet, size_t header) {
 static int make_contexts(const uint8_t *key, void **stream, void **mac) {
     EVP_MAC *poly1305 = EVP_MAC_fetch(NULL, "POLY1305", NULL);
     *stream = EVP_CIPHER_CTX_new();
-    *mac = EVP_MAC_CTX_new(poly1305);
+    *mac = poly1305 ? EVP_MAC_CTX_new(poly1305) : NULL;
     EVP_MAC_free(poly1305);
     return *stream && *mac && EVP_EncryptInit_ex(*stream, EVP_chacha20(), NULL, key, NULL) == 1;
 }
@@ -190,7 +190,8 @@ int wghsm_accept(wghsm_receiver *receiver, uint64_t counter) {
 /* ChaCha20-Poly1305 (RFC 8439) with no additional data, of libcrypto's two halves. Its own AEAD computes the block of
  * the key stream that holds the tag's key by itself, which costs as much as some 400 bytes: here it is one run. */
 
-/* Encrypt or decrypt `size` bytes at `text` in place. The block before them is worked in, and left as it was. */
+/* Encrypt or decrypt `size` bytes at `text` in place. The block before them is worked in, and left as it was. `tag_key`
+ * is for make_tag, or wiped if this fails. */
 static int apply_stream(EVP_CIPHER_CTX *stream, uint64_t counter, uint8_t *text, size_t size, uint8_t *tag_key) {
     uint8_t *block = text - WGHSM_ROOM, kept[WGHSM_ROOM], start[16] = {0};
     int done, ok;
@@ -201,6 +202,8 @@ static int apply_stream(EVP_CIPHER_CTX *stream, uint64_t counter, uint8_t *text,
          EVP_EncryptUpdate(stream, block, &done, block, (int)(WGHSM_ROOM + size)) == 1;
     memcpy(tag_key, block, TAG_KEY);
     memcpy(block, kept, sizeof kept);
+    if (!ok)
+        OPENSSL_cleanse(tag_key, TAG_KEY);
     return ok;
 }
 
@@ -213,6 +216,9 @@ static int make_tag(EVP_MAC_CTX *mac, uint8_t *tag_key, const uint8_t *sealed, s
     ok = EVP_MAC_init(mac, tag_key, TAG_KEY, NULL) == 1 && EVP_MAC_update(mac, sealed, size) == 1 &&
          EVP_MAC_update(mac, end, padding + 16) == 1 && EVP_MAC_final(mac, tag, &done, TAG) == 1;
     OPENSSL_cleanse(tag_key, TAG_KEY);
+    /* Finishing a tag takes the key out of the context. Without that, zeros take its place. */
+    if (!ok)
+        EVP_MAC_init(mac, tag_key, TAG_KEY, NULL);
     return ok;
 }
 
