@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ratios import Ratio
+from benchmarks.token_rate import VALUES
 from wghsm import __version__
 
 __all__ = [
@@ -181,14 +182,14 @@ def _token_page(found: Mapping[str, Ratio], rounds: int) -> Iterator[str]:
     known = versions()
     yield f"wghsm {known['wghsm']} on Python {known['python']} with SoftHSM {known['softhsm']}; {rounds} rounds."
     yield ""
-    yield "| delay a call | sessions | rate, one derive | rate, two derives | CPU outside, one | CPU outside, two |"
-    yield "|---|---|---|---|---|---|"
+    yield "| delay a call | sessions | rate: one derive | two | CPU outside: one | two | over the least: one | two |"
+    yield "|---|---|---|---|---|---|---|---|"
     rows: dict[tuple[str, str], dict[str, Ratio]] = {}
     for name, ratio in found.items():
         delay, sessions, rest = name.split(".", 2)
         rows.setdefault((delay, sessions), {})[rest] = ratio
     for (delay, sessions), row in rows.items():
-        cells = [row[f"{kind}.{value}"].median for value in ("rate", "cpu_outside") for kind in ("cached", "plain")]
+        cells = [row[f"{kind}.{value}"].median for value in VALUES for kind in ("cached", "plain")]
         yield f"| {delay.removesuffix('ms')} ms | {sessions} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
 
 

@@ -6,7 +6,7 @@
 
 A handshake takes two derives without the static-static cache, and one with it: so many times slower than its derives
 the bare token is what a perfect custodian would reach. Both are measured in turn, with the same number of sessions and
-the same delay added to each C call. Called by __main__.
+the same delay added to each C call, and in the same round what `least` takes at that rhythm. Called by __main__.
 """
 
 import contextlib
@@ -20,7 +20,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
+from benchmarks.least import Measure, least_work
 from benchmarks.ratios import Ratio, interleave, ratio_of
 from tests.token.custodian_process import UID, Custodian, GatewayToken, state_folder
 from tests.token.rig import Rig, rig_token
@@ -29,13 +31,16 @@ from wghsm.ipc import ChannelKind
 from wghsm.ipc import messages as m
 from wghsm.softhsm_setup import SoftHsmToken
 
-__all__ = ["Cell", "cells", "measure_token"]
+__all__ = ["VALUES", "Cell", "cells", "measure_token"]
 
 PEERS = 1024
 """So many that no peer comes again while a thread of a busy machine still holds its last handshake, or too soon."""
 GRAIN = 1 << 24
 """Nanoseconds between two timestamps of a peer."""
 PATIENCE = 60.0
+
+VALUES = ("rate", "cpu_outside", "cpu_least")
+"""What is measured of a cell."""
 
 _KEYS = (ChannelKind.CUSTODIAN_EGRESS, ChannelKind.CUSTODIAN_INGRESS)
 
@@ -66,7 +71,11 @@ def cells(*, quick: bool) -> list[Cell]:
 
 
 def measure_token(rounds: int, seconds: float, say: Callable[[str], None], *, quick: bool = False) -> dict[str, Ratio]:
-    """Ratios `CELL.rate` (1 is what the bare token allows) and `CELL.cpu_outside` (a share of the token's own CPU)."""
+    """Ratios of each cell.
+
+    rate (1 is what the bare token allows), cpu_outside (the CPU time outside the token, as a share of the token's own)
+    and cpu_least (the same as a multiple of what no custodian can do without).
+    """
     wanted = cells(quick=quick)
     found: dict[str, Ratio] = {}
     with contextlib.ExitStack() as stack:
@@ -76,6 +85,7 @@ def measure_token(rounds: int, seconds: float, say: Callable[[str], None], *, qu
         bare = stack.enter_context(_bare_token(rig.made, max(cell.sessions for cell in wanted)))
         token = GatewayToken(rig.made, bare.public_key, b"")
         load = _Load(bare.public_key)
+        least = stack.enter_context(least_work())
         for (sessions, cached), group in itertools.groupby(
             sorted(wanted, key=lambda cell: (cell.sessions, cell.cached, cell.delay)),
             lambda cell: (cell.sessions, cell.cached),
@@ -90,33 +100,51 @@ def measure_token(rounds: int, seconds: float, say: Callable[[str], None], *, qu
                 gateway.run(PEERS, PATIENCE)
                 for cell in group:
                     say(f"{cell.name}: custodian / bare token")
-                    found |= _measure(cell, gateway, bare, rig.rig, rounds, seconds, say)
-    return {name: found[name] for cell in wanted for name in (f"{cell.name}.rate", f"{cell.name}.cpu_outside")}
+                    found |= _measure(cell, _Contenders(gateway, bare, least, rig.rig), rounds, seconds, say)
+    return {f"{cell.name}.{value}": found[f"{cell.name}.{value}"] for cell in wanted for value in VALUES}
 
 
 def _measure(
-    cell: Cell, gateway: "_Gateway", bare: "_Bare", rig: Rig, rounds: int, seconds: float, say: Callable[[str], None]
+    cell: Cell, on: "_Contenders", rounds: int, seconds: float, say: Callable[[str], None]
 ) -> dict[str, Ratio]:
-    rig.clear()
+    on.rig.clear()
     if cell.delay:
-        rig.slow(cell.delay / 1000)
+        on.rig.slow(cell.delay / 1000)
 
     def ours() -> dict[str, float]:
-        done, took, used = gateway.run(None, seconds)
+        done, took, used = on.gateway.run(None, seconds)
         return {"handshakes/s": done / took, "CPU ms": used * 1000 / done}
 
     def theirs() -> dict[str, float]:
-        answer = bare.ask(cell.sessions, seconds)
-        rate = answer["derives"] / answer["seconds"] / cell.derives
-        return {"handshakes/s": rate, "CPU ms": answer["cpu"] * 1000 / answer["derives"] * cell.derives}
+        answer = on.bare.ask(cell.sessions, seconds)
+        return {
+            "handshakes/s": answer["derives"] / answer["seconds"] / cell.derives,
+            "CPU ms": answer["cpu"] * 1000 / answer["derives"] * cell.derives,
+            "least CPU ms": on.least(cell.delay, cell.derives, cell.sessions, on.gateway.window, seconds),
+        }
 
     samples = interleave(ours, theirs, rounds, say)
-    cpu = ratio_of(samples, "CPU ms", "CPU ms outside the token")
-    outside = tuple(max(0.0, ratio - 1) for ratio in cpu.rounds)
+    token, least = ([sample[name] for sample in samples.theirs] for name in ("CPU ms", "least CPU ms"))
+    outside = [max(0.0, sample["CPU ms"] - own) for sample, own in zip(samples.ours, token, strict=True)]
+    say(f"outside the token {median(outside):.3f} ms, the least {median(least):.3f} ms")
     return {
         f"{cell.name}.rate": ratio_of(samples, "handshakes/s", "handshakes/s"),
-        f"{cell.name}.cpu_outside": Ratio(outside, max(0.0, cpu.ours - cpu.theirs), cpu.theirs, cpu.unit),
+        f"{cell.name}.cpu_outside": _share(outside, token),
+        f"{cell.name}.cpu_least": _share(outside, least),
     }
+
+
+def _share(outside: list[float], of: list[float]) -> Ratio:
+    rounds = tuple(a / b for a, b in zip(outside, of, strict=True))
+    return Ratio(rounds, median(outside), median(of), "CPU ms outside the token")
+
+
+@dataclass(frozen=True)
+class _Contenders:
+    gateway: "_Gateway"
+    bare: "_Bare"
+    least: Measure
+    rig: Rig
 
 
 class _Load:
@@ -141,19 +169,19 @@ class _Gateway:
     def __init__(self, custodian: Custodian, load: _Load, sessions: int) -> None:
         self._custodian = custodian
         self._load = load
-        self._window = 8 + 3 * sessions
+        self.window = 8 + 3 * sessions
         self._next = 0
         self._rate = 2000.0
 
     def run(self, count: int | None, seconds: float) -> tuple[int, float, float]:
         """Shake hands `count` times, or for `seconds`; gives how often, in how many seconds, with how much CPU time."""
         pid = self._custodian.process.pid
-        messages = iter(self._load.messages(self._next, count or int(self._rate * seconds * 1.5) + self._window))
+        messages = iter(self._load.messages(self._next, count or int(self._rate * seconds * 1.5) + self.window))
         channel = self._custodian.channels[ChannelKind.HANDSHAKE_CUSTODIAN]
         keys = [self._custodian.channels[kind] for kind in _KEYS]
         before, started = _cpu(pid), time.monotonic()
         under_way = done = 0
-        for message in itertools.islice(messages, self._window):
+        for message in itertools.islice(messages, self.window):
             channel.send(message)
             under_way += 1
         while under_way:

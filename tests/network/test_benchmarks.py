@@ -14,7 +14,7 @@ from benchmarks import allowed_ips, flood, peers
 from benchmarks.ratios import Ratio, Rounds, interleave, ratio_of
 from benchmarks.report import BEGIN, END, FLOODS, TOKEN_BEGIN, TOKEN_END, Conditions, write_page, write_token_page
 from benchmarks.throughput import cases
-from benchmarks.token_rate import cells
+from benchmarks.token_rate import VALUES, cells
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,7 @@ def ratios(*, quick: bool) -> set[str]:
 
 
 def token_ratios(*, quick: bool) -> set[str]:
-    return {f"{cell.name}.{value}" for cell in cells(quick=quick) for value in ("rate", "cpu_outside")}
+    return {f"{cell.name}.{value}" for cell in cells(quick=quick) for value in VALUES}
 
 
 def test_a_quick_run_writes_its_document(tmp_path: Path) -> None:
@@ -144,10 +144,10 @@ def test_the_page_keeps_what_stands_around_its_results(tmp_path: Path) -> None:
     page.write_text(f"before\n{TOKEN_BEGIN}\nold\n{TOKEN_END}\nafter\n")
     found = {
         f"1ms.4.{kind}.{value}": Ratio((n / 8,), 1.0, 2.0, "")
-        for n, (value, kind) in enumerate(itertools.product(("rate", "cpu_outside"), ("cached", "plain")), 1)
+        for n, (value, kind) in enumerate(itertools.product(VALUES, ("cached", "plain")), 1)
     }
     write_token_page(page, found, 3)
-    assert "| 1 ms | 4 | 0.12 | 0.25 | 0.38 | 0.50 |\n" in page.read_text()
+    assert "| 1 ms | 4 | 0.12 | 0.25 | 0.38 | 0.50 | 0.62 | 0.75 |\n" in page.read_text()
     assert "old" not in page.read_text()
     page.write_text("no marks")
     with pytest.raises(ValueError, match="no place"):
