@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wghsm.pkcs11_backend import AmbiguousKey, KeyNotFound, KeyUnfit, LabelTaken, TokenFault, TokenPool
 from wghsm.pkcs11_backend._objects import CKA
-from wghsm.pkcs11_backend.pool import psk_message
+from wghsm.pkcs11_backend._psk import psk_message
 from wghsm.pkcs11_backend.provision import derive_root, destroy_secret, generate_key, list_secrets, put_psk
 
 

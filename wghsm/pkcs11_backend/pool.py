@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Self
 
 from pkcs11 import PKCS11Error
 
-from wghsm.pkcs11_backend import _objects
-from wghsm.pkcs11_backend._calls import Calls, Template
-from wghsm.pkcs11_backend._ckr import CKR_READ_ONLY, ckr_from_exception
+from wghsm.pkcs11_backend import _objects, _psk
+from wghsm.pkcs11_backend._calls import Calls
+from wghsm.pkcs11_backend._ckr import ckr_from_exception
 from wghsm.pkcs11_backend._login import log_in, open_session
-from wghsm.pkcs11_backend._made import new_identity
-from wghsm.pkcs11_backend._objects import CKA, CKK_GENERIC_SECRET, CKO_SECRET_KEY, PrivateKey, RootSecret, StoredPsk
-from wghsm.pkcs11_backend.errors import KeyNotFound, KeyUnfit, LabelTaken, PinRefused, TokenFault, TokenNotFound
+from wghsm.pkcs11_backend._objects import PrivateKey, RootSecret, StoredPsk
+from wghsm.pkcs11_backend.errors import KeyNotFound, KeyUnfit, PinRefused, TokenFault, TokenNotFound
 from wghsm.pkcs11_backend.module import Module, load
 from wghsm.pkcs11_backend.uri import TokenUri
 from wghsm.wipe import wipe
@@ -38,18 +37,7 @@ if TYPE_CHECKING:
 
     from wghsm.pkcs11_backend._cryptoki import FunctionList
 
-__all__ = ["TokenPool", "WorkerSession", "psk_message"]
-
-_PSK_CONTEXT = b"wghsm-psk-v1\x00"
-
-
-def psk_message(gateway_public: bytes, peer_public: bytes, epoch: int) -> bytes:
-    """Return what the root signs for a derived PSK (SEAMS.md); keys of 32 bytes, epoch as u32. Raises ValueError."""
-    if len(gateway_public) != 32 or len(peer_public) != 32:
-        raise ValueError("a public key has 32 bytes")
-    if not 0 <= epoch < 2**32:
-        raise ValueError("a PSK epoch is a u32")
-    return _PSK_CONTEXT + gateway_public + peer_public + epoch.to_bytes(4, "big")
+__all__ = ["TokenPool", "WorkerSession"]
 
 
 class WorkerSession:
@@ -69,7 +57,7 @@ class WorkerSession:
     def derived_psk(self, root: RootSecret, gateway_public: bytes, peer_public: bytes, epoch: int) -> bytearray:
         """Return the derived PSK of a peer, 32 bytes, which the caller wipes. Raises TokenFault, ValueError."""
         self._begins = True
-        return self._ready().hmac_sha256(root.handle, psk_message(gateway_public, peer_public, epoch))
+        return self._ready().hmac_sha256(root.handle, _psk.psk_message(gateway_public, peer_public, epoch))
 
     def sign(self, mechanism: int, key: int, data: bytes) -> bytes:
         """Sign `data` with the private key of handle `key` (this room only). Raises TokenFault."""
@@ -276,52 +264,18 @@ class TokenPool:
         Raises LabelTaken when the label belongs to something else than a PSK object, KeyUnfit when the token does not
         take it or makes it unreadable, ValueError, TokenFault.
         """
-        if len(psk) != 32:
-            raise ValueError("a PSK has 32 bytes")
         with self.control() as calls:
-            before = self._psk_handles(calls, label)
-            template: Template = (
-                (CKA["CLASS"], CKO_SECRET_KEY),
-                (CKA["KEY_TYPE"], CKK_GENERIC_SECRET),
-                (CKA["TOKEN"], True),
-                (CKA["PRIVATE"], True),
-                (CKA["SENSITIVE"], False),
-                (CKA["EXTRACTABLE"], True),
-                *((CKA[use], False) for use in _objects.SECRET_USES),
-                (CKA["MODIFIABLE"], False),
-                (CKA["LABEL"], label.encode()),
-                (CKA["ID"], new_identity()),
-                (CKA["VALUE"], psk),
-            )
-            try:
-                new = calls.create(template)
-            except TokenFault as fault:
-                if fault.level or fault.ckr in CKR_READ_ONLY:
-                    raise
-                raise KeyUnfit(
-                    f"{self.token_name} takes no PSK objects ({fault.name}); use derived PSKs, or another token"
-                ) from None
-            # Asked before the old one goes: some tokens (NSS) store any secret as a sensitive one.
-            if not _objects.is_readable_psk(calls, new):
-                calls.destroy(new)
-                raise KeyUnfit(
-                    f"{self.token_name} keeps every secret unreadable, so it holds no PSK objects; "
-                    "use derived PSKs (wghsm psk derive-root)"
-                )
-            for handle in before:
-                calls.destroy(handle)
+            _psk.put_object(calls, self.token_name, label, psk)
             return self.find_psk(label)
 
     def delete_psk(self, label: str) -> bool:
         """Destroy the PSK object `label` (needs read_write); False when there is none. Raises as `put_psk`."""
         with self.control() as calls:
-            handles = self._psk_handles(calls, label)
-            for handle in handles:
-                calls.destroy(handle)
+            destroyed = _psk.destroy_object(calls, self.token_name, label)
             known = self._psks.pop(label, None)
             if known is not None:
                 known.handle = 0
-            return bool(handles)
+            return destroyed
 
     def recover(self, level: int, generation: int | None = None, timeout: float = 30.0) -> None:
         """Climb the recovery ladder: 1 reopens the sessions, logs in and finds the keys again; 2 first does
@@ -446,9 +400,3 @@ class TokenPool:
                 self._idle.put(worker)
             raise TokenFault(0x090, "recovering", "a session is still in use; the module may be stuck") from None
         return lent
-
-    def _psk_handles(self, calls: Calls, label: str) -> list[int]:
-        handles = calls.find(((CKA["CLASS"], CKO_SECRET_KEY), (CKA["LABEL"], label.encode())))
-        if not all(_objects.is_readable_psk(calls, handle) for handle in handles):
-            raise LabelTaken(f"{self.token_name}: {label!r} is a secret but no PSK object; choose another label")
-        return handles
