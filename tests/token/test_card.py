@@ -14,7 +14,7 @@ from tests.token import card
 from tests.token.conftest import PATIENCE, answers, environment
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import PrivateKey, TokenFault, TokenPool
-from wghsm.pkcs11_backend.provision import list_tokens
+from wghsm.pkcs11_backend.tokens import list_tokens
 from wghsm.pkcs11_backend.uri import TokenUri
 
 URI = f"pkcs11:token={card.TOKEN_LABEL.replace(' ', '%20')}?module-path={card.MODULE}"

@@ -10,7 +10,8 @@ from wghsm.pkcs11_backend._calls import Calls
 from wghsm.pkcs11_backend._made import made
 from wghsm.pkcs11_backend.errors import TokenFault
 from wghsm.pkcs11_backend.key_import import import_key
-from wghsm.pkcs11_backend.provision import derive_root, generate_key, list_keys, list_secrets, list_tokens, new_identity
+from wghsm.pkcs11_backend.provision import derive_root, generate_key, list_keys, list_secrets, new_identity
+from wghsm.pkcs11_backend.tokens import list_tokens
 from wghsm.pkcs11_backend.uri import TokenUri
 
 

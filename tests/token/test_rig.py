@@ -13,7 +13,8 @@ import pytest
 from tests.token.conftest import PATIENCE, answers, environment
 from tests.token.rig import RigToken, rig_token
 from wghsm.pkcs11_backend import TokenFault, TokenPool
-from wghsm.pkcs11_backend.provision import generate_key, list_tokens
+from wghsm.pkcs11_backend.provision import generate_key
+from wghsm.pkcs11_backend.tokens import list_tokens
 from wghsm.pkcs11_backend.uri import TokenUri
 
 _DERIVE = """

@@ -18,7 +18,8 @@ from tests.json_output import check_json
 from tests.token.conftest import environment
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import CurveUnsupported, LabelTaken, TokenError, TokenPool, TokenUri, open_pin
-from wghsm.pkcs11_backend.provision import generate_key, init_token
+from wghsm.pkcs11_backend.provision import generate_key
+from wghsm.pkcs11_backend.tokens import init_token
 from wghsm.softhsm_setup import find_module, make_token, softhsm_token, store_owner
 
 UID = 61100

@@ -18,7 +18,8 @@ from wghsm.cli._owner import Answer, as_owner
 from wghsm.pkcs11_backend import TokenError, TokenPool, TokenUri, root_check_value
 from wghsm.pkcs11_backend.audit_key import find_audit_key
 from wghsm.pkcs11_backend.module import load
-from wghsm.pkcs11_backend.provision import KeyReport, SecretReport, list_keys, list_secrets, list_tokens
+from wghsm.pkcs11_backend.provision import KeyReport, SecretReport, list_keys, list_secrets
+from wghsm.pkcs11_backend.tokens import list_tokens
 
 __all__ = ["look", "names_in", "on", "read_back"]
 

@@ -22,7 +22,8 @@ from wghsm.cli._output import CommandError
 from wghsm.cli._owner import Answer, as_owner
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool, TokenUri, open_pin
-from wghsm.pkcs11_backend.provision import destroy_key, destroy_secret, init_token
+from wghsm.pkcs11_backend.provision import destroy_key, destroy_secret
+from wghsm.pkcs11_backend.tokens import init_token
 from wghsm.softhsm_setup import make_token
 from wghsm.wipe import wipe
 

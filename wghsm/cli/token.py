@@ -14,7 +14,7 @@ from wghsm.cli.doctor import doctor
 from wghsm.cli.shapes.tokens import TokenDescribed, TokenMade
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenNotFound, TokenUri, open_pin
-from wghsm.pkcs11_backend.provision import init_token, list_tokens
+from wghsm.pkcs11_backend.tokens import init_token, list_tokens
 from wghsm.softhsm_setup import make_token
 from wghsm.wipe import wipe
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from wghsm.pkcs11_backend import TokenError, TokenUri
-from wghsm.pkcs11_backend.provision import init_token
+from wghsm.pkcs11_backend.tokens import init_token
 from wghsm.wipe import wipe
 
 
