@@ -1,7 +1,7 @@
 """The supervisor: root, parent of all the other processes of a gateway, holder of no secret.
 
     _run          start and end: lock, TUN, sockets, link, privileges, children
-    _supervisor   what each event leads to        _children    spawn, pair, watch, restart
+    _supervisor   what each event leads to        _children    spawn, pair, watch, restart: _child
     _requests     the control process's wishes     _endpoints   names to addresses
     _applying     one change after the other       _reload      the file again: _reading, _relink
     _expiry       peers whose time has come        _audit      what the auditor is told of it all

@@ -14,8 +14,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
-import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -24,7 +22,6 @@ from wghsm.exits import ExitCode
 from wghsm.ipc import (
     ENDS,
     TUNNEL,
-    Channel,
     ChannelClosed,
     ChannelKind,
     ProtocolError,
@@ -35,8 +32,9 @@ from wghsm.ipc import (
     worker_of,
 )
 from wghsm.ipc import messages as m
-from wghsm.process import boottime, privileges
+from wghsm.process import boottime
 
+from ._child import ChildProcess
 from .restart import Backoff, EndGateway, judge
 
 if TYPE_CHECKING:
@@ -99,36 +97,12 @@ class Settings:
     has not asked."""
 
 
-class _Process:
-    """One incarnation of a seat's process."""
-
-    def __init__(self, seat: Seat, incarnation: int, popen: subprocess.Popen[bytes], channel: Channel) -> None:
-        self.seat = seat
-        self.incarnation = incarnation
-        self.popen = popen
-        self.pidfd = os.pidfd_open(popen.pid)
-        self.channel = channel
-        self.ready_at: int | None = None
-        self.engine = ""
-        self.fault: m.Fault | None = None
-        self.killed_for = ""
-        self.deadline: Timer | None = None
-        self.unanswered = 0
-
-    def kill(self, reason: str) -> None:
-        """End it now, if it has not ended; its death is noticed by its pidfd."""
-        self.killed_for = self.killed_for or reason
-        if self.pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-
-
 @dataclass
 class _Room:
     """What outlives the incarnations of a seat's process."""
 
     backoff: Backoff = field(default_factory=Backoff)
-    process: _Process | None = None
+    process: ChildProcess | None = None
     starts: int = 0
     since_unix: int = 0
     timer: Timer | None = None
@@ -253,31 +227,16 @@ class Children:
         role = role_of(seat)
         room.timer = None
         self._incarnations += 1
-        own, theirs = socket_pair()
-        fd = theirs.fileno()
-        # Before the child begins: its first words must not meet a child that has died of its own.
-        channel = Channel(own, ChannelKind(f"{Role.SUPERVISOR}-{role}"), Role.SUPERVISOR)
-        with theirs:
-            # Until it ignores them itself: Ctrl-C is the supervisor's, also while Python begins there.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, privileges.TERMINAL_SIGNALS)
-            try:
-                popen = subprocess.Popen(  # noqa: S603
-                    [*self._settings.entries[role], "--channel", str(fd)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=2,
-                    pass_fds=[fd],
-                    env=dict(self._settings.environment(role)),
-                )
-            except OSError as error:
-                channel.close()
-                self._not_started(seat, error)
-                return
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        process = room.process = _Process(seat, self._incarnations, popen, channel)
+        process = ChildProcess.start(
+            seat, self._incarnations, self._settings.entries[role], self._settings.environment(role)
+        )
+        if isinstance(process, OSError):
+            self._not_started(seat, process)
+            return
+        room.process = process
         room.starts += 1
         room.since_unix = time.time_ns()
-        self._loop.add_reader(channel, lambda: self._read(process))
+        self._loop.add_reader(process.channel, lambda: self._read(process))
         self._loop.add_reader(process.pidfd, lambda: self._died(process))
         limit = self._settings.deadline(role)
         if limit is not None:
@@ -306,7 +265,7 @@ class Children:
         _log.error("%s; next try in %.1f s", text, delay / _SECOND)
         room.timer = self._loop.call_later(delay, lambda: self._spawn(seat))
 
-    def _pair(self, process: _Process) -> None:
+    def _pair(self, process: ChildProcess) -> None:
         """Fresh pairs between the new process and each one that lives, one end to either."""
         own = role_of(process.seat)
         for kind in self._settings.pairs:
@@ -319,7 +278,7 @@ class Children:
                 if other is not None and (kind is not _OF_ONE_WORKER or worker_of(seat) == worker_of(process.seat)):
                     self._join(kind, process, other)
 
-    def _join(self, kind: ChannelKind, one: _Process, other: _Process) -> None:
+    def _join(self, kind: ChannelKind, one: ChildProcess, other: ChildProcess) -> None:
         for_one, for_other = socket_pair()
         with for_one, for_other:
             for to, at, end in ((one, other, for_one), (other, one, for_other)):
@@ -327,7 +286,7 @@ class Children:
                 worker = 0 if role_of(to.seat) in TUNNEL else worker_of(at.seat)
                 self.send(to.seat, m.Attach(kind, at.incarnation, worker), [end.fileno()])
 
-    def _read(self, process: _Process) -> None:
+    def _read(self, process: ChildProcess) -> None:
         try:
             for message, fds in process.channel.messages():
                 for fd in fds:
@@ -358,7 +317,7 @@ class Children:
                 process.unanswered += 1
                 self.send(seat, m.Ping())
 
-    def _take(self, process: _Process, message: m.Message) -> None:
+    def _take(self, process: ChildProcess, message: m.Message) -> None:
         match message:
             case m.Pong():
                 process.unanswered = 0
@@ -377,7 +336,7 @@ class Children:
             case _:
                 self._events.received(process.seat, message)
 
-    def _died(self, process: _Process) -> None:
+    def _died(self, process: ChildProcess) -> None:
         status = process.popen.wait()
         with contextlib.suppress(ChannelClosed, ProtocolError):
             # What it said last; nothing but a Fault matters any more.
@@ -420,13 +379,9 @@ class Children:
             tried(text)
         return tried is not None
 
-    def _forget(self, room: _Room, process: _Process) -> None:
+    def _forget(self, room: _Room, process: ChildProcess) -> None:
         self._loop.remove_channel(process.channel)
         self._loop.remove_reader(process.pidfd)
-        process.channel.close()
-        os.close(process.pidfd)
-        process.pidfd = -1
-        if process.deadline is not None:
-            process.deadline.cancel()
+        process.close()
         room.process = None
         room.since_unix = time.time_ns()
