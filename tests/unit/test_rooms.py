@@ -31,6 +31,7 @@ KNOWS = {
     "firewall": {"config"},
     "supervisor": {"config", "firewall", "ipc", "process", "resolver"},
     "cli": {
+        "interrupt",
         "audit",
         "auditor",
         "ceremony",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from wghsm import __version__
+from wghsm import __version__, interrupt
 from wghsm.cli import _output
 
 __all__ = ["main"]
@@ -58,9 +58,12 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
-            return super().resolve_command(ctx, args)
+            found = super().resolve_command(ctx, args)
         except click.NoSuchCommand as fault:
             raise click.NoSuchCommand(fault.command_name, possibilities=_COMMANDS, ctx=ctx) from None
+        # The command is imported; what it does may want to be tidied up.
+        interrupt.raise_as_usual()
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

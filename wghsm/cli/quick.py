@@ -15,11 +15,11 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from wghsm import __version__
+from wghsm import __version__, interrupt
 from wghsm.exits import ExitCode
 
 from ._output import CommandError, run_command
@@ -59,7 +59,7 @@ def quick(context: click.Context, name: str, foreground: bool) -> int:
         raise CommandError(f"{file}: {reason}", ExitCode.BAD_CONFIG)
     _await_end(name)
     if foreground or os.environ.get("WG_PROCESS_FOREGROUND") == "1":
-        code: int = context.invoke(run, file=file, ready_fd=None, tty_fd=None)
+        code: int = context.invoke(run, target=file, ready_fd=None, tty_fd=None)
         return code
     log = start_in_background(file, gateway)
     click.echo(f"{name} is up; log in {log}")
@@ -97,6 +97,11 @@ def _exists(name: str) -> bool:
     return True
 
 
-def main() -> Any:
-    """The program's entry point."""
-    run_command(lambda: quick.main(standalone_mode=False))
+def main() -> NoReturn:
+    """Run the command and end the process."""
+    run_command(_main)
+
+
+def _main() -> Any:
+    interrupt.raise_as_usual()
+    return quick.main(standalone_mode=False)
