@@ -1,14 +1,18 @@
 """`wghsm man`: the manual, from the same words as --help."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from wghsm import __version__
 from wghsm.cli import _completing
+from wghsm.cli._output import named
 
 __all__ = ["man"]
 
@@ -26,17 +30,13 @@ def man(command: tuple[str, ...], out: Path | None, as_markdown: bool) -> None:
     """
     from wghsm.cli import main
     from wghsm.cli._manual import markdown, pages, roff
-    from wghsm.cli._output import named
 
     made = {page.name: page for page in pages(main, "wghsm")}
     if as_markdown:
         click.echo(markdown(made.values()), nl=False)
         return
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        for page in made.values():
-            with named(out / page.file):
-                (out / page.file).write_text(roff(page, __version__))
+        _write(out, {page.file: roff(page, __version__) for page in made.values()})
         click.echo(f"{len(made)} pages are in {out}")
         return
     name = " ".join(("wghsm", *command))
@@ -48,3 +48,21 @@ def man(command: tuple[str, ...], out: Path | None, as_markdown: bool) -> None:
         click.echo(source, nl=False)
         return
     subprocess.run([program, "-l", "-"], input=source, text=True, check=False)  # noqa: S603  (no shell)
+
+
+def _write(folder: Path, pages: Mapping[str, str]) -> None:
+    """All pages or, as on a full disk, none. Raises OSError."""
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".wghsm-", dir=folder) as apart:
+            for name, text in pages.items():
+                with named(folder / name):
+                    Path(apart, name).write_text(text)
+            for name in pages:
+                Path(apart, name).rename(folder / name)
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise

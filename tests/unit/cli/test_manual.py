@@ -1,7 +1,9 @@
 """The manual and the completion know every command, and are made from the code."""
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -44,6 +46,7 @@ def test_man_pages_are_good_roff(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["man", "--out", str(tmp_path / "man1")], standalone_mode=False)
     assert done.exception is None
     assert {path.name for path in (tmp_path / "man1").iterdir()} == {page.file for page in PAGES}
+    assert (tmp_path / "man1/wghsm.1").stat().st_mode & 0o777 == 0o666 & ~_umask()
     for page in PAGES:
         source = roff(page, __version__)
         assert not re.search(r"^[.'](?!TH|SH|TP|PP|nf|fi|nh|ad)", source, re.MULTILINE)
@@ -52,6 +55,27 @@ def test_man_pages_are_good_roff(tmp_path: Path) -> None:
         assert done_page.stderr == ""
         plain = re.sub(r"\x1b\[[0-9;]*m", "", done_page.stdout)
         assert not re.search(r"[a-z]\u2010$", plain, re.MULTILINE), "a word is broken"
+
+
+@pytest.mark.parametrize("before", [None, "an older page"])
+def test_a_full_disk_leaves_the_pages_as_they_were(tmp_path: Path, before: str | None) -> None:
+    """Files that may not be longer than a few hundred bytes stand for the disk."""
+    folder = tmp_path / "man1"
+    if before is not None:
+        folder.mkdir()
+        (folder / "wghsm.1").write_text(before)
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-m", "wghsm", "man", "--out", folder],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == ExitCode.FAILURE
+    assert re.fullmatch(rf"wghsm: {folder}/wghsm[a-z-]*\.1: File too large\n", done.stderr)
+    assert {path.name: path.read_text() for path in tmp_path.glob("man1/*")} == ({"wghsm.1": before} if before else {})
+    assert folder.exists() == (before is not None)
 
 
 def test_a_page_that_is_not_there() -> None:
@@ -63,6 +87,12 @@ def test_a_page_that_is_not_there() -> None:
 def test_scripts_for_shells(shell: str) -> None:
     done = CliRunner().invoke(main, ["completion", shell], standalone_mode=False)
     assert "_WGHSM_COMPLETE" in done.output
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def _offered(words: list[str], begun: str) -> list[str]:
@@ -79,6 +109,7 @@ def test_names_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert _offered(["key", "show"], "wghsm") == ["wghsm-psk-root"]
     assert _offered(["status"], "wg") == ["wg0", "wg1"]
     assert "office" in _offered(["reload"], "")
+    assert {"wg0", "bad"} < set(_offered(["up"], ""))
     assert "bob" in _offered(["psk", "export", "-c", str(tmp_path / "wg0.yaml")], "")
     assert "peer" in _offered([], "p")
     assert _offered(["key", "list", "--token"], "") == [TOKEN]
