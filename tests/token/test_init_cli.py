@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,7 +21,7 @@ from wghsm.config import load
 from wghsm.exits import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -83,6 +85,63 @@ def test_an_init_that_failed_half_way_is_given_again(folder: Path) -> None:
     again = json.loads(run("init", "wg7", "--folder", str(folder), "--json"))
     assert again["public_key"] == first["public_key"]
     assert not again["key_made"]
+
+
+def at_once(folder: Path, *names: str, meanwhile: Callable[[], object] = str) -> list[tuple[int, str, str]]:
+    """Have inits wait for one before them, which is the test; `meanwhile` is what becomes of that one.
+
+    Gives exit code, standard output and what else was on standard error of each, the best first.
+    """
+    folder.mkdir()
+    lock = os.open(folder, os.O_RDONLY)
+    running: list[subprocess.Popen[str]] = []
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        running += [
+            subprocess.Popen(
+                [sys.executable, "-m", "wghsm", "init", name, "--folder", folder],
+                env={key: value for key, value in os.environ.items() if key != "SOFTHSM2_CONF"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for name in names
+        ]
+        for each in running:
+            assert each.stderr is not None
+            assert each.stderr.readline() == f"another wghsm init is at work in {folder}; this one waits for it\n"
+        meanwhile()
+    except BaseException:
+        for each in running:
+            each.kill()
+        raise
+    finally:
+        os.close(lock)
+    said = [each.communicate(timeout=300) for each in running]
+    return sorted((each.returncode, *words) for each, words in zip(running, said, strict=True))
+
+
+def test_of_two_at_once_the_second_is_told_of_the_first(folder: Path) -> None:
+    first, second = at_once(folder, "wg7", "wg7")
+    assert (first[0], first[2]) == (0, "")
+    assert second[:2] == (1, "")
+    assert second[2] == (
+        f"wghsm: another wghsm init has made {folder}/wg7.yaml meanwhile; this one changed nothing: choose another "
+        f"NAME, or wghsm up {folder}/wg7.yaml\n"
+    )
+    conf = f"{folder}/hsm/softhsm2.conf"
+    shown = json.loads(run("key", "list", "-c", f"{folder}/wg7.yaml", "--json", SOFTHSM2_CONF=conf))
+    assert [key["label"] for key in shown] == ["gateway"]
+
+
+def test_two_gateways_at_once_share_the_store(folder: Path) -> None:
+    assert [(code, told) for code, _, told in at_once(folder, "wg7", "wg8")] == [(0, ""), (0, "")]
+    assert sorted(each.name for each in folder.iterdir()) == ["hsm", "wg7.yaml", "wg8.yaml"]
+
+
+def test_one_that_waited_for_one_that_failed_begins_anew(folder: Path) -> None:
+    assert [(code, told) for code, _, told in at_once(folder, "wg7", meanwhile=folder.rmdir)] == [(0, "")]
+    assert (folder / "wg7.yaml").exists()
 
 
 def test_a_token_that_is_there(folder: Path) -> None:

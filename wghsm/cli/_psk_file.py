@@ -3,7 +3,7 @@
 replaced_psk    gateway file text -> the same text with one peer's preshared_key changed, all else kept
 new_file        mode 0600, and never in the place of another
 replace_file    whole or not at all: a new file in the same folder, then rename
-locked          one command at a time on a file
+locked          one command at a time on a file or folder
 Exports         psk-exports.jsonl: a line for each PSK that was handed out, without the PSK
 """
 
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 from ruamel.yaml import YAML
 
 from wghsm.cli._output import CommandError, named
@@ -54,18 +55,30 @@ def _entry(mapping: Any, key: str) -> Any:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of the file at `path`, also if it is replaced meanwhile. Raises OSError."""
+def locked(path: Path, waiting: str | None = None) -> Iterator[None]:
+    """Hold the lock of the file or folder at `path`, also if it is replaced meanwhile. Raises OSError.
+
+    Where another has it, `waiting` is said first.
+    """
     while True:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor, waiting)
             held, there = os.fstat(descriptor), path.stat()
             if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino):
                 yield
                 return
         finally:
             os.close(descriptor)
+
+
+def _lock(descriptor: int, waiting: str | None) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if waiting is not None:
+            click.echo(waiting, err=True)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def replace_file(path: Path, text: str) -> None:

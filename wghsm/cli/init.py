@@ -3,7 +3,8 @@
     folder -> SoftHSM token in a store of the custodian's own, or --token URI -> key and PSK root in it, where they are
     not there -> gateway file, checked -> the next commands, in words
 
-What is there already is used and never replaced; so an init that failed half-way is given again.
+What is there already is used and never replaced; so an init that failed half-way is given again. Of two at once in one
+folder the second waits for the first.
 """
 
 import base64
@@ -24,7 +25,7 @@ from wghsm.cli._gateway_text import gateway_text
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._peer_options import endpoint_of
-from wghsm.cli._psk_file import new_file
+from wghsm.cli._psk_file import locked, new_file
 from wghsm.cli.shapes.gateways import Initialised
 from wghsm.pkcs11_backend import TokenError, TokenPool, TokenUri
 from wghsm.pkcs11_backend.errors import KeyNotFound
@@ -94,7 +95,7 @@ def init(
 
     place = Path(folder).absolute()
     file = place / f"{name}.yaml"
-    if file.exists() or file.is_symlink():
+    if os.path.lexists(file):
         raise CommandError(f"{file} exists; nothing was changed: choose another NAME, or wghsm up {file}")
     chosen = list(addresses) or ["10.8.0.1/24", _random_address()]
     reached = None if endpoint is None else str(endpoint_of(endpoint, listen_port))
@@ -108,6 +109,11 @@ def init(
     except ConfigError as error:
         raise ConfigError(dataclasses.replace(problem, line=0) for problem in error.problems) from None
     with _folder(place):
+        if os.path.lexists(file):
+            raise CommandError(
+                f"another wghsm init has made {file} meanwhile; this one changed nothing: choose another NAME, or "
+                f"wghsm up {file}"
+            )
         found = _softhsm(place, name) if token is None else _Token(token, {}, made=False)
         answer = _provide(found)
         written = text(found.uri, _ROOT if answer["psk_root"] else None)
@@ -135,19 +141,28 @@ def init(
 
 @contextlib.contextmanager
 def _folder(place: Path) -> Iterator[None]:
-    """Make the folder, and take it away again if nothing came into it. Raises CommandError and OSError."""
+    """Make the folder, for one init at a time; take it away again if nothing came into it.
+
+    Raises CommandError and OSError.
+    """
     missing = [each for each in (place, *place.parents) if not each.exists()]
-    try:
-        place.mkdir(mode=0o755, parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise CommandError(f"{place} is no folder; nothing was made: choose another with --folder") from None
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            for each in missing:
-                each.rmdir()
-        raise
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                place.mkdir(mode=0o755, parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise CommandError(f"{place} is no folder; nothing was made: choose another with --folder") from None
+            # The one before may have failed, and taken its folder away.
+            with contextlib.suppress(FileNotFoundError):
+                held.enter_context(locked(place, f"another wghsm init is at work in {place}; this one waits for it"))
+                break
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):
+                for each in missing:
+                    each.rmdir()
+            raise
 
 
 def _softhsm(place: Path, name: str) -> _Token:
