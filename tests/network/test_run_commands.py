@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -39,6 +40,24 @@ def test_up_serves_and_down_removes(gateway: Gateway) -> None:
     gateway.command("down", gateway.name)
     assert gateway.leftovers(pids) == []
     assert not (runtime_directory(gateway.name) / "lock").exists()
+
+
+def test_up_by_name(gateway: Gateway) -> None:
+    folder = Path("/etc/wghsm")
+    made = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    place = folder / f"{gateway.name}.yaml"
+    try:
+        shutil.copy(gateway.file, place)
+        gateway.command("up", gateway.name)
+        assert gateway.serves()
+        assert gateway.status().file == str(place)
+        assert gateway.command("plan", gateway.name).returncode == 0
+        gateway.command("down", gateway.name)
+    finally:
+        place.unlink(missing_ok=True)
+        if made:
+            folder.rmdir()
 
 
 def test_up_twice_and_down_twice(gateway: Gateway) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from wghsm.config import Gateway
 
-__all__ = ["commands", "gateways", "keys", "peers", "secrets", "tags", "targets", "tokens"]
+__all__ = ["commands", "files", "gateways", "keys", "peers", "secrets", "tags", "targets", "tokens"]
 
 FOLDER = Path("/etc/wghsm")
 
@@ -84,8 +84,16 @@ def gateways(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
 
 def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of running gateways, and files."""
-    items = [CompletionItem(name) for name in gateways(ctx, param, incomplete)]
-    return [*items, CompletionItem(incomplete, type="file")]
+    return _or_files(gateways(ctx, param, incomplete), incomplete)
+
+
+def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of gateways that have a file, and files."""
+    return _or_files(_fitting((file.stem for file in FOLDER.glob("*.yaml")), incomplete), incomplete)
+
+
+def _or_files(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
 
 
 def _gateways(ctx: click.Context) -> Iterator[Gateway]:

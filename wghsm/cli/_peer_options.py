@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 __all__ = [
     "config_option",
     "endpoint_of",
+    "gateway_file",
     "gateway_path",
     "known_gateways",
     "moment_text",
+    "names_a_file",
     "only_gateway",
     "reload_option",
 ]
@@ -57,6 +59,24 @@ def gateway_path(config: str | None) -> Path:
     if only is None:
         raise CommandError(f"name the gateway file: -c GATEWAY.yaml; {known_gateways()}", ExitCode.BAD_CONFIG)
     return only
+
+
+def names_a_file(target: str) -> bool:
+    """Whether FILE|NAME is the path of a file, not a gateway's name."""
+    return "/" in target or target.endswith((".yaml", ".yml")) or Path(target).is_file()
+
+
+def gateway_file(target: str) -> Path:
+    """The gateway file that FILE|NAME means: that file, or NAME.yaml in /etc/wghsm. Raises CommandError."""
+    if names_a_file(target):
+        return Path(target)
+    file = _FOLDER / f"{target}.yaml"
+    if not file.is_file():
+        raise CommandError(
+            f"no gateway file for {target!r}: looked for {file}, and for a file {target!r} here; {known_gateways()}",
+            ExitCode.BAD_CONFIG,
+        )
+    return file
 
 
 def only_gateway() -> Path | None:

@@ -1,10 +1,12 @@
-"""`wghsm check FILE`: read a gateway file and say everything that is wrong with it; start nothing."""
+"""`wghsm check FILE|NAME`: read a gateway file and say everything that is wrong with it; start nothing."""
 
 from collections.abc import Sequence
 
 import click
 
+from wghsm.cli import _completing
 from wghsm.cli._output import json_option, print_json
+from wghsm.cli._peer_options import gateway_file
 from wghsm.cli._table import counted
 from wghsm.cli.shapes.gateways import Checked, ProblemFound
 from wghsm.config import ConfigError, Gateway, Problem, load, read_wrapped_files
@@ -13,11 +15,15 @@ from wghsm.exits import ExitCode
 __all__ = ["check"]
 
 
-@click.command(epilog="Example: `wghsm check /etc/wghsm/wg0.yaml && wghsm reload wg0`.")
-@click.argument("file", type=click.Path())
+@click.command(epilog="Examples: `wghsm check /etc/wghsm/wg0.yaml`, `wghsm check wg0 && wghsm reload wg0`.")
+@click.argument("target", metavar="FILE|NAME", shell_complete=_completing.files)
 @json_option
-def check(file: str, as_json: bool) -> int:
-    """Check the gateway FILE. Exit status 0 if it can be used, 2 with one line for each problem if not."""
+def check(target: str, as_json: bool) -> int:
+    """Check the gateway FILE, or /etc/wghsm/NAME.yaml.
+
+    Exit status 0 if it can be used, 2 with one line for each problem if not.
+    """
+    file = str(gateway_file(target))
     warnings: list[Problem] = []
     try:
         gateway = load(file, warn=warnings.append)

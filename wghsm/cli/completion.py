@@ -17,7 +17,8 @@ _SHELLS = ("bash", "zsh", "fish")
 def completion(shell: str) -> None:
     """Print the completion script for SHELL.
 
-    Names of peers and keys come from the gateway files, -c's or those in /etc/wghsm; the token is never asked.
+    Names of peers, keys, tokens and tags come from the gateway files, -c's or those in /etc/wghsm, those of running
+    gateways from their sockets; a token is never asked.
     """
     from wghsm.cli import main
 

@@ -1,4 +1,4 @@
-"""`wghsm plan FILE`: what a reload of FILE would change in the running gateway, and what has drifted from its file.
+"""`wghsm plan FILE|NAME`: what a reload would change in the running gateway, and what has drifted from its file.
 
 FILE -> load            admin socket -> what is loaded, what runs
           |                                  |
@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wghsm import config
+from wghsm.cli import _completing
 from wghsm.exits import ExitCode
 from wghsm.ipc.admin import AdminRequest
 
 from ._admin import ask, running_gateways
 from ._output import CommandError, json_option, print_json
+from ._peer_options import names_a_file
 from ._table import counted
 from .shapes.gateways import Planned, PlannedChange, PlannedRoute
 
@@ -40,20 +42,25 @@ _NEEDS = {
 
 
 @click.command(
-    epilog="Example: `wghsm plan /etc/wghsm/wg0.yaml`. Exit codes: 0: nothing would change; 9: a reload would change "
-    "something; 10: something has changed that needs a restart; 2: the file is bad; 6: the gateway is not running."
+    epilog="Examples: `wghsm plan wg0`, `wghsm plan /etc/wghsm/wg0.yaml`. Exit codes: 0: nothing would change; 9: a "
+    "reload would change something; 10: something has changed that needs a restart; 2: the file is bad; 6: the gateway "
+    "is not running."
 )
-@click.argument("file", type=click.Path())
+@click.argument("target", metavar="FILE|NAME", shell_complete=_completing.targets)
 @json_option
-def plan(file: str, as_json: bool) -> int:
-    """Show what a reload of the gateway FILE would change; change nothing.
+def plan(target: str, as_json: bool) -> int:
+    """Show what a reload of FILE, or of the file that the gateway NAME runs, would change; change nothing.
 
     What was changed at run time, as with `wg set`, is marked as drift: a reload takes it back, unless the file says
     authority: runtime.
     """
-    after = config.load(file, warn=lambda problem: click.echo(f"warning: {problem}", err=True))
+    if names_a_file(target):
+        after = _load(target)
+        name, running = _running(after.interface.name, target)
+    else:
+        name, running = _running(target)
+        after = _load(running.file)
     wrapped_after = config.read_wrapped_files(after)
-    name, running = _running(after.interface.name, file)
     loaded = config.from_document(running.loaded)
     wrapped = {
         Path(path): [(epoch, base64.b64decode(sealed)) for epoch, sealed in entries]
@@ -76,7 +83,11 @@ def plan(file: str, as_json: bool) -> int:
     return int(ExitCode.NEEDS_RESTART if made.needing(config.Effect.RESTART) else ExitCode.WOULD_CHANGE)
 
 
-def _running(name: str, file: str) -> tuple[str, Config]:
+def _load(file: str) -> config.Gateway:
+    return config.load(file, warn=lambda problem: click.echo(f"warning: {problem}", err=True))
+
+
+def _running(name: str, file: str = "") -> tuple[str, Config]:
     """The running gateway of that name, or else the one of that file, with its settings. Raises CommandError."""
     running = running_gateways()
     if name in running and (found := ask(name, AdminRequest(verb="config")).config):
@@ -85,9 +96,9 @@ def _running(name: str, file: str) -> tuple[str, Config]:
         # One that does not answer, or is of another version, is perhaps not the one that is meant.
         with contextlib.suppress(CommandError):
             found = ask(other, AdminRequest(verb="config")).config
-            if found is not None and os.path.realpath(found.file) == os.path.realpath(file):
+            if file and found is not None and os.path.realpath(found.file) == os.path.realpath(file):
                 return other, found
-    raise CommandError(f"no gateway {name!r} is running; start it with: wghsm up {file}", ExitCode.NOT_RUNNING)
+    raise CommandError(f"no gateway {name!r} is running; start it with: wghsm up {file or name}", ExitCode.NOT_RUNNING)
 
 
 def _shape(name: str, running: Config, made: config.Plan, drift: frozenset[tuple[str, bytes]]) -> Planned:

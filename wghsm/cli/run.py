@@ -1,9 +1,9 @@
 """`wghsm run`, `wghsm up`, `wghsm down`: a gateway's life from the command line.
 
-run FILE    load the file -> supervisor.run, in the foreground
-up FILE     start `run` in a session of its own, its log in a file; wait for one line on a pipe:
-            it serves, or the one reason why it does not
-down NAME   SIGTERM to the supervisor whose pid stands in the lock file; wait until it is gone
+run FILE|NAME   load the file -> supervisor.run, in the foreground
+up FILE|NAME    start `run` in a session of its own, its log in a file; wait for one line on a pipe:
+                it serves, or the one reason why it does not
+down NAME       SIGTERM to the supervisor whose pid stands in the lock file; wait until it is gone
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from wghsm.config import ConfigError, Gateway, load
 from wghsm.exits import ExitCode
 
 from ._output import CommandError, json_option, print_json
+from ._peer_options import gateway_file, names_a_file
 from .shapes.gateways import Started
 
 if TYPE_CHECKING:
@@ -44,15 +45,18 @@ class _Outcome(msgspec.Struct, frozen=True):
 
 
 @click.command(
-    epilog="Example: `wghsm run /etc/wghsm/wg0.yaml`. Exit codes 2, 3 and 4 are final: starting again without a change "
-    "cannot help."
+    epilog="Examples: `wghsm run wg0`, `wghsm run /etc/wghsm/wg0.yaml`. Exit codes 2, 3 and 4 are final: starting "
+    "again without a change cannot help."
 )
-@click.argument("file", type=click.Path())
+@click.argument("target", metavar="FILE|NAME", shell_complete=_completing.files)
 @click.option("--ready-fd", type=int, hidden=True, help="Where to say how the start went.")
 @click.option("--tty-fd", type=int, hidden=True, help="A terminal for the PIN, until the gateway serves.")
-def run(file: str, ready_fd: int | None, tty_fd: int | None) -> int:
-    """Run the gateway of FILE in the foreground, until SIGTERM or Ctrl-C."""
-    gateway = load_gateway(file)
+def run(target: str, ready_fd: int | None, tty_fd: int | None) -> int:
+    """Run the gateway of FILE in the foreground, until SIGTERM or Ctrl-C.
+
+    NAME stands for /etc/wghsm/NAME.yaml.
+    """
+    file, gateway = _load_target(target)
     # pyroute2 and the gateway's rooms are imported by these commands only.
     from wghsm import supervisor
 
@@ -81,13 +85,19 @@ def run(file: str, ready_fd: int | None, tty_fd: int | None) -> int:
         )
 
 
-@click.command(epilog="Example: `wghsm up /etc/wghsm/wg0.yaml`. Under systemd, `systemctl start wghsm@wg0` is better.")
-@click.argument("file", type=click.Path())
+@click.command(
+    epilog="Examples: `wghsm up wg0`, `wghsm up /etc/wghsm/wg0.yaml`. Under systemd, `systemctl start wghsm@wg0` is "
+    "better."
+)
+@click.argument("target", metavar="FILE|NAME", shell_complete=_completing.files)
 @click.option("--log", type=click.Path(dir_okay=False), help="Log file; /run/wghsm/NAME/log if not given.")
 @json_option
-def up(file: str, log: str | None, as_json: bool) -> int:
-    """Start the gateway of FILE in the background; done once its interface serves."""
-    gateway = load_gateway(file)
+def up(target: str, log: str | None, as_json: bool) -> int:
+    """Start the gateway of FILE in the background; done once its interface serves.
+
+    NAME stands for /etc/wghsm/NAME.yaml.
+    """
+    file, gateway = _load_target(target)
     log_path = start_in_background(file, gateway, log)
     if as_json:
         print_json(Started(gateway=gateway.interface.name, log=str(log_path)))
@@ -123,6 +133,20 @@ def down(name: str) -> int:
         if not select.select([process], [], [], _END_LIMIT)[0]:
             raise CommandError(f"the gateway {name} (pid {pid}) did not end within {_END_LIMIT:.0f} s")
     return int(ExitCode.OK)
+
+
+def _load_target(target: str) -> tuple[str, Gateway]:
+    """The file that FILE|NAME means, and what is in it. Raises CommandError, and as `load_gateway`."""
+    file = str(gateway_file(target))
+    gateway = load_gateway(file)
+    name = gateway.interface.name
+    if name != target and not names_a_file(target):
+        raise CommandError(
+            f"{file} is for the interface {name}, not {target}; write interface.name: {target}, or give the path "
+            f"{file} in place of the name",
+            ExitCode.BAD_CONFIG,
+        )
+    return file, gateway
 
 
 def load_gateway(file: str) -> Gateway:

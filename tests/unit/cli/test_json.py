@@ -183,6 +183,8 @@ def test_the_commands_on_a_running_gateway(file: Path) -> None:
     file.write_text(file.read_text().replace("name: bob", "name: robert"))
     (change,) = json.loads(run("plan", file, "--json", code=ExitCode.WOULD_CHANGE).stdout)["changes"]
     assert (change["before"], change["after"], change["effect"]) == ("bob", "robert", "live")
+    (by_name,) = json.loads(run("plan", "wg0", "--json", code=ExitCode.WOULD_CHANGE).stdout)["changes"]
+    assert by_name == change
     run("peer", "list", "-c", file, "--json")
 
 
