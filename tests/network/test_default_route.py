@@ -80,6 +80,8 @@ def test_everything_goes_into_the_tunnel_but_the_tunnel_itself(scene: _Scene) ->
         ping_until(scene.space, far)
     assert scene.space.run("sysctl", "-n", "net.ipv4.conf.all.src_valid_mark").stdout.strip() == "1"
     assert scene.mark() == "0xca6c"
+    # Whoever keeps the machine's rules as `nft list ruleset` shows them can load them again.
+    scene.space.run("nft", "-c", "-f", "-", stdin=scene.space.run("nft", "list", "ruleset").stdout)
 
     # Another mark, its rules before the old ones go; then none, and back again.
     scene.reload(scene.every, fwmark=7)

@@ -102,7 +102,7 @@ def check_told(site: Site, role: str) -> None:
     assert role in lines[0]
     assert "restart 1" in lines[0]
     shown = site.gateway.command("status", site.gateway.name).stdout
-    assert "restarted 1 times" in next(line for line in shown.splitlines() if f"  {role}:" in line)
+    assert "restarted 1 time" in next(line for line in shown.splitlines() if f"  {role}:" in line)
 
 
 @pytest.mark.parametrize("role", ["egress", "ingress"])

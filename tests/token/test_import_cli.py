@@ -83,7 +83,7 @@ def test_a_site_becomes_a_gateway_file_and_its_keys_go_into_the_token(made: Soft
     done = run(made, "import", str(source), "--out", str(out), "--token", made.uri)
     assert f"stays:\n{PUBLIC}\n" in done.stdout
     assert "line 5: PostUp: " in done.stdout
-    assert "systemctl edit wghsm@wg7" in done.stdout
+    assert "under hooks:" in done.stdout
     assert "10.30.0.0/16 is also bob's" in done.stdout
     assert "destroy every copy" in done.stderr
     gateway = load(out)

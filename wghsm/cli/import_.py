@@ -137,11 +137,11 @@ def import_(
         click.echo("not carried over:")
         for each in site.left:
             where = f"line {each.line}: " if each.line else ""
-            click.echo(f"  {where}{each.key}: {each.advice.replace('NAME', site.name)}")
+            click.echo(f"  {where}{each.key}: {each.advice}")
     click.echo("next:")
     click.echo(f"  wghsm check {made}")
     click.echo(f"  stop what has run {site.name} until now, then: wghsm up {made}")
-    readable = ", which others can read" if open_to_others(file) else ""
+    readable = ", which others can read," if open_to_others(file) else ""
     click.echo(
         f"{path}{readable} still holds the keys in clear: once the gateway works, destroy every copy of it", err=True
     )

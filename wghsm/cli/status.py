@@ -17,6 +17,7 @@ from wghsm.ipc.admin import AdminRequest
 
 from ._admin import ask, running_gateways, status_of
 from ._output import CommandError, json_option, print_json
+from ._table import counted
 from .shapes.gateways import GatewayStatus, Rekeyed
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _describe(gateway: Status, now: float) -> Iterator[str]:
     if gateway.audit is not None:
         yield f"  {_bold('audit log')}: {_audit(gateway.audit, now)}"
     for process in gateway.processes:
-        restarts = f", restarted {process.restarts} times" if process.restarts else ""
+        restarts = f", restarted {counted(process.restarts, 'time')}" if process.restarts else ""
         since = _span(now - process.since)
         engine = f", {process.engine}" if process.engine else ""
         yield f"  {_bold(process.role)}: {process.state}{engine}, pid {process.pid}, for {since}{restarts}"

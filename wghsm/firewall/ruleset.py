@@ -4,7 +4,7 @@
     forward   from the tunnel: the sender's chain; to the tunnel: the receiver's; tunnel to tunnel if isolated: drop
     output    from the gateway into the tunnel         -> the receiver's chain
     NAT       of peers' addresses leaving by an interface of `masquerade`; a peer with a default route has no address
-    mark      of outer packets as they come in, before any check of where they come from
+    outer     packets as they come in get the mark, before any check of where they come from
 
 Peers are found through maps of prefixes, so a packet costs the same with ten peers as with ten thousand. Each limited
 peer has two chains, `from-KEY` and `to-KEY`, and one quota for both. Called by `table`.
@@ -112,13 +112,17 @@ class _Maker:
             self.rule(chain, _is(side, tunnel), {"vmap": {"key": key, "data": f"@{way}{version}"}})
 
     def mark(self, rules: Rules) -> None:
-        """Give outer packets that come in the mark of those that leave; what is forwarded is not for this machine."""
-        self.add("chain", name="mark", type="filter", hook="prerouting", prio=-150, policy="accept")
+        """Give outer packets that come in the mark of those that leave; what is forwarded is not for this machine.
+
+        The chain is not called after the mark: in nft's own language that is a word, which its lists could not be
+        loaded with again.
+        """
+        self.add("chain", name="outer", type="filter", hook="prerouting", prio=-150, policy="accept")
         own = {"match": {"op": "==", "left": {"fib": {"result": "type", "flags": ["daddr"]}}, "right": "local"}}
         port = {"payload": {"protocol": "udp", "field": "dport"}}
         given = {"mangle": {"key": {"meta": {"key": "mark"}}, "value": rules.mark}}
         for each in rules.ports:
-            self.rule("mark", {"match": {"op": "==", "left": port, "right": each}}, own, given)
+            self.rule("outer", {"match": {"op": "==", "left": port, "right": each}}, own, given)
 
     def masquerade(self, rules: Rules) -> None:
         """Give what comes from inside the address of the interface that it leaves by."""

@@ -57,8 +57,8 @@ class TokenState(msgspec.Struct, frozen=True, kw_only=True):
     state: Annotated[str, Meta(description="ready, or away while it cannot be used")]
     since: Annotated[float, Meta(description="Unix time in seconds at which it came into this state")]
     detail: Annotated[str, Meta(description="why, in words, or empty")]
-    accepted: Annotated[int, Meta(description="handshakes of peers that were answered")]
-    created: Annotated[int, Meta(description="handshakes that were begun")]
+    accepted: Annotated[int, Meta(description="handshakes that made session keys, whoever began them")]
+    created: Annotated[int, Meta(description="handshakes that the gateway began")]
     refused: Annotated[int, Meta(description="handshakes that were refused")]
     token: Annotated[str, Meta(description="its name; empty while none is open")] = ""
 

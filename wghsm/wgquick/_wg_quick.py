@@ -11,8 +11,8 @@ __all__ = ["TABLES", "parse_wg_quick"]
 TABLES = {"main": "254", "default": "253", "local": "255"}
 
 _HOOKS = (
-    "hooks are shell commands, and wghsm runs none; put what is still needed into a drop-in of its unit: "
-    "systemctl edit wghsm@NAME, ExecStartPost= and ExecStopPost="
+    "wg-quick runs it in a shell, and wghsm has none; write what is still needed as programs with their arguments "
+    "under hooks:, and masquerading as masquerade: under firewall: (docs/routing.md, docs/firewall.md)"
 )
 _ADVICE = {
     "preup": _HOOKS,

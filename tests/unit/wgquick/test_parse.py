@@ -113,7 +113,7 @@ def test_a_wg_quick_file() -> None:
     )
     assert (nobody.name, nobody.keepalive) == ("peer-3", 0)
     assert [(each.line, each.key) for each in site.left] == [(10, "DNS"), (11, "PostUp"), (12, "SaveConfig")]
-    assert "ExecStartPost" in site.left[1].advice
+    assert "under hooks:" in site.left[1].advice
 
 
 def test_networkd_files() -> None:
