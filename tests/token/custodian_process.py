@@ -40,7 +40,7 @@ from wghsm.pkcs11_backend import TokenPool, open_pin, TokenUri
 from wghsm.pkcs11_backend import provision
 from wghsm.pkcs11_backend._objects import CKA
 from wghsm.pkcs11_backend.key_import import import_key
-from wghsm.pkcs11_backend.wrapping import make_wrap_key, wrap_psk
+from wghsm.pkcs11_backend.wrapping import find_wrap_key, make_wrap_key, wrap_psk
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 # Its backend is imported at the first use, which must not be after the change of the uid.
 X25519PrivateKey.generate()
@@ -68,7 +68,16 @@ with TokenPool.open(uri, pin.read(), 1, read_write=True) as pool:
     wrapped = []
     if "wrap" in order:
         peer, psk = (bytearray.fromhex(one) for one in order["wrap"])
-        wrapped = [wrap_psk(pool, make_wrap_key(pool, "wrap"), key.public_key, bytes(peer), 5, psk).hex()]
+        if "wrap_key" in order:
+            template = [(CKA["CLASS"], 4), (CKA["KEY_TYPE"], 0x1F), (CKA["LABEL"], b"wrap")]
+            template += [(CKA[name], name != "EXTRACTABLE") for name in
+                         ("TOKEN", "PRIVATE", "SENSITIVE", "ENCRYPT", "DECRYPT", "EXTRACTABLE")]
+            with pool.control() as calls:
+                calls.create([*template, (CKA["VALUE"], bytearray.fromhex(order["wrap_key"]))])
+            wrap_key = find_wrap_key(pool, "wrap")
+        else:
+            wrap_key = make_wrap_key(pool, "wrap")
+        wrapped = [wrap_psk(pool, wrap_key, key.public_key, bytes(peer), 5, psk).hex()]
     with pool.session() as session:
         derived = [
             session.derived_psk(root, key.public_key, bytes.fromhex(peer), 5).hex() for peer in order.get("peers", [])

@@ -298,8 +298,9 @@ gateway's traffic as well: no packet is lost while the token is away.
 requests are refused at once, without a call of the token; and the custodian tries again after 1, 2, 4 ... 30 seconds.
 A token that fails within 10 seconds of its repair is away as well, and not repaired in a loop. When it is back,
 handshakes go on by themselves. A request's error climbs the ladder only if the same calls with known-good data
-(the base point, and the PSK root's check value) fail too, so no peer's data can. A handshake's call may take 20 seconds
-and a repair 90; then the custodian ends, and the supervisor starts another after 0.1 s, doubling to 10 s.
+(the base point, the PSK root's check value, a sample sealed by the wrapping key) fail too, so no peer's data can. A
+handshake's call may take 20 seconds and a repair 90; then the custodian ends, and the supervisor starts another after
+0.1 s, doubling to 10 s.
 
 The ladder: the first step closes and opens the sessions, logs in and finds the keys again; the second does C_Finalize
 and C_Initialize before that.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HANDSHAKE = ChannelKind.HANDSHAKE_CUSTODIAN
-DEVICE_ERROR, GENERAL_ERROR, PIN_INCORRECT, PIN_LOCKED = 0x30, 0x05, 0xA0, 0xA4
+DEVICE_ERROR, GENERAL_ERROR, PIN_INCORRECT, PIN_LOCKED, MECHANISM_INVALID = 0x30, 0x05, 0xA0, 0xA4, 0x70
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,29 @@ def test_a_root_that_fails_is_found_out(token: FaultyToken, state: Path) -> None
         custodian.status("away")
         token.rig.clear()
         custodian.status("ready")
+
+
+def test_a_wrapping_key_that_fails_is_found_out(token: FaultyToken, state: Path) -> None:
+    psk = os.urandom(32)
+    public = SoftwarePeer(1, token.public_key).public
+    (sealed,) = provision(token.made, wrap=[public.hex(), psk.hex()])["wrapped"]
+    peer = SoftwarePeer(1, token.public_key, m.PskWrapped(5, bytes.fromhex(sealed)), psk)
+    changes = {"psk_wrap_key": "wrap"}
+    with Watched(token, state, [peer], changes=changes) as custodian:
+        custodian.ready()
+        assert custodian.accepts(peer)
+        # The key derives and the root signs: the check must notice all the same.
+        token.rig.fail("C_Decrypt", DEVICE_ERROR)
+        assert not custodian.accepts(peer)
+        custodian.status("away")
+        token.rig.clear()
+        custodian.status("ready")
+        assert custodian.accepts(peer)
+    token.rig.fail("C_EncryptInit", MECHANISM_INVALID)
+    with Watched(token, state, [peer], incarnation=2, changes=changes) as custodian:
+        fault = custodian.fault()
+    assert fault.exit_code == ExitCode.TOKEN_UNUSABLE
+    assert "'gw' computes no AES-GCM with secret 'wrap' (CKR_MECHANISM_INVALID), which wrapped PSKs need" in fault.text
 
 
 @pytest.mark.parametrize(("ckr", "said"), [(PIN_INCORRECT, "CKR_PIN_INCORRECT"), (PIN_LOCKED, "CKR_PIN_LOCKED")])
@@ -264,11 +288,38 @@ def test_both_away(state: Path) -> None:
             assert custodian.accepts(peer)
 
 
-@pytest.mark.parametrize(("same", "root", "said"), [(False, None, "another key"), (True, "root", "another PSK root")])
-def test_a_twin_that_differs_is_refused(state: Path, same: bool, root: str | None, said: str) -> None:
+def test_a_twin_opens_the_same_wrapped_psks(state: Path) -> None:
+    psk, wrap_key = os.urandom(32), os.urandom(32).hex()
+    with twins() as (first, second):
+        public = SoftwarePeer(1, first.public_key).public
+        sealed, _ = (
+            bytes.fromhex(provision(token.made, wrap=[public.hex(), psk.hex()], wrap_key=wrap_key)["wrapped"][0])
+            for token in (first, second)
+        )
+        peer = SoftwarePeer(1, first.public_key, m.PskWrapped(5, sealed), psk)
+        with Watched(first, state, [peer], changes=_both(second, psk_wrap_key="wrap")) as custodian:
+            custodian.ready()
+            assert custodian.accepts(peer)
+            first.rig.fail("*", DEVICE_ERROR)
+            assert not custodian.accepts(peer)
+            custodian.status("ready", "'second'")
+            assert custodian.accepts(peer)
+
+
+@pytest.mark.parametrize(
+    ("same", "section", "said"),
+    [
+        (False, {}, "another key"),
+        (True, {"psk_root": "root"}, "another PSK root"),
+        (True, {"psk_wrap_key": "wrap"}, "another wrapping key"),
+    ],
+)
+def test_a_twin_that_differs_is_refused(state: Path, same: bool, section: dict[str, str], said: str) -> None:
     with twins(same=same) as (first, second):
         peer = SoftwarePeer(1, first.public_key)
-        with Watched(first, state, [peer], changes=_both(second, psk_root=root)) as custodian:
+        for token in (first, second) if "psk_wrap_key" in section else ():
+            provision(token.made, wrap=[peer.public.hex(), os.urandom(32).hex()])
+        with Watched(first, state, [peer], changes=_both(second, **section)) as custodian:
             custodian.ready()
             assert custodian.accepts(peer)
             first.rig.fail("*", DEVICE_ERROR)

@@ -14,7 +14,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from wghsm.pkcs11_backend import KeyNotFound, KeyUnfit, LabelTaken, TokenFault
 from wghsm.pkcs11_backend._gcm import CKM_AES_GCM, IV_LENGTH, SEALED_LENGTH, gcm_open, gcm_seal
 from wghsm.pkcs11_backend._objects import CKA
-from wghsm.pkcs11_backend.wrapping import find_wrap_key, make_wrap_key, unwrap_psk, wrap_message, wrap_psk
+from wghsm.pkcs11_backend.wrapping import (
+    find_wrap_key,
+    make_wrap_key,
+    opens_sample,
+    seal_sample,
+    unwrap_psk,
+    wrap_message,
+    wrap_psk,
+)
 
 if TYPE_CHECKING:
     from wghsm.pkcs11_backend import TokenPool
@@ -48,6 +56,15 @@ def test_a_wrapped_psk_opens_for_its_peer_and_epoch_only(pool: TokenPool, label:
         with pytest.raises(KeyUnfit, match=re.escape(f"does not open with '{label}'")):
             unwrap_psk(pool, key, gateway, peer, epoch, text)
     assert unwrap_psk(pool, key, _GATEWAY, _PEER, 7, sealed) == _PSK
+
+
+def test_a_sample_tells_the_key_from_another_one(pool: TokenPool, label: str) -> None:
+    if CKM_AES_GCM not in pool.mechanisms:
+        return
+    key, other = make_wrap_key(pool, label), make_wrap_key(pool, f"{label}-other")
+    sealed = seal_sample(pool, key)
+    assert opens_sample(pool, key, sealed)
+    assert not opens_sample(pool, other, sealed)
 
 
 def test_the_key_is_found_again_after_a_recovery(pool: TokenPool, label: str) -> None:

@@ -20,7 +20,9 @@ from wghsm.pkcs11_backend import (
     essential_checks,
     find_audit_key,
     find_wrap_key,
+    opens_sample,
     root_check_value,
+    seal_sample,
     sign,
     unwrap_psk,
 )
@@ -54,7 +56,7 @@ class OpenToken:
         self.keys = {key.public_key: key for key in keys}
         """By public key (32 bytes), the current one first."""
         self.root = None if settings.psk_root is None else pool.find_root(settings.psk_root)
-        self._wrap_key = None if settings.psk_wrap_key is None else find_wrap_key(pool, settings.psk_wrap_key)
+        self.wrap_key = None if settings.psk_wrap_key is None else find_wrap_key(pool, settings.psk_wrap_key)
         self._psks: dict[str, StoredPsk] = {}
         self._sealed_for: dict[tuple[bytes, int], bytes] = {}
         self._audit_key: AuditKey | None = None
@@ -112,7 +114,7 @@ class OpenToken:
 
     def _unwrap(self, source: m.PskWrapped, peer_public: bytes) -> bytearray:
         """Open a file that was sealed for one of the identities: the PSK is the peer's, whichever it uses."""
-        wrap_key = self._wrap_key
+        wrap_key = self.wrap_key
         if wrap_key is None:
             raise KeyNotFound("a peer has a wrapped PSK, but the configuration names no psk_wrap_key in the token")
         with self._lock:
@@ -155,6 +157,7 @@ class Expected:
     def __init__(self) -> None:
         self.identities: tuple[bytes, ...] = ()
         self._root_check = b""
+        self._wrap_sample = b""
         self._known_by = ""
 
     def compare(self, opened: OpenToken) -> None:
@@ -166,12 +169,16 @@ class Expected:
                     f"{name} holds another key {key.label!r} than {self._known_by} (public key "
                     f"{_shown(key.public_key)}, not {_shown(public)}); it is refused: clone or import the key into it"
                 )
-        self.check_root(opened)
+        self.check_secrets(opened)
         if not self.identities:
             self.identities, self._known_by = opened.identities, name
 
-    def check_root(self, opened: OpenToken) -> None:
-        """Use the PSK root, if there is one, and compare its check value. Raises TokenDiffers."""
+    def check_secrets(self, opened: OpenToken) -> None:
+        """Use the PSK root and the wrapping key, where there are any, and compare them. Raises TokenDiffers."""
+        self._check_root(opened)
+        self._check_wrap_key(opened)
+
+    def _check_root(self, opened: OpenToken) -> None:
         if opened.root is None:
             return
         found = root_check_value(opened.pool, opened.root.label)
@@ -181,6 +188,19 @@ class Expected:
                 f"(check value {found.hex()}, not {self._root_check.hex()}); it is refused: copy the root into it"
             )
         self._root_check = found
+
+    def _check_wrap_key(self, opened: OpenToken) -> None:
+        # AES-GCM has no check value where the token takes its own initial vector: what one has sealed the others open.
+        key = opened.wrap_key
+        if key is None:
+            return
+        if not self._wrap_sample:
+            self._wrap_sample = seal_sample(opened.pool, key)
+        elif not opens_sample(opened.pool, key, self._wrap_sample):
+            raise TokenDiffers(
+                f"{opened.pool.token_name} holds another wrapping key {key.label!r} than {self._known_by}, which opens "
+                "no wrapped PSK; it is refused: clone the key into it, or restore its backup"
+            )
 
 
 def _checked(pool: TokenPool, label: str, psk_root: str | None) -> PrivateKey:

@@ -180,10 +180,10 @@ class TokenVault:
     # The token's health.
 
     def check(self) -> None:
-        """Use keys and root on data known to be good, with results that are no secret; raises TokenError."""
+        """Use keys and secrets on data known to be good, with results that are no secret; raises TokenError."""
         opened = self._now()
         opened.check()
-        self._expected.check_root(opened)
+        self._expected.check_secrets(opened)
 
     def open(self) -> None:
         """Log in to the first token that works. Raises TokenError: see `is_away`."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from wghsm.pkcs11_backend._objects import PrivateKey, RootSecret, StoredPsk
     from wghsm.pkcs11_backend.audit_key import AuditKey, find_audit_key, sign
     from wghsm.pkcs11_backend.pool import TokenPool, WorkerSession
-    from wghsm.pkcs11_backend.wrapping import WrapKey, find_wrap_key, unwrap_psk
+    from wghsm.pkcs11_backend.wrapping import WrapKey, find_wrap_key, opens_sample, seal_sample, unwrap_psk
 
 __all__ = [
     "AmbiguousKey",
@@ -66,7 +66,9 @@ __all__ = [
     "find_audit_key",
     "find_wrap_key",
     "open_pin",
+    "opens_sample",
     "root_check_value",
+    "seal_sample",
     "sign",
     "unwrap_psk",
 ]
@@ -78,6 +80,8 @@ _LATER = {
     "root_check_value": "_doctor_essential",
     "WrapKey": "wrapping",
     "unwrap_psk": "wrapping",
+    "seal_sample": "wrapping",
+    "opens_sample": "wrapping",
     "find_wrap_key": "wrapping",
     "PrivateKey": "_objects",
     "RootSecret": "_objects",

@@ -3,6 +3,7 @@
     make_wrap_key, find_wrap_key        a non-extractable AES key that may only encrypt and decrypt
     wrap_psk      32 bytes -> 60 bytes  initial vector, ciphertext, tag
     unwrap_psk    60 bytes -> 32 bytes  for the caller to wipe
+    seal_sample, opens_sample           whether the key works, and is the one that a twin of the token has
 
 What is authenticated with each: a version, the gateway's and the peer's public key, and the epoch. So a ciphertext
 cannot be given to another peer, to another gateway or out as another epoch. Called by the custodian and by the
@@ -21,11 +22,22 @@ from wghsm.pkcs11_backend.errors import AmbiguousKey, KeyNotFound, KeyUnfit, Lab
 from wghsm.pkcs11_backend.pool import TokenPool, WorkerSession
 from wghsm.wipe import wipe
 
-__all__ = ["WrapKey", "find_wrap_key", "make_wrap_key", "unwrap_psk", "wrap_message", "wrap_psk"]
+__all__ = [
+    "WrapKey",
+    "find_wrap_key",
+    "make_wrap_key",
+    "opens_sample",
+    "seal_sample",
+    "unwrap_psk",
+    "wrap_message",
+    "wrap_psk",
+]
 
 _CONTEXT = b"wghsm-psk-wrap-v1\x00"
 _CKM_AES_KEY_GEN = 0x1080
 _CKK_AES = 0x1F
+# A point of low order: no gateway and no peer has it, so a sample is never anybody's PSK.
+_NOBODY = bytes(32)
 _VAGUE = frozenset({0x005, 0x006})  # CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED
 
 
@@ -137,6 +149,31 @@ def unwrap_psk(
             "another key, for another peer or gateway, or was changed; wrap it again: wghsm psk wrap"
         )
     return opened
+
+
+def seal_sample(pool: TokenPool, key: WrapKey) -> bytes:
+    """Seal 32 bytes that are no secret, and open them again as a proof: 60 bytes for `opens_sample`.
+
+    Raises KeyUnfit where the token does no AES-GCM with the key, and TokenFault, which may pass by itself.
+    """
+    try:
+        return wrap_psk(pool, key, _NOBODY, _NOBODY, 0, bytearray(32))
+    except TokenFault as fault:
+        if fault.level:
+            raise
+        raise KeyUnfit(
+            f"{pool.token_name} computes no AES-GCM with secret {key.label!r} ({fault.name}), which wrapped PSKs need; "
+            "use PSKs of another kind, or another token"
+        ) from None
+
+
+def opens_sample(pool: TokenPool, key: WrapKey, sealed: bytes) -> bool:
+    """Whether `key` is the one that `sealed` was made with by `seal_sample`, here or in a twin. Raises TokenFault."""
+    try:
+        wipe(unwrap_psk(pool, key, _NOBODY, _NOBODY, 0, sealed))
+    except KeyUnfit:
+        return False
+    return True
 
 
 def _opens_its_own(pool: TokenPool, session: WorkerSession, handle: int) -> bool:
