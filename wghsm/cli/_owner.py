@@ -1,8 +1,8 @@
-"""Doing token work as the owner of the token's store, for the `token`, `key` and `psk` commands.
+"""Doing token work in a process of its own, as the owner of the token's store, for the commands that use a token.
 
-A SoftHSM store must belong to the uid that runs the custodian: what root writes into it is invisible to that uid.
-So where the store belongs to another uid and we are root, the work is done by a child that changes to the owner
-before the vendor's module is loaded; root itself never loads it.
+The vendor's module is loaded in a child alone: one that crashes costs a line, and Ctrl-C ends one that hangs. A
+SoftHSM store must belong to the uid that runs the custodian, for what root writes into it is invisible to that uid. So
+where the store belongs to another uid and we are root, the child changes to the owner before it loads the module.
 
     parent: open and read the PIN -> fork -> child: drop, load the module, work, answer on a pipe
     parent: read the answer -> print
@@ -10,6 +10,7 @@ before the vendor's module is loaded; root itself never loads it.
 The answer is JSON plus, apart, one secret as raw bytes: nothing that the child says is executed.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -30,6 +31,8 @@ __all__ = ["Answer", "as_owner", "on_token", "owner_to_become"]
 
 _ANSWER = b"A"
 _FAULT = b"F"
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
 @dataclass
@@ -61,10 +64,9 @@ def on_token(uri: TokenUri, work: Callable[[TokenPool], Answer], *, read_write: 
 
 
 def as_owner(uri: TokenUri, work: Callable[[], Answer]) -> Answer:
-    """Do `work` as the owner of the store that `uri` leads to. Raises TokenError and CommandError."""
+    """Do `work` in a child, as the owner of the store that `uri` leads to. Raises CommandError."""
     _no_core_dump()
-    owner = owner_to_become(uri)
-    return work() if owner is None else _in_child(owner[0], owner[1], work)
+    return _in_child(uri, owner_to_become(uri), work)
 
 
 def owner_to_become(uri: TokenUri) -> tuple[int, int] | None:
@@ -83,14 +85,15 @@ def _no_core_dump() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _in_child(uid: int, gid: int, work: Callable[[], Answer]) -> Answer:
+def _in_child(uri: TokenUri, owner: tuple[int, int] | None, work: Callable[[], Answer]) -> Answer:
     sys.stdout.flush()
     sys.stderr.flush()
     reading, writing = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _child(writing, uid, gid, work)
+        _child(parent, writing, owner, work)
     os.close(writing)
     message = bytearray()
     try:
@@ -104,18 +107,24 @@ def _in_child(uid: int, gid: int, work: Callable[[], Answer]) -> Answer:
         os.waitpid(child, 0)
         raise
     try:
-        return _parse(message, os.waitstatus_to_exitcode(status))
+        return _parse(uri, message, os.waitstatus_to_exitcode(status))
     finally:
         wipe(message)
 
 
-def _child(writing: int, uid: int, gid: int, work: Callable[[], Answer]) -> None:
+def _child(parent: int, writing: int, owner: tuple[int, int] | None, work: Callable[[], Answer]) -> None:
     """Never returns: Python's exit handlers and the command's own belong to the parent."""
     status = 1
     try:
-        os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        if owner is not None:
+            uid, gid = owner
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+        # A module that hangs must not outlive a command that is killed. The change of uid would undo it.
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            return
         try:
             answer = work()
         except TokenError as fault:
@@ -142,11 +151,21 @@ def _send(writing: int, kind: bytes, data: object, secret: bytearray) -> None:
             view = view[os.write(writing, view) :]
 
 
-def _parse(message: bytearray, status: int) -> Answer:
+def _parse(uri: TokenUri, message: bytearray, status: int) -> Answer:
     if status == ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
+    if status < 0:
+        raise CommandError(
+            f"{uri.describe_token()}: its module {uri.module_path} has crashed ({signal.Signals(-status).name}); "
+            "wghsm token doctor says where",
+            ExitCode.TOKEN_UNUSABLE,
+        )
     if status != 0 or len(message) < 5:
-        raise CommandError(f"the token work ended without an answer (status {status}); the module may have crashed")
+        raise CommandError(
+            f"{uri.describe_token()}: the work ended without an answer (exit status {status}); its module "
+            f"{uri.module_path} may have ended the process",
+            ExitCode.TOKEN_UNUSABLE,
+        )
     end = 5 + int.from_bytes(message[1:5], "big")
     data = json.loads(bytes(message[5:end]))
     if message[:1] == _FAULT:
