@@ -22,6 +22,7 @@ from tests.token.terminal import Terminal
 from wghsm.audit import LogReader
 from wghsm.ceremony import fingerprint, transcript_of
 from wghsm.cli._ceremony_software import tree_hash
+from wghsm.config import load
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool
 from wghsm.pkcs11_backend._objects import CKA
@@ -180,7 +181,7 @@ def test_a_ceremony_of_two_people(place: Path) -> None:
     done = _run(place, *verify, "--json")
     assert done.returncode == ExitCode.OK
     assert [one["what"] for one in json.loads(done.stdout)["differences"]] == ["key 'later'"]
-    assert _run(place, "psk", "destroy", "root", "--yes", "-c", str(gateway)).returncode == 0
+    assert _run(place, "psk", "destroy", "root", "--yes", "--token", load(gateway).token.in_order[0]).returncode == 0
     assert _run(place, "psk", "derive-root", "-c", str(gateway)).returncode == 0
     done = _run(place, *verify)
     assert done.returncode == ExitCode.DIFFERS

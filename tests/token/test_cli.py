@@ -401,6 +401,25 @@ def test_a_psk_objects_life(made: SoftHsmToken, tmp_path: Path) -> None:
     assert "p" not in [secret["label"] for secret in json.loads(_listed(made))]
 
 
+def test_a_secret_that_the_file_names_is_not_destroyed(made: SoftHsmToken, gateway: Path, tmp_path: Path) -> None:
+    wraps = tmp_path / "wraps.yaml"
+    text = gateway.read_text().replace("psk_root: root", "psk_wrap_key: root")
+    wraps.write_text(text.replace("derived", "wrapped:w"))
+    (tmp_path / "w").touch()
+    before = _listed(made)
+    for file, label, said in (
+        (gateway, "root", "the psk_root of gateway wg0: the derived PSKs of 1 peer (alice) could not be made again"),
+        (gateway, "bob-psk", "the PSK of peer 'bob'"),
+        (wraps, "root", "the psk_wrap_key of gateway wg0: the wrapped PSKs of 1 peer (alice) could not be opened"),
+    ):
+        done = run(made, "psk", "destroy", label, "--yes", "-c", str(file))
+        assert done.returncode == ExitCode.BAD_CONFIG
+        line = _one_line(done)
+        assert f"'{label}' is {said}" in line
+        assert "nothing was destroyed" in line
+    assert _listed(made) == before
+
+
 def test_every_command_explains_itself() -> None:
     for group, commands in {
         "token": ("init", "list", "show", "doctor"),

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.json_output import check_json
+from tests.token import conftest
 from tests.token.rig import rig_token
 from wghsm.cli._output import CommandError
 from wghsm.cli._private_key import key_from_wg_quick
@@ -574,6 +575,23 @@ def test_a_key_that_a_gateway_has_is_not_destroyed(softhsm: Store, label: str, t
     assert old.returncode == 0, old.stderr
     assert json.loads(old.stdout) == {"label": f"{label}-old", "objects_destroyed": 2}
     assert run(softhsm, "key", "destroy", label, "--yes", "--token", softhsm.uri).returncode == 0
+
+
+def test_of_two_keys_with_one_label_one_may_go(softhsm: Store, label: str, tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(f'version: 1\ntoken: {{uri: "{softhsm.uri}"}}\ninterface: {{name: wgk0, key: {label}}}\n')
+    with opened(softhsm) as pool:
+        generate_key(pool, label)
+        conftest.import_key(pool, label, bytes(range(32)))
+        (made,) = [report.id for report in list_keys(pool) if report.label == label and report.id]
+    unnamed = run(softhsm, "key", "destroy", label, "--yes", "-c", str(file))
+    assert unnamed.returncode == ExitCode.BAD_CONFIG
+    done = run(softhsm, "key", "destroy", label, "--yes", "--id", str(made), "-c", str(file))
+    assert done.returncode == 0, done.stderr
+    last = run(softhsm, "key", "destroy", label, "--yes", "--id", "", "-c", str(file))
+    assert last.returncode == ExitCode.BAD_CONFIG
+    assert f"'{label}' is the key of gateway wgk0" in last.stderr.decode()
+    assert run(softhsm, "key", "public", label, "-c", str(file)).returncode == 0
 
 
 def test_each_command_explains_itself() -> None:

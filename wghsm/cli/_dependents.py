@@ -1,5 +1,9 @@
-"""Who depends on a key of a token, as far as one gateway file and its gateway tell: asked before it is destroyed."""
+"""Who depends on a key or secret of a token, as far as one gateway file and its gateway tell.
 
+Asked before it is destroyed.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +16,23 @@ from wghsm.exits import ExitCode
 if TYPE_CHECKING:
     from wghsm.config import Gateway
 
-__all__ = ["refuse_in_use"]
+__all__ = ["in_use", "refuse_in_use", "refuse_secret_in_use"]
 
 _SHOWN = 8
+
+
+def in_use(refuse: Callable[[], None], *, one_of_several: bool) -> CommandError | None:
+    """Raise what `refuse` raises; with `one_of_several` give it back, for it to be raised if there is only one.
+
+    No gateway can use a label that several objects have, so all but one of them may go.
+    """
+    try:
+        refuse()
+    except CommandError as fault:
+        if not one_of_several:
+            raise
+        return fault
+    return None
 
 
 def refuse_in_use(gateway: "Gateway", file: str, label: str) -> None:
@@ -43,6 +61,36 @@ def refuse_in_use(gateway: "Gateway", file: str, label: str) -> None:
         if label in (status.key_label, status.previous_key_label):
             raise CommandError(
                 f"gateway {own.name} still runs with {label!r}; nothing was destroyed: first: wghsm reload {own.name}"
+            )
+
+
+def refuse_secret_in_use(gateway: "Gateway", label: str) -> None:
+    """Raise CommandError where the file names the secret `label` as PSK root, as wrapping key or as a peer's PSK."""
+    from wghsm.config import PskDerived, PskObject, PskWrapped
+
+    name, peers = gateway.interface.name, gateway.peers
+    if label == gateway.token.psk_root:
+        derived = [peer.name for peer in peers if isinstance(peer.preshared_key, PskDerived)]
+        lost = f": the derived PSKs of {_named(derived)} could not be made again" if derived else ""
+        raise CommandError(
+            f"{label!r} is the psk_root of gateway {name}{lost}; nothing was destroyed: name another one in the file "
+            "first, or name the token with --token if the gateway is to go",
+            ExitCode.BAD_CONFIG,
+        )
+    if label == gateway.token.psk_wrap_key:
+        wrapped = [peer.name for peer in peers if isinstance(peer.preshared_key, PskWrapped)]
+        lost = f": the wrapped PSKs of {_named(wrapped)} could not be opened any more" if wrapped else ""
+        raise CommandError(
+            f"{label!r} is the psk_wrap_key of gateway {name}{lost}; nothing was destroyed: name another one in the "
+            "file first, or name the token with --token if the gateway is to go",
+            ExitCode.BAD_CONFIG,
+        )
+    for peer in peers:
+        if isinstance(peer.preshared_key, PskObject) and peer.preshared_key.label == label:
+            raise CommandError(
+                f"{label!r} is the PSK of peer {peer.name!r}; nothing was destroyed: give it another one in the file "
+                "first, or name the token with --token if the gateway is to go",
+                ExitCode.BAD_CONFIG,
             )
 
 

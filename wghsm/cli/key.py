@@ -7,7 +7,7 @@ import msgspec
 
 from wghsm.cli import _completing
 from wghsm.cli._backup_file import backup_from, backup_of, read_backup, write_backup
-from wghsm.cli._dependents import refuse_in_use
+from wghsm.cli._dependents import in_use, refuse_in_use
 from wghsm.cli._every import each_token, first_only, in_every_token, names_of
 from wghsm.cli._key_report import CUSTODY, base64_text, plain_report
 from wghsm.cli._key_retire import retire
@@ -284,14 +284,17 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
     """Destroy a key pair in the token, for good.
 
     Nothing but a backup brings it back. With -c it is destroyed in every token that the file names; a key that the
-    file names as the gateway's, or that the gateway runs with, is refused: rotate and retire it first.
+    file names as the gateway's, or that the gateway runs with, is refused: rotate and retire it first. Of
+    several keys with the same label one may go, where --id says which.
 
     Example: wghsm key destroy old-gateway -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
     wanted = identity_of(identity)
-    if target.gateway is not None:
-        refuse_in_use(target.gateway, str(config), label)
+    gateway = target.gateway
+    named = None
+    if gateway is not None:
+        named = in_use(lambda: refuse_in_use(gateway, str(config), label), one_of_several=wanted is not None)
     several = len(target.uris) > 1
     if several and wanted is not None:
         raise CommandError("--id names an object of one token; name the token with --token", ExitCode.BAD_CONFIG)
@@ -302,6 +305,8 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
     )
 
     def work(pool: Any) -> Answer:
+        if named and sum(report.label == label for report in list_keys(pool)) < 2:
+            raise named
         try:
             return Answer(destroy_key(pool, label, wanted))
         except KeyNotFound:

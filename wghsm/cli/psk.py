@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from wghsm.cli import _completing
+from wghsm.cli._dependents import in_use, refuse_secret_in_use
 from wghsm.cli._every import each_token, first_only, in_every_token, names_of
 from wghsm.cli._output import CommandError, confirm, json_option, print_bytes, print_json
 from wghsm.cli._owner import Answer
@@ -146,18 +147,26 @@ def list_(peers: bool, token: str | None, config: str | None, as_json: bool) -> 
 @token_options
 @json_option
 def destroy(label: str, identity: str | None, yes: bool, token: str | None, config: str | None, as_json: bool) -> None:
-    """Destroy a PSK object or a root in the token (with -c in each that the file names), for good.
+    """Destroy a PSK object, a root or a wrapping key in the token (with -c in each that the file names), for good.
+
+    One that the file of -c names is refused; of several with the same label one may go, where --id says which.
 
     Example: wghsm psk destroy alice-psk -c /etc/wghsm/wg0.yaml
     """
     target = target_of(token, config)
     wanted = identity_of(identity)
+    gateway = target.gateway
+    named = None
+    if gateway is not None:
+        named = in_use(lambda: refuse_secret_in_use(gateway, label), one_of_several=wanted is not None)
     several = len(target.uris) > 1
     if several and wanted is not None:
         raise CommandError("--id names an object of one token; name the token with --token", ExitCode.BAD_CONFIG)
     confirm(f"Destroy secret {label!r} in {names_of(target)} for good?", yes=yes, refused="nothing was destroyed")
 
     def work(pool: Any) -> Answer:
+        if named and sum(report.label == label for report in list_secrets(pool)) < 2:
+            raise named
         try:
             destroy_secret(pool, label, wanted)
         except KeyNotFound:
