@@ -82,6 +82,8 @@ def test_each_module_is_examined_whole(token: TokenUnderTest, label: str) -> Non
         if finding["check"] != "psk-wrapped":
             assert finding["level"] == expected, finding
     assert report["exit_code"] == ExitCode.OK
+    # Seven points, each also with the top bit that X25519 ignores.
+    assert _found(report, "low-order")["text"].startswith("14 known points are refused before the token sees them")
     assert one["dialect"] == key.dialect.name
     assert len(one["public_key"]) == 44
     assert one["sessions"] == {"wanted": 3, "opened": 3}

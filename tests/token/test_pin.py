@@ -56,6 +56,7 @@ def test_a_file_without_one_clean_line_is_refused(tmp_path: Path, content: bytes
     with pytest.raises(PinUnavailable) as caught:
         open_pin(_file(tmp_path, content)).read()
     assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("; it must give one line, the PIN, and nothing else")
     assert caught.value.exit_code is ExitCode.BAD_CONFIG
 
 
@@ -77,8 +78,8 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo", 0o600)
     for path, said in (
-        (tmp_path / "fifo", "not a regular file"),
-        (tmp_path, "not a regular file"),
+        (tmp_path / "fifo", "not a regular file; correct pin-source"),
+        (tmp_path, "not a regular file; correct pin-source"),
         (tmp_path / "no", "No such"),
     ):
         with pytest.raises(PinUnavailable, match=said):

@@ -22,7 +22,8 @@ _P = 2**255 - 19
 _ORDER_8 = bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")
 # In this order, so that a token that checks for zeros only is found out.
 _SENT = (_ORDER_8, bytes(32))
-_KNOWN = (0, 1, _P - 1, _P, _P + 1, int.from_bytes(_ORDER_8, "little"))
+_OTHER_ORDER_8 = bytes.fromhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157")
+_KNOWN = (0, 1, _P - 1, _P, _P + 1, *(int.from_bytes(point, "little") for point in (_ORDER_8, _OTHER_ORDER_8)))
 _FORBIDDEN = ("SIGN", "DECRYPT", "UNWRAP")
 
 

@@ -22,6 +22,7 @@ from wghsm.wipe import wipe
 __all__ = ["PinSource", "open_pin"]
 
 _LIMIT = 256
+_EXPECTED = "it must give one line, the PIN, and nothing else"
 _REMEDY = "write pin-source=file:/path, credential:NAME, command:/path/of/program, prompt or protected (a pinpad)"
 
 
@@ -90,7 +91,7 @@ class PinSource:
             self._check(buffer, length)
             return bytearray(memoryview(buffer)[:length])
         except OSError as fault:
-            raise PinUnavailable(f"PIN from {self.name}: cannot be read: {fault.strerror}") from None
+            raise PinUnavailable(f"PIN from {self.name}: it cannot be read: {fault.strerror}; correct it") from None
         finally:
             wipe(buffer)
             self.close()
@@ -119,11 +120,11 @@ class PinSource:
 
     def _check(self, buffer: bytearray, length: int) -> None:
         if length == 0:
-            raise PinUnavailable(f"PIN from {self.name}: it is empty")
+            raise PinUnavailable(f"PIN from {self.name}: it is empty; {_EXPECTED}")
         if length > _LIMIT - 1:
-            raise PinUnavailable(f"PIN from {self.name}: it is longer than {_LIMIT - 1} bytes")
+            raise PinUnavailable(f"PIN from {self.name}: it is longer than {_LIMIT - 1} bytes; {_EXPECTED}")
         if any(octet < 0x20 or octet == 0x7F for octet in memoryview(buffer)[:length]):
-            raise PinUnavailable(f"PIN from {self.name}: it holds a line break or a control character; keep one line")
+            raise PinUnavailable(f"PIN from {self.name}: it holds a line break or a control character; {_EXPECTED}")
 
 
 def open_pin(source: str | None, terminal: int | None = None) -> PinSource:
@@ -170,7 +171,7 @@ def _open_file(rest: str) -> PinSource:
 
 def _complaint(path: str, about: os.stat_result) -> str | None:
     if not stat.S_ISREG(about.st_mode):
-        return "not a regular file"
+        return "not a regular file; correct pin-source"
     if about.st_mode & 0o077:
         return f"others can read it (mode {stat.S_IMODE(about.st_mode):04o}); chmod 600 {path}"
     if about.st_uid not in (0, os.geteuid()):
