@@ -53,7 +53,10 @@ class _Options:
         with editing(path) as edit:
             found = peer_of(edit.gateway, name)
             made = change(edit, found)
-            made.write()
+            if made.gateway == edit.gateway:
+                said = "is so already; nothing has changed"
+            else:
+                made.write()
         in_force = bring_into_force(path, edit.gateway.interface.name, wanted=self.reload)
         if self.as_json:
             print_json(PeerChanged(peer=found.name, gateway_file=str(made.file), gateway=in_force.shape()))

@@ -114,6 +114,16 @@ def test_set_notes_tags_and_keepalive(file: Path) -> None:
     assert [each["name"] for each in shown] == ["bob"]
 
 
+def test_what_is_so_already_is_not_called_changed(file: Path) -> None:
+    before = file.stat().st_ino, file.read_bytes()
+    for words in (("--untag", "phone"), ("--note", "", "--keepalive", "0"), ("--untag", "x", "--untag", "y")):
+        said = run(file, "set", "bob", *words).output
+        assert "peer 'bob' is so already; nothing has changed\n" in said
+    assert "peer 'bob' is so already; nothing has changed\n" in run(file, "enable", "bob").output
+    assert (file.stat().st_ino, file.read_bytes()) == before
+    assert "peer 'bob' is changed\n" in run(file, "set", "bob", "--tag", "x", "--untag", "y").output
+
+
 def test_remove_asks_and_takes_the_entry_out(file: Path) -> None:
     run(file, "remove", "bob", code=ExitCode.BAD_CONFIG)
     run(file, "remove", "bob", "--yes")
