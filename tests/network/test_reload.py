@@ -14,7 +14,7 @@ import pytest
 from tests.network.support import Lab, UdpStream, make_psk, ping, ping_until, unique_interface, until
 from tests.network.support.gateway import Gateway, Peer
 from tests.network.support.gateway_token import GatewayToken
-from tests.network.support.site import Client, Site
+from tests.network.support.site import PSK_ROOT, Client, Site
 from wghsm.exits import ExitCode
 
 FAR = "10.55.0.1"
@@ -377,3 +377,74 @@ def test_token_settings_come_by_another_custodian(scene: Scene, token: GatewayTo
     stays.wait_for_handshake(before)
     reports = [stream.finish() for stream in scene.streams]
     assert [report.lost for report in reports] == [(), ()]
+
+
+def test_another_pin_comes_by_another_custodian(lab: Lab) -> None:
+    with GatewayToken("wghsm-other-pin") as token:
+        token.generate("gateway")
+        token.derive_root(PSK_ROOT)
+        scene = Scene(lab, token).start()
+        gateway, stays = scene.gateway, scene.stays
+        assert scene.reload() == f"{gateway.name}: nothing has changed\n"
+
+        # The token has another PIN than the file: there is no way back, and nothing else is lost.
+        token.change_pin("73519731")
+        token.pin_file.write_text("1111\n")
+        planned = scene.plan()
+        assert planned.returncode == ExitCode.WOULD_CHANGE
+        assert "the file of the token's PIN has changed" in planned.stdout
+        assert planned.stdout.endswith("plan: a new login\n")
+        assert json.loads(gateway.command("plan", gateway.file, "--json", check=False).stdout)["login_is_due"] is True
+        told = json.loads(gateway.command("reload", gateway.name, "--json", check=False).stdout)
+        assert told["ok"] is False
+        assert "there is no custodian now" in told["result"]
+        status = gateway.status()
+        assert status.token is not None
+        assert (status.token.state, status.token.detail) == ("away", told["result"])
+        assert {each.role: each.state for each in status.processes}["custodian"] == "waiting"
+        scene.flows()
+
+        token.pin_file.write_text("73519731\n")
+        assert scene.reload() == f"{gateway.name}: a new login at the token\n"
+        assert scene.plan().returncode == ExitCode.OK
+        assert scene.reload() == f"{gateway.name}: nothing has changed\n"
+        custodian = gateway.pids()["custodian"]
+        done = gateway.command("reload", gateway.name, "--login")
+        assert done.stdout == f"{gateway.name}: a new login at the token\n"
+        assert gateway.pids()["custodian"] != custodian
+        before = stays.wait_for_age()
+        gateway.command("rekey", gateway.name)
+        stays.wait_for_handshake(before)
+        reports = [stream.finish() for stream in scene.streams]
+        assert [report.lost for report in reports] == [(), ()]
+
+
+def test_a_wrapping_key_that_does_not_open_what_is_wrapped_is_refused(lab: Lab, token: GatewayToken) -> None:
+    site = Site(lab, token)
+    client, gateway = site.client("client"), site.gateway
+    gateway.peers = [replace(gateway.peers[0], preshared_key="wrapped:client.psk")]
+    words = ("psk", "wrap", "--make-key", "-c", gateway.file)
+    for label in ("other", "good"):
+        gateway.token_section = {"psk_wrap_key": f"{gateway.name}-{label}"}
+        gateway.write()
+        gateway.command(*words)
+    gateway.command("psk", "wrap", "client", "--generate", "-c", gateway.file)
+    client.secret = gateway.command("psk", "export", "client", "-c", gateway.file, "--out", "-").stdout.strip()
+    site.start()
+    client.start()
+    ping_until(client.namespace, site.inner4)
+
+    good = gateway.file.read_text()
+    gateway.file.write_text(good.replace(f"{gateway.name}-good", f"{gateway.name}-other"))
+    done = gateway.command("reload", gateway.name, check=False)
+    assert done.returncode == ExitCode.FAILURE
+    assert f"{lab.scratch}/client.psk:2: " in done.stderr
+    assert f"does not open with '{gateway.name}-other'" in done.stderr
+    assert "wghsm psk wrap; those before stay in force" in done.stderr
+    assert done.stderr.count("\n") == 1
+    gateway.file.write_text(good)
+    assert gateway.command("reload", gateway.name).stdout == f"{gateway.name}: nothing has changed\n"
+    assert gateway.serves()
+    before = client.wait_for_age()
+    gateway.command("rekey", gateway.name)
+    client.wait_for_handshake(before)

@@ -193,6 +193,20 @@ def test_a_wrapped_psk_is_opened_at_each_handshake(site: Site, state: Path) -> N
     assert not any(psk in path.read_bytes() for psk in site.psks for path in (state / "custodian").iterdir())
 
 
+def test_what_is_wrapped_must_open_where_that_is_asked_for(site: Site, state: Path) -> None:
+    peer = site.peer(site.wrapped_source(1), site.psks[1])
+    lines = [m.SealedPsk(site.public, epoch, site.wrapped[epoch], f"/x.psk:{epoch}") for epoch in range(2)]
+    with site.custodian(state, 1, peer, sealed=lines) as custodian:
+        custodian.ready()
+        assert site.dial(custodian, peer)
+    lines.append(m.SealedPsk(site.public, 2, site.wrapped[1], "/x.psk:9"))
+    with site.custodian(state, 2, peer, sealed=lines) as custodian:
+        fault = custodian.fault()
+    assert fault.text.startswith("/x.psk:9: ")
+    assert "does not open with 'wrap'" in fault.text
+    assert fault.text.endswith("wrap it again: wghsm psk wrap")
+
+
 def test_a_wrapped_psk_of_another_peer_or_epoch_is_no_fault_of_the_token(site: Site, state: Path) -> None:
     wrong = site.peer(m.PskWrapped(2, site.wrapped[1]), site.psks[1])
     with site.custodian(state, 1, wrong) as custodian:

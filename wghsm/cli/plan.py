@@ -78,7 +78,7 @@ def plan(target: str, as_json: bool) -> int:
     else:
         for line in _lines(name, running, made, drift):
             click.echo(line)
-    if not made.changes:
+    if not made.changes and not running.login_is_due:
         return int(ExitCode.OK)
     return int(ExitCode.NEEDS_RESTART if made.needing(config.Effect.RESTART) else ExitCode.WOULD_CHANGE)
 
@@ -120,6 +120,7 @@ def _shape(name: str, running: Config, made: config.Plan, drift: frozenset[tuple
         routes_added=[PlannedRoute(prefix=str(prefix), table=table) for prefix, table in made.routes_added],
         routes_removed=[PlannedRoute(prefix=str(prefix), table=table) for prefix, table in made.routes_removed],
         path_mtu=running.path_mtu,
+        login_is_due=running.login_is_due,
     )
 
 
@@ -131,10 +132,13 @@ def _value(field: str, value: Any) -> Any:
 
 
 def _lines(name: str, running: Config, made: config.Plan, drift: frozenset[tuple[str, bytes]]) -> Iterator[str]:
-    if not made.changes:
+    if not made.changes and not running.login_is_due:
         yield f"{name}: nothing would change ({running.file})"
         return
     yield click.style(f"{name}: a reload of {running.file} would change", bold=True)
+    if running.login_is_due:
+        text = "~ the file of the token's PIN has changed: a new login at the token"
+        yield click.style(text, fg="yellow") + _NEEDS[config.Effect.CUSTODIAN]
     for change in made.changes:
         if change.field == "interface.mtu":
             yield from _field(change, drift, indent="", auto=f"auto ({running.path_mtu} now)")
@@ -159,7 +163,7 @@ def _lines(name: str, running: Config, made: config.Plan, drift: frozenset[tuple
             yield click.style(f"+ {who}", fg="green") + mark
             yield from _whole(change.after)
         before = change.peer
-    yield _total(made, len(drift))
+    yield _total(made, len(drift), login_is_due=running.login_is_due)
 
 
 def _field(
@@ -199,7 +203,7 @@ def _mark(change: config.Change, drift: frozenset[tuple[str, bytes]]) -> str:
     return "  (drift: changed at run time)" if (change.field, change.peer) in drift else ""
 
 
-def _total(made: config.Plan, drifted: int) -> str:
+def _total(made: config.Plan, drifted: int, *, login_is_due: bool) -> str:
     counts: Iterable[tuple[int, str]] = (
         (len(made.peers("added")), "to add"),
         (len(made.peers("removed")), "to remove"),
@@ -208,6 +212,7 @@ def _total(made: config.Plan, drifted: int) -> str:
     said = [f"{counted(count, 'peer')} {what}" for count, what in counts if count]
     settings = sum(not change.peer for change in made.changes)
     said += [f"{counted(settings, 'setting')} to change"] if settings else []
+    said += ["a new login"] if login_is_due else []
     said += [f"{drifted} of it drift"] if drifted else []
     said += ["a restart is needed"] if made.needing(config.Effect.RESTART) else []
     return "plan: " + ", ".join(said)

@@ -29,13 +29,15 @@ _PATIENCE = 600.0
     "change was refused, as by the token, and nothing has changed. See `wghsm plan` for what would change."
 )
 @click.argument("target", metavar="FILE|NAME", shell_complete=_completing.targets)
+@click.option("--login", is_flag=True, help="Log in to the token anew, also where no file of its PIN has changed.")
 @json_option
-def reload(target: str, as_json: bool) -> int:
+def reload(target: str, login: bool, as_json: bool) -> int:
     """Bring a changed gateway file into force: the one that the gateway NAME runs, or FILE.
 
-    Sessions of peers that have not changed go on, and so do their addresses and routes. All or nothing.
+    Sessions of peers that have not changed go on, and so do their addresses and routes. All or nothing. Another PIN in
+    the file or credential that it comes from is taken as well; one that a command gives or that is typed needs --login.
     """
-    gateway, reply = _ask(target)
+    gateway, reply = _ask(target, login=login)
     if as_json:
         problems = [msgspec.convert(each, ProblemFound, from_attributes=True) for each in reply.problems]
         print_json(Reloaded(gateway=gateway, ok=not reply.errno, result=reply.text, problems=problems))
@@ -50,15 +52,15 @@ def reload(target: str, as_json: bool) -> int:
     return int(exit_code_of(reply.errno))
 
 
-def _ask(target: str) -> tuple[str, AdminReply]:
+def _ask(target: str, *, login: bool) -> tuple[str, AdminReply]:
     """The gateway that is meant, and its answer. Raises CommandError."""
-    request = AdminRequest(verb="reload")
+    request = AdminRequest(verb="reload", login=login)
     if not ("/" in target or target.endswith((".yaml", ".yml")) or Path(target).is_file()):
         return target, exchange(target, request, _PATIENCE)
     file = os.path.abspath(target)  # noqa: PTH100  (links are the gateway's to follow)
     for name in running_gateways():
         try:
-            reply = exchange(name, AdminRequest(verb="reload", file=file), _PATIENCE)
+            reply = exchange(name, msgspec.structs.replace(request, file=file), _PATIENCE)
         except CommandError:
             # Gone meanwhile, or of another version; perhaps not the one that is meant.
             continue

@@ -23,7 +23,7 @@ from wghsm.config._plan import MAIN_TABLE, Change, Effect, KernelRoute, Plan, de
 from wghsm.config._psk import PskDerived, PskNone, PskObject, PskWrapped
 from wghsm.config._schema import json_schema, peers_schema
 from wghsm.config._values import Endpoint
-from wghsm.config._wrapped import WrappedPsk, format_wrapped, read_wrapped, read_wrapped_files
+from wghsm.config._wrapped import WrappedPsk, format_wrapped, line_of_epoch, read_wrapped, read_wrapped_files
 
 __all__ = [
     "MAIN_TABLE",
@@ -56,6 +56,7 @@ __all__ = [
     "from_document",
     "json_schema",
     "kernel_routes",
+    "line_of_epoch",
     "load",
     "load_peers",
     "load_text",

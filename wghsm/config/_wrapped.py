@@ -15,7 +15,7 @@ from wghsm.config._errors import ConfigError, Problem
 from wghsm.config._model import Gateway
 from wghsm.config._psk import PskWrapped
 
-__all__ = ["WrappedPsk", "format_wrapped", "read_wrapped", "read_wrapped_files"]
+__all__ = ["WrappedPsk", "format_wrapped", "line_of_epoch", "read_wrapped", "read_wrapped_files"]
 
 WrappedPsk = tuple[int, bytes]
 """An epoch and the 60 bytes that were sealed for it."""
@@ -51,6 +51,16 @@ def read_wrapped(path: Path) -> list[WrappedPsk]:
     if faults:
         raise ConfigError(faults)
     return sorted(found.items(), reverse=True)
+
+
+def line_of_epoch(path: Path, epoch: int) -> int:
+    """The number of the line that holds this epoch in a file that was read; 0 if it is not there any more."""
+    try:
+        lines = path.read_text("ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    found = ((number, _parse(line)) for number, line in enumerate(lines, 1))
+    return next((number for number, entry in found if entry is not None and entry[0] == epoch), 0)
 
 
 def _parse(line: str) -> WrappedPsk | None:

@@ -130,7 +130,12 @@ class Service:
                 )
             case "reload":
                 _log.info("uid %d (pid %d) reloads the file", connection.credentials.uid, connection.credentials.pid)
-                self._requests.reload(request.file, lambda result: answer(_reloaded(result)), _asker(connection))
+                self._requests.reload(
+                    request.file,
+                    lambda result: answer(_reloaded(result)),
+                    _asker(connection),
+                    login=request.login,
+                )
             case "config":
                 self._requests.config(
                     lambda data: answer(admin.AdminReply(config=msgspec.json.decode(data, type=admin.Config)))

@@ -103,11 +103,13 @@ class Requests:
         self._results[number] = answer
         self._child.report(m.StopRequest(number, who))
 
-    def reload(self, file: str, answer: Callable[[m.ReloadResult], None], who: m.Asker | None = None) -> None:
-        """Read the gateway's file again, which `file` may name."""
+    def reload(
+        self, file: str, answer: Callable[[m.ReloadResult], None], who: m.Asker | None = None, *, login: bool = False
+    ) -> None:
+        """Read the gateway's file again, which `file` may name; `login`: and log in to the token anew."""
         number = self._next()
         self._reloads[number] = answer
-        self._child.report(m.ReloadRequest(number, file, who))
+        self._child.report(m.ReloadRequest(number, file, who, login))
 
     def config(self, answer: Callable[[bytes], None]) -> None:
         """What the gateway has loaded and what it runs with: the JSON of an admin.Config."""

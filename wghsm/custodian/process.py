@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from wghsm.exits import ExitCode
 from wghsm.ipc import messages as m
-from wghsm.pkcs11_backend import PinSource, TokenError, TokenUri, open_pin
+from wghsm.pkcs11_backend import KeyUnfit, PinSource, TokenError, TokenUri, open_pin
 from wghsm.process import ChildFault
+from wghsm.wipe import wipe
 
 from .health import TokenTimes
 from .keeper import AT_PINPAD
@@ -66,6 +67,7 @@ def main(child: Child, times: Times | None = None, token_times: TokenTimes | Non
         ]
         vault = TokenVault(settings, candidates)
         away = _open(vault, wait=settings.at_start == "wait")
+        _unseal(vault, settings)
         Service(child, settings, vault, state, times or Times(), token_times or TokenTimes(), away, note).run()
     except TokenError as error:
         # A token that does not work is as good as none; the custodian of a gateway that serves waits for it.
@@ -85,6 +87,19 @@ def _open(vault: TokenVault, *, wait: bool) -> TokenError | None:
         vault.close()
         raise
     return None
+
+
+def _unseal(vault: TokenVault, settings: m.TokenSettings) -> None:
+    """See that what must open does. Raises TokenError."""
+    for each in settings.sealed:
+        source = m.PskWrapped(each.epoch, each.sealed)
+        try:
+            wipe(vault.psk(vault.identities[0], source, each.public_key))
+        except TokenError as error:
+            vault.close()
+            if isinstance(error, KeyUnfit):
+                raise KeyUnfit(f"{each.where}: {error}") from None
+            raise
 
 
 def _tell_who_types(child: Child, source: PinSource) -> str:

@@ -32,12 +32,13 @@ def admin_socket_path(gateway: str) -> Path:
 
 
 class AdminRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`peers`: base64 public keys; null means all to rekey. `file`, for reload only: see ReloadRequest."""
+    """`peers`: base64 public keys; null means all to rekey. `file` and `login`, for reload only: see ReloadRequest."""
 
     version: Literal[1] = 1
     verb: Literal["status", "rekey", "stop", "reload", "config", "reset-timestamp"]
     peers: list[str] | None = None
     file: str = ""
+    login: bool = False
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,7 +170,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What a gateway has loaded of its file, and what it runs with, in the shape of the file.
 
     Where the two differ, something was changed at run time. `wrapped`: epochs and ciphertexts (base64) in the files of
-    wrapped pre-shared keys, as they were loaded. `path_mtu`: what `mtu: auto` gives now.
+    wrapped pre-shared keys, as they were loaded. `path_mtu`: what `mtu: auto` gives now. `login_is_due`: a file of the
+    token's PIN has changed since the custodian was started.
     """
 
     file: str
@@ -177,6 +179,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     running: dict[str, Any]
     wrapped: dict[str, list[tuple[int, str]]]
     path_mtu: int = 0
+    login_is_due: bool = False
 
 
 class AdminReply(msgspec.Struct, frozen=True, kw_only=True):

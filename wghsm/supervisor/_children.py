@@ -35,13 +35,15 @@ from wghsm.ipc import messages as m
 from wghsm.process import boottime
 
 from ._child import ChildProcess
-from .restart import Backoff, EndGateway, judge
+from .restart import Backoff, EndGateway, Restart, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from wghsm.ipc import Seat
     from wghsm.process import Loop, Timer
+
+    from .restart import Verdict
 
 __all__ = ["ChildEvents", "Children", "Settings"]
 
@@ -108,7 +110,7 @@ class _Room:
     timer: Timer | None = None
     renewing: bool = False
     """It was told to end, and another one is to follow at once."""
-    tried: Callable[[str], None] | None = None
+    tried: Callable[[Verdict | None], None] | None = None
     """Who waits to hear whether it comes to serve."""
 
 
@@ -171,10 +173,10 @@ class Children:
         if process := self._rooms[seat].process:
             process.kill(reason)
 
-    def renew(self, seat: Seat, tried: Callable[[str], None] | None = None) -> None:
+    def renew(self, seat: Seat, tried: Callable[[Verdict | None], None] | None = None) -> None:
         """End the seat's process in good order and start another one at once, with settings that are fed anew.
 
-        `tried` hears once whether the new one serves: an empty line, or why it ended. It then stays away, and nothing
+        `tried` hears once whether the new one serves: None, or what its end would mean. It then stays away, and nothing
         else follows from its end; call `renew` again, with settings that work.
         """
         room = self._rooms[seat]
@@ -255,7 +257,7 @@ class Children:
 
     def _not_started(self, seat: Seat, error: OSError) -> None:
         text = f"{seat} cannot be started: {error.strerror}"
-        if self._tell_tried(seat, text):
+        if self._tell_tried(seat, Restart(text)):
             return
         if not self.served:
             self._events.ended(ExitCode.SYSTEM, text)
@@ -330,7 +332,9 @@ class Children:
                         process.deadline = None
                     _log.info("%s serves (pid %d)", process.seat, process.popen.pid)
                     self._events.serves(process.seat)
-                    self._tell_tried(process.seat, "")
+                    # One that was still starting when it was told to end is not the one that is tried.
+                    if not self._rooms[process.seat].renewing:
+                        self._tell_tried(process.seat, None)
             case m.Fault():
                 process.fault = message
             case _:
@@ -361,7 +365,7 @@ class Children:
             return
         verdict = judge(process.seat, status, process.fault, served=self.served, killed_for=process.killed_for)
         self._events.fell(process.seat, verdict.text)
-        if self._tell_tried(process.seat, verdict.text):
+        if self._tell_tried(process.seat, verdict):
             return
         if isinstance(verdict, EndGateway):
             self._events.ended(verdict.exit_code, verdict.text)
@@ -372,11 +376,11 @@ class Children:
         else:
             _log.error("%s; it waits for the operator", verdict.text)
 
-    def _tell_tried(self, seat: Seat, text: str) -> bool:
+    def _tell_tried(self, seat: Seat, verdict: Verdict | None) -> bool:
         """Tell who waits for the outcome of a trial; False if nobody does."""
         tried, self._rooms[seat].tried = self._rooms[seat].tried, None
         if tried is not None:
-            tried(text)
+            tried(verdict)
         return tried is not None
 
     def _forget(self, room: _Room, process: ChildProcess) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wghsm import config
+from wghsm.ipc import messages as m
 
 from .model import Model, initial
 
@@ -36,6 +37,19 @@ class Wanted:
     gateway: config.Gateway
     wrapped: Mapping[Path, list[config.WrappedPsk]]
     model: Model
+
+    def sealed(self, limit: int) -> list[m.SealedPsk]:
+        """The lines of wrapped PSKs that active peers may use, at most `limit` of them."""
+        found: list[m.SealedPsk] = []
+        for peer in self.gateway.peers:
+            if len(found) >= limit:
+                break
+            if peer.public_key in self.model.peers and isinstance(peer.preshared_key, config.PskWrapped):
+                path = peer.preshared_key.file
+                for epoch, sealed in self.wrapped[path][:2]:
+                    where = f"{path}:{config.line_of_epoch(path, epoch)}"
+                    found.append(m.SealedPsk(peer.public_key, epoch, sealed, where))
+        return found[:limit]
 
 
 class Reading:

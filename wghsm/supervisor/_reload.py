@@ -3,8 +3,8 @@
     read        the file and what is beside it, in a thread; a fault of it ends the reload
     weigh       config.plan: what needs a restart ends it; merge: the next model
     prepare     new sockets, MTU, addresses and routes that are new; one that cannot be had ends it
-    try         where the token settings differ, another custodian is started with them; one that does not serve
-                ends it, and the next is started with the settings before
+    try         where the token settings differ, or its PIN has changed, another custodian is started; one that does
+                not serve ends it, and the next is started with the settings before
     apply       the change goes through the processes (`_applying`), then old addresses and routes go
 
 Until `apply` everything can be taken back and is; from there on nothing can fail. One reload at a time, in turn with
@@ -38,6 +38,7 @@ from ._sockets import UdpPair
 from ._startup import wants_prompt
 from .merge import Merged, merged
 from .model import Refusal, between, initial
+from .restart import EndGateway
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,12 +50,15 @@ if TYPE_CHECKING:
     from ._children import Children
     from ._state import State
     from .model import Difference, Model
+    from .restart import Verdict
 
 __all__ = ["Reloads"]
 
 _log = logging.getLogger(__name__)
 
 _PROBLEMS_TOLD = 100
+# As many as one message bears.
+_SEALED_TRIED = 256
 
 
 class _Answer(Protocol):
@@ -97,7 +101,7 @@ class Reloads:
             self.audit.reloaded(errno.ENOENT, text, message.who)
             answer(errno.ENOENT, text)
         else:
-            self._queue(answer, message.who)
+            self._queue(answer, message.who, login=message.login)
 
     def signal(self) -> None:
         """SIGHUP wants one; the log says how it went."""
@@ -107,21 +111,22 @@ class Reloads:
 
         self._queue(answer)
 
-    def _queue(self, answer: _Answer, who: m.Asker | None = None) -> None:
+    def _queue(self, answer: _Answer, who: m.Asker | None = None, *, login: bool = False) -> None:
         if not self.state.served:
             text = "the gateway is still starting; try again once it serves"
             _log.warning("no reload: %s", text)
             self.audit.reloaded(errno.EAGAIN, text, who)
             answer(errno.EAGAIN, text)
             return
-        self.applying.hold(_Attempt(self, answer, who).begin)
+        self.applying.hold(_Attempt(self, answer, who, login=login).begin)
 
 
 class _Attempt:
     """One reload, from its turn to its end."""
 
-    def __init__(self, reloads: Reloads, answer: _Answer, who: m.Asker | None) -> None:
+    def __init__(self, reloads: Reloads, answer: _Answer, who: m.Asker | None, *, login: bool) -> None:
         self._who = who
+        self._login = login
         self._audit = reloads.audit
         self._state = reloads.state
         self._children = reloads.children
@@ -157,9 +162,11 @@ class _Attempt:
         except GatewayFault as fault:
             self._refuse(errno.EIO, str(fault))
             return
-        if self._plan.needing(config.Effect.CUSTODIAN):
+        if self._plan.needing(config.Effect.CUSTODIAN) or self._login:
             self._state.trial = found.gateway
-            _log.info("the token settings have changed: another custodian is started with them")
+            rewrapped = any(change.field == "token.psk_wrap_key" for change in self._plan.changes)
+            self._state.sealed = found.sealed(_SEALED_TRIED) if rewrapped else ()
+            _log.info("the token settings or its PIN have changed: another custodian is started with them")
             self._children.renew(Role.CUSTODIAN, self._tried)
         else:
             self._apply()
@@ -170,11 +177,13 @@ class _Attempt:
         self._plan = config.plan(state.gateway, gateway, state.wrapped, self._wanted.wrapped, time.time())
         if fields := ", ".join(change.field for change in self._plan.needing(config.Effect.RESTART)):
             raise _RefusedError(errno.ENOTSUP, f"what has changed needs a restart of the gateway: {fields}")
+        self._login = self._login or state.login_is_due
         typed = any(wants_prompt(each.token.uri) for each in (state.gateway, gateway))
-        if self._plan.needing(config.Effect.CUSTODIAN) and typed and state.tty is None:
+        if (self._plan.needing(config.Effect.CUSTODIAN) or self._login) and typed and state.tty is None:
             raise _RefusedError(
                 errno.ENOTSUP,
-                "the token settings have changed; its PIN is typed at a terminal, which needs a restart of the gateway",
+                "the token must be logged in to anew; its PIN is typed at a terminal, which needs a restart of the "
+                "gateway",
             )
         loaded = initial(state.gateway, state.wrapped, state.loaded_unix / 1e9)
         found = merged(
@@ -217,14 +226,28 @@ class _Attempt:
             undo.callback(state.packet_filter.restore, before)
             self._undo = undo.pop_all()
 
-    def _tried(self, why_not: str) -> None:
+    def _tried(self, verdict: Verdict | None) -> None:
         """The custodian with the new token settings serves, or is gone."""
-        if why_not:
-            self._state.trial = None
-            self._children.renew(Role.CUSTODIAN)
-            self._refuse(errno.EIO, f"the new token settings do not work: {why_not}; those before stay in force")
-        else:
+        if verdict is None:
             self._apply()
+            return
+        why_not = f"the new token settings do not work: {verdict.text}"
+        _log.warning("%s; another custodian is started with those before", why_not)
+        self._state.trial = None
+        self._children.renew(Role.CUSTODIAN, lambda verdict: self._taken_back(why_not, verdict))
+
+    def _taken_back(self, why_not: str, verdict: Verdict | None) -> None:
+        """The custodian with the settings before serves again, or is gone: the old PIN is in no file any more."""
+        if isinstance(verdict, EndGateway):
+            # The operator is there: sessions need not end before that is mended.
+            self._state.pins = None
+            why_not = f"{why_not}; there is no custodian now: mend that and reload, before sessions end in 3 minutes"
+            self._state.token = m.TokenStatus("away", time.time_ns(), why_not)
+            self._refuse(errno.EIO, why_not)
+            return
+        if verdict is not None:
+            self._children.renew(Role.CUSTODIAN)
+        self._refuse(errno.EIO, f"{why_not}; those before stay in force")
 
     def _apply(self) -> None:
         """Everything is there: from here on nothing is refused."""
@@ -269,7 +292,7 @@ class _Attempt:
         self._relink.commit()
         state.loaded_unix = time.time_ns()
         state.reload_refused = ""
-        text = _summary(found, self._before, state.model, self._plan)
+        text = _summary(found, self._before, state.model, self._plan, login=self._login)
         _log.info("reloaded: %s", text)
         tell_systemd("READY=1", f"STATUS=serving on port {state.udp.port}")
         self._audit.reloaded(0, text, self._who)
@@ -297,7 +320,7 @@ def _first(problems: tuple[config.Problem, ...]) -> str:
     return f"{problems[0]}{more}"
 
 
-def _summary(found: Difference, before: Model, after: Model, plan: config.Plan) -> str:
+def _summary(found: Difference, before: Model, after: Model, plan: config.Plan, *, login: bool) -> str:
     """What a reload has changed, in one line."""
     old, new = before.allowed_ips(), after.allowed_ips()
     changed = sum(
@@ -310,4 +333,6 @@ def _summary(found: Difference, before: Model, after: Model, plan: config.Plan) 
         if count
     ]
     fields = [change.field for change in plan.changes if not change.peer]
+    if login:
+        fields.append("a new login at the token")
     return ", ".join([*said, *fields]) or "nothing has changed"

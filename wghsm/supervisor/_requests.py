@@ -338,6 +338,7 @@ class Requests:
                 loaded=to_document(state.gateway),
                 running=to_document(running),
                 path_mtu=state.links.path_mtu(known_endpoints(state.model), state.mark),
+                login_is_due=state.login_is_due,
                 wrapped={
                     str(path): [(epoch, base64.b64encode(sealed).decode()) for epoch, sealed in entries]
                     for path, entries in state.wrapped.items()

@@ -5,8 +5,10 @@ Called by `_run`. Every fault is one line for the operator.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -16,9 +18,12 @@ from wghsm.ipc import Role
 from ._fault import GatewayFault
 
 if TYPE_CHECKING:
-    from wghsm.config import Gateway
+    from wghsm.config import Gateway, Token
 
-__all__ = ["deadline", "environment", "users", "wants_pinpad", "wants_prompt"]
+__all__ = ["PinFile", "deadline", "environment", "pin_files", "users", "wants_pinpad", "wants_prompt"]
+
+PinFile = tuple[int, int, int]
+"""Device, inode and time of the last change: they tell that a file is another one, and nothing of what is in it."""
 
 _SECOND = 1_000_000_000
 _DEADLINE = 60 * _SECOND
@@ -34,6 +39,24 @@ def wants_prompt(uri: str) -> bool:
 def wants_pinpad(uri: str) -> bool:
     """Whether a token's URI leaves it to the token to ask for its PIN (pin-source=protected, or none)."""
     return _pin_source(uri) in (None, "protected")
+
+
+def pin_files(token: Token) -> dict[str, PinFile]:
+    """The files that the token's PINs come from, by pin-source, as far as they are there. Nobody looks into them."""
+    found: dict[str, PinFile] = {}
+    for uri in token.in_order:
+        source = _pin_source(uri) or ""
+        kind, _, rest = source.partition(":")
+        if kind == "file":
+            path = Path(rest.removeprefix("//localhost"))
+        elif kind == "credential":
+            path = Path(os.environ.get("CREDENTIALS_DIRECTORY", "")) / rest
+        else:
+            continue
+        with contextlib.suppress(OSError):
+            about = path.stat()
+            found[source] = (about.st_dev, about.st_ino, about.st_ctime_ns)
+    return found
 
 
 def _pin_source(uri: str) -> str | None:

@@ -18,6 +18,7 @@ from wghsm.ipc import messages as m
 
 from ._path_mtu import known_endpoints
 from ._policy import outer_mark, ways
+from ._startup import pin_files
 from .changes import custodian_parts, handshake_parts, route_parts
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ._links import Links, LinkStatus
     from ._policy import Way
     from ._sockets import UdpPair, UnixListener
+    from ._startup import PinFile
     from ._steering import Steering
     from ._tun import Tun
     from .model import Model, Peer
@@ -47,9 +49,11 @@ class State:
     """A running gateway, seen from its supervisor.
 
     `gateway` and `wrapped` are as the file was read last, at `loaded_unix`; `trial` is what a custodian is started with
-    to find out whether its token settings work. `endpoints`: the newest known one of each slot; `outdated`: slots whose
-    endpoint is to be another one as soon as its name is resolved. `served`: it has been up. `reload_refused`: why the
-    last reload was, empty if it was not. `path_mtu`: what `mtu: auto` has set, 0 where the file gives a number.
+    to find out whether its token settings work, with `sealed` for it to open; `pins`: the files of PINs when the last
+    custodian was started, None where none could be started and the next reload is to. `endpoints`: the newest known
+    one of each slot; `outdated`: slots whose endpoint is to be another one as soon as its name is resolved. `served`:
+    it has been up. `reload_refused`: why the last reload was, empty if it was not. `path_mtu`: what `mtu: auto` has
+    set, 0 where the file gives a number.
     """
 
     gateway: Gateway
@@ -68,6 +72,8 @@ class State:
     inboxes: Inboxes
     wrapped: Mapping[Path, list[WrappedPsk]] = field(default_factory=dict)
     trial: Gateway | None = None
+    sealed: Sequence[m.SealedPsk] = ()
+    pins: Mapping[str, PinFile] | None = field(default_factory=dict)
     tty: int | None = None
     endpoints: dict[int, m.Endpoint] = field(default_factory=dict)
     outdated: set[int] = field(default_factory=set)
@@ -141,6 +147,12 @@ class State:
         self.endpoints.pop(slot, None)
         self.outdated.discard(slot)
 
+    @property
+    def login_is_due(self) -> bool:
+        """Whether the custodian was started before a file of its PIN was changed. One that is gone is no other PIN."""
+        pins = self.pins
+        return pins is None or any(pins.get(source) != now for source, now in pin_files(self.gateway.token).items())
+
     def number(self) -> int:
         """A fresh number for a change."""
         return next(self._numbers)
@@ -168,6 +180,7 @@ class State:
         yield m.StatsTable(MAX_PEERS), [self.stats_fd]
         match role_of(seat):
             case Role.CUSTODIAN:
+                self.pins = pin_files((self.trial or self.gateway).token)
                 yield self._token_settings(), [self.tty] if self.tty is not None else []
                 for part in custodian_parts(self.model.peers.values(), self.number):
                     yield part, ()
@@ -221,6 +234,7 @@ class State:
             audited=gateway.audit.enabled,
             audit_key=gateway.audit.key if gateway.audit.enabled else None,
             audit_required=gateway.audit.enabled and gateway.audit.on_failure != "continue",
+            sealed=[] if self.trial is None else list(self.sealed),
         )
 
     def _at_start(self, token: Token) -> Literal["wait", "fail"]:

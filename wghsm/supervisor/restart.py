@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wghsm.ipc import Seat
     from wghsm.ipc import messages as m
 
-__all__ = ["NOT_READY", "Backoff", "EndGateway", "Restart", "judge"]
+__all__ = ["NOT_READY", "Backoff", "EndGateway", "Restart", "Verdict", "judge"]
 
 _SECOND = 1_000_000_000
 FIRST_DELAY = _SECOND // 10
@@ -48,9 +48,10 @@ class EndGateway:
     text: str
 
 
-def judge(
-    seat: Seat, status: int, fault: m.Fault | None, *, served: bool, killed_for: str = ""
-) -> Restart | EndGateway:
+Verdict = Restart | EndGateway
+
+
+def judge(seat: Seat, status: int, fault: m.Fault | None, *, served: bool, killed_for: str = "") -> Verdict:
     """What follows from the end of the process at `seat`.
 
     `status` is its exit code, or a signal's number negated; `fault` what it said last; `killed_for` why the

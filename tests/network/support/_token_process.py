@@ -58,6 +58,8 @@ def main() -> None:
             import_x25519(session, order["label"], bytes.fromhex(order["private"]))
         elif order["do"] == "p256":
             make_p256(session, order["label"])
+        elif order["do"] == "change the PIN":
+            session.set_pin(order["pin"], order["new"])
         else:
             answer = read_secret(session, order["label"])
     print(json.dumps(answer))

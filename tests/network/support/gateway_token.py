@@ -112,6 +112,10 @@ class GatewayToken:
         """Make a P-256 key, which no WireGuard can use."""
         self._ask({"do": "p256", "label": label})
 
+    def change_pin(self, new: str) -> None:
+        """Give the token another user PIN, without a word to the PIN file."""
+        self._ask({"do": "change the PIN", "new": new})
+
     def secret_value(self, label: str) -> bytes | None:
         """Read a secret object's value as its owner with the PIN can; None if there is none."""
         answer = self._ask({"do": "read", "label": label})

@@ -28,9 +28,11 @@ class Reloading(Processes):
 
     result: m.ReloadResult = field(default_factory=lambda: m.ReloadResult(1, 0, "1 peer added"))
 
-    def reload(self, file: str, answer: Callable[[m.ReloadResult], None], who: m.Asker | None = None) -> None:
+    def reload(
+        self, file: str, answer: Callable[[m.ReloadResult], None], who: m.Asker | None = None, *, login: bool = False
+    ) -> None:
         self.askers.append(who)
-        self.said.append(("reload", file))
+        self.said.append(("reload", (file, login)))
         self.answers.append(lambda: answer(self.result))
 
     def forget_timestamps(
@@ -70,7 +72,9 @@ def ask(processes: Reloading) -> Iterator[Callable[[str], dict[str, Any]]]:
 def test_a_reload(processes: Reloading, ask: Callable[[str], dict[str, Any]]) -> None:
     answer = ask('{"verb": "reload", "file": "/gw.yaml"}')
     assert (answer["errno"], answer["text"], answer["problems"]) == (0, "1 peer added", [])
-    assert processes.said == [("reload", "/gw.yaml")]
+    assert processes.said == [("reload", ("/gw.yaml", False))]
+    ask('{"verb": "reload", "login": true}')
+    assert processes.said[1:] == [("reload", ("", True))]
 
 
 def test_a_reset_of_timestamps(processes: Reloading, ask: Callable[[str], dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ from wghsm.ipc import messages as m
 from wghsm.supervisor._fault import GatewayFault
 from wghsm.supervisor._links import LinkStatus
 from wghsm.supervisor._reload import Reloads
+from wghsm.supervisor.restart import EndGateway, Restart, Verdict
 
 if TYPE_CHECKING:
     from wghsm.supervisor._children import Children
@@ -34,9 +35,9 @@ class Renewed(FakeChildren):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trials: list[Callable[[str], None] | None] = []
+        self.trials: list[Callable[[Verdict | None], None] | None] = []
 
-    def renew(self, role: Role, tried: Callable[[str], None] | None = None) -> None:
+    def renew(self, role: Role, tried: Callable[[Verdict | None], None] | None = None) -> None:
         assert role is Role.CUSTODIAN
         self.trials.append(tried)
 
@@ -89,8 +90,8 @@ class Site(World):
             lambda key, host: self.wanted.append((key, host)),
         )
 
-    def ask(self, number: int = 1, file: str = "") -> None:
-        self.reloads.ask(m.ReloadRequest(number, file))
+    def ask(self, number: int = 1, file: str = "", *, login: bool = False) -> None:
+        self.reloads.ask(m.ReloadRequest(number, file, login=login))
 
     def answers(self) -> list[m.ReloadResult]:
         return [message for _, message in self.renewed.sent if isinstance(message, m.ReloadResult)]
@@ -108,6 +109,18 @@ class Site(World):
         self.wait(lambda: len(self.answers()) > count)
         assert self.answers()[-1].request == count
         return self.answers()[-1]
+
+    def try_custodian(self, verdict: Verdict | None) -> None:
+        """The custodian that was started last serves, or has ended."""
+        self.wait(lambda: self.renewed.trials)
+        tried = self.renewed.trials.pop()
+        assert tried is not None
+        tried(verdict)
+
+    def settings(self) -> m.TokenSettings:
+        """What a custodian that is started now is told."""
+        (found,) = [message for message, _ in self.state.feed(Role.CUSTODIAN) if isinstance(message, m.TokenSettings)]
+        return found
 
     def told(self) -> list[m.Message]:
         """What the processes have been told of peers and routes."""
@@ -269,35 +282,129 @@ def test_new_token_settings_are_tried_first(site: Site) -> None:
     site.ask(1)
     site.wait(lambda: site.renewed.trials)
     assert site.answers() == site.told() == []
-    settings = [message for message, _ in site.state.feed(Role.CUSTODIAN) if isinstance(message, m.TokenSettings)]
-    assert [(each.key, each.at_start) for each in settings] == [("other", "fail")]
-    tried = site.renewed.trials[0]
-    assert tried is not None
-    tried("")
+    assert (site.settings().key, site.settings().at_start) == ("other", "fail")
+    site.try_custodian(None)
     site.wait(site.answers)
     assert [(each.errno, each.text) for each in site.answers()] == [(0, "1 peer changed, interface.key")]
     assert site.state.gateway.interface.key == "other"
-    assert len(site.renewed.trials) == 1
+    assert site.renewed.trials == []
 
 
 def test_token_settings_that_do_not_work_are_left(site: Site) -> None:
     before = site.state.model
     site.path.write_text(TEXT.replace("key: gateway", "key: other").replace("mtu: 1420", "mtu: 1300"))
     site.ask(1)
-    site.wait(lambda: site.renewed.trials)
-    tried = site.renewed.trials[0]
-    assert tried is not None
-    tried("there is no key 'other'")
+    site.try_custodian(EndGateway(ExitCode.TOKEN_UNUSABLE, "there is no key 'other'"))
+    # Another custodian, with the settings before, comes first.
+    assert (site.settings().key, site.settings().at_start) == ("gateway", "wait")
+    assert site.answers() == []
+    site.try_custodian(None)
     (answer,) = site.answers()
     assert answer.errno == errno.EIO
-    assert "there is no key 'other'" in answer.text
-    # Another custodian, with the settings before, whose end would count.
-    assert site.renewed.trials[1:] == [None]
-    settings = [message for message, _ in site.state.feed(Role.CUSTODIAN) if isinstance(message, m.TokenSettings)]
-    assert [(each.key, each.at_start) for each in settings] == [("gateway", "wait")]
+    assert "there is no key 'other'; those before stay in force" in answer.text
+    assert site.renewed.trials == []
     assert site.wires.names() == ["set_mtu", "set_mtu"]
     assert site.state.model is before
     assert site.told() == []
+
+
+def test_a_custodian_that_dies_on_its_way_back_is_restarted_as_ever(site: Site) -> None:
+    site.path.write_text(TEXT.replace("key: gateway", "key: other"))
+    site.ask(1)
+    site.try_custodian(EndGateway(ExitCode.TOKEN_UNUSABLE, "there is no key 'other'"))
+    site.try_custodian(Restart("custodian ended by SIGSEGV"))
+    assert site.renewed.trials == [None]
+    assert "those before stay in force" in site.answers()[0].text
+
+
+@pytest.fixture
+def pin(tmp_path: Path) -> Path:
+    pin = tmp_path / "pin"
+    pin.write_text("1234\n")
+    return pin
+
+
+@pytest.fixture
+def pin_site(tmp_path: Path, pin: Path) -> Iterator[Site]:
+    """Give a gateway whose PIN is in a file, and that has a custodian."""
+    made = Site(tmp_path, TEXT.replace("file:/etc/wghsm/pin", f"file:{pin}"))
+    made.settings()
+    yield made
+    made.close()
+
+
+def _write_another(pin: Path) -> None:
+    """Put another file in the PIN's place: the time alone could be the same within a tick of the clock."""
+    other = pin.with_suffix(".new")
+    other.write_text("5678\n")
+    other.replace(pin)
+
+
+def test_another_pin_takes_another_custodian(pin_site: Site, pin: Path) -> None:
+    site, text = pin_site, pin_site.path.read_text()
+    assert site.reload(text).text == "nothing has changed"
+    _write_another(pin)
+    site.ask(1)
+    site.try_custodian(None)
+    site.settings()
+    site.wait(lambda: len(site.answers()) == 2)
+    assert site.answers()[-1] == m.ReloadResult(1, 0, "a new login at the token")
+    assert site.reload(text).text == "nothing has changed"
+    # One that is gone, as with a stick that was pulled, is no other PIN.
+    pin.unlink()
+    assert site.reload(text).text == "nothing has changed"
+
+
+def test_a_pin_that_is_refused_does_not_end_the_gateway(pin_site: Site, pin: Path) -> None:
+    site = pin_site
+    _write_another(pin)
+    refused = EndGateway(ExitCode.PIN_REFUSED, "gw: the PIN is wrong")
+    site.ask(1)
+    site.try_custodian(refused)
+    site.settings()
+    site.try_custodian(refused)
+    (answer,) = site.answers()
+    assert answer.errno == errno.EIO
+    assert "gw: the PIN is wrong; there is no custodian now" in answer.text
+    assert site.state.token is not None
+    assert (site.state.token.state, site.state.token.detail) == ("away", answer.text)
+    # The next reload starts one, whatever has changed.
+    site.ask(2)
+    site.try_custodian(None)
+    site.wait(lambda: len(site.answers()) == 2)
+    assert site.answers()[-1].errno == 0
+
+
+def test_a_login_can_be_asked_for(site: Site) -> None:
+    site.ask(1, login=True)
+    site.try_custodian(None)
+    site.wait(site.answers)
+    assert [each.text for each in site.answers()] == ["a new login at the token"]
+
+
+def test_another_wrapping_key_must_open_what_is_wrapped(tmp_path: Path) -> None:
+    before = TEXT.replace("token:\n", "token:\n  psk_wrap_key: wrap\n", 1)
+    text = before.replace("preshared_key: derived", "preshared_key: wrapped:alice.psk", 1)
+    (tmp_path / "alice.psk").write_text(config.format_wrapped([(3, b"3" * 60), (2, b"2" * 60), (1, b"1" * 60)], "a"))
+    site = Site(tmp_path, before)
+    key = site.state.gateway.peers[0].public_key
+    site.path.write_text(text.replace("psk_wrap_key: wrap", "psk_wrap_key: other"))
+    site.ask(1)
+    site.wait(lambda: site.renewed.trials)
+    where = f"{tmp_path}/alice.psk"
+    assert site.settings().sealed == [
+        m.SealedPsk(key, 3, b"3" * 60, f"{where}:2"),
+        m.SealedPsk(key, 2, b"2" * 60, f"{where}:3"),
+    ]
+    site.try_custodian(EndGateway(ExitCode.TOKEN_UNUSABLE, "it does not open"))
+    assert site.settings().sealed == []
+    site.try_custodian(None)
+    # Other settings are none of its concern.
+    site.path.write_text(text.replace("key: gateway", "key: other"))
+    site.ask(2)
+    site.wait(lambda: site.renewed.trials)
+    assert site.settings().sealed == []
+    site.close()
 
 
 def test_a_typed_pin_cannot_be_typed_again(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ class Planned(Struct, frozen=True, kw_only=True):
     routes_added: Annotated[list[PlannedRoute], said("routes that would come")]
     routes_removed: Annotated[list[PlannedRoute], said("routes that would go")]
     path_mtu: Annotated[int, said("the MTU that mtu: auto gives now, in bytes")]
+    login_is_due: Annotated[bool, said("true: a file of the token's PIN has changed since the custodian was started")]
 
 
 class Reloaded(Struct, frozen=True, kw_only=True):

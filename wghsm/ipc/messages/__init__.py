@@ -119,6 +119,7 @@ from ._token import (
     PskObject,
     PskSource,
     PskWrapped,
+    SealedPsk,
     TokenSettings,
     TokenStatus,
 )
@@ -201,6 +202,7 @@ __all__ = [
     "Route",
     "Routes",
     "RoutesCommit",
+    "SealedPsk",
     "SendKeepalive",
     "SessionConfirmed",
     "SessionInfo",

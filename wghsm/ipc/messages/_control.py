@@ -214,12 +214,14 @@ class StopRequest(Message, frozen=True, array_like=True, tag=88):
 class ReloadRequest(Message, frozen=True, array_like=True, tag=93):
     """Read the gateway's file again and bring it into force; answered with ReloadResult.
 
-    `file` may name the file, to make sure that it is the gateway's own; empty: whatever file that is.
+    `file` may name the file, to make sure that it is the gateway's own; empty: whatever file that is. `login`: log in
+    to the token anew, also where nothing tells that its PIN is another one.
     """
 
     request: int
     file: str = ""
     who: Asker | None = None
+    login: bool = False
 
 
 class Problem(Message, frozen=True, array_like=True):

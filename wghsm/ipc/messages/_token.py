@@ -15,9 +15,19 @@ __all__ = [
     "PskObject",
     "PskSource",
     "PskWrapped",
+    "SealedPsk",
     "TokenSettings",
     "TokenStatus",
 ]
+
+
+class SealedPsk(Message, frozen=True, array_like=True):
+    """One line of a file of wrapped PSKs, for the peer of this public key; `where` is FILE:LINE, for the operator."""
+
+    public_key: bytes
+    epoch: int
+    sealed: bytes
+    where: str
 
 
 class TokenSettings(Message, frozen=True, array_like=True, tag=10):
@@ -46,6 +56,8 @@ class TokenSettings(Message, frozen=True, array_like=True, tag=10):
     """Label of the key that signs checkpoints of the audit log."""
     audit_required: bool = False
     """Whether handshakes are refused while the audit log cannot be written."""
+    sealed: list[SealedPsk] = []
+    """What must open with `psk_wrap_key`, or the custodian does not begin."""
 
 
 class PskNone(Message, frozen=True, array_like=True, tag=11):
