@@ -6,12 +6,24 @@ anything else is imported, and by `wghsm.cli` once all is there.
 """
 
 import os
-import signal
-from types import FrameType
 
-from wghsm.exits import ExitCode
+__all__ = ["STATUS", "end_at_once", "raise_as_usual"]
 
-__all__ = ["end_at_once", "raise_as_usual"]
+STATUS = 130
+"""ExitCode.INTERRUPTED, before there are enums."""
+
+
+def _end(*_: object) -> None:
+    try:
+        os.write(2, b"\nwghsm: interrupted\n")
+    finally:
+        os._exit(STATUS)
+
+
+try:
+    import signal
+except KeyboardInterrupt:
+    _end()
 
 
 def end_at_once() -> None:
@@ -24,10 +36,3 @@ def raise_as_usual() -> None:
     """From here on Ctrl-C is a KeyboardInterrupt, where `end_at_once` was called before."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    try:
-        os.write(2, b"\nwghsm: interrupted\n")
-    finally:
-        os._exit(ExitCode.INTERRUPTED)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from wghsm import interrupt
 from wghsm.exits import ExitCode
 
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -64,6 +65,15 @@ def is_interrupted(done: subprocess.CompletedProcess[str]) -> None:
 def test_while_it_is_imported(tmp_path: Path, module: str, words: list[str], how: str) -> None:
     (tmp_path / f"{module}.py").write_text(how)
     is_interrupted(python(*words, path=tmp_path))
+
+
+def test_while_signals_are_imported(tmp_path: Path) -> None:
+    (tmp_path / "signal.py").write_text(f"import os; os.kill(os.getpid(), {int(signal.SIGINT)})")
+    is_interrupted(python("wghsm", "--version", path=tmp_path))
+
+
+def test_the_status_is_the_exit_code() -> None:
+    assert interrupt.STATUS == ExitCode.INTERRUPTED
 
 
 def test_the_module_is_the_program(tmp_path: Path) -> None:
