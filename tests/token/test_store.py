@@ -20,7 +20,7 @@ from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import CurveUnsupported, LabelTaken, TokenError, TokenPool, TokenUri, open_pin
 from wghsm.pkcs11_backend.provision import generate_key
 from wghsm.pkcs11_backend.tokens import init_token
-from wghsm.softhsm_setup import find_module, make_token, softhsm_token, store_owner
+from wghsm.softhsm_setup import _store, find_module, make_token, softhsm_token, store_owner
 
 UID = 61100
 
@@ -126,6 +126,20 @@ def test_a_token_is_never_made_over_another(open_folder: Path) -> None:
         make_token(open_folder, label="gw", uid=UID)
     assert not made.pin_file.exists()
     assert (open_folder / "kept").read_bytes() == pin
+
+
+def test_the_pins_of_one_who_was_quicker_stay(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out = _store._lay_out
+
+    def meanwhile(directory: Path, conf: Path, uid: int, gid: int) -> None:
+        lay_out(directory, conf, uid, gid)
+        (directory / "gw.pin").write_text("theirs")
+
+    monkeypatch.setattr(_store, "_lay_out", meanwhile)
+    with pytest.raises(LabelTaken, match=r"gw\.pin exists: there is a token 'gw' already"):
+        make_token(open_folder / "hsm", label="gw")
+    assert (open_folder / "hsm/gw.pin").read_text() == "theirs"
+    assert (open_folder / "hsm/softhsm2.conf").exists()
 
 
 def test_two_tokens_share_a_store(open_folder: Path) -> None:

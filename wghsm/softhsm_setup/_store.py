@@ -100,21 +100,26 @@ def make_token(
     directory = Path(directory).absolute()
     made = _describe(directory, label, module)
     if made.pin_file.exists() or made.so_pin_file.exists():
-        raise LabelTaken(f"{made.pin_file} exists: there is a token {label!r} already; choose another label or folder")
+        raise _taken(made)
     created = [path for path in (made.conf, directory / "tokens", directory) if not path.exists()]
     pins = {
         made.pin_file: bytearray(pin) if pin else _random_pin(),
         made.so_pin_file: bytearray(so_pin) if so_pin else _random_pin(),
     }
+    written: list[Path] = []
     try:
         _lay_out(directory, made.conf, owner, group)
         for (path, value), keep in zip(pins.items(), (keep_pin, keep_so_pin), strict=True):
             if keep:
                 _write_private(path, value)
+                written.append(path)
         _make_in_child(made, owner, group, pin=pins[made.pin_file], so_pin=pins[made.so_pin_file])
     except BaseException as fault:
-        for path in pins:
+        for path in written:
             path.unlink(missing_ok=True)
+        if isinstance(fault, FileExistsError) and str(fault.filename) in map(str, pins):
+            # Somebody else is making it at this moment, and the rest is theirs too.
+            raise _taken(made) from None
         for path in created:
             _take_back(path)
         if isinstance(fault, OSError) and fault.filename is None:
@@ -170,6 +175,12 @@ def store_owner(module_path: str | None, environ: Mapping[str, str]) -> tuple[in
             return None
         return about.st_uid, about.st_gid
     return None
+
+
+def _taken(made: SoftHsmToken) -> LabelTaken:
+    return LabelTaken(
+        f"{made.pin_file} exists: there is a token {made.label!r} already; choose another label or folder"
+    )
 
 
 def _describe(directory: Path, label: str, module: str) -> SoftHsmToken:
@@ -234,6 +245,9 @@ def _write_private(path: Path, value: bytearray) -> None:
     try:
         os.write(descriptor, value)
         os.write(descriptor, b"\n")
+    except BaseException:
+        path.unlink()
+        raise
     finally:
         os.close(descriptor)
 
