@@ -349,6 +349,29 @@ def test_a_gateway_file_says_what_is_needed(odd: OddToken) -> None:
     assert "no secret with the label 'alice-psk'" in _found(report, "psk-object")["text"]
 
 
+def test_the_wrapped_psks_of_peers_are_opened() -> None:
+    with softhsm_token(label="one") as one:
+        path = one.directory / "gateway.yaml"
+        _write_gateway(path, "wrapped:alice.psk", [one.uri])
+        path.write_text(path.read_text().replace("  psk_root: root", "  psk_root: root\n  psk_wrap_key: wrap"))
+        _fill(one, b"k" * 32, b"r" * 32, b"b" * 32, b"w" * 32)
+        finding = _found(_json(one.environment, "-c", str(path)), "psk-wrapped")
+        assert finding["level"] == "red"
+        assert "a wrapped PSK of alice does not open with 'wrap': its file is not there" in finding["text"]
+        words = [sys.executable, "-m", "wghsm", "psk", "wrap", "alice", "--generate", "-c", str(path)]
+        for _ in range(2):
+            subprocess.run(words, env={**os.environ, **one.environment}, check=True, capture_output=True, timeout=60)
+        finding = _found(_json(one.environment, "-c", str(path)), "psk-wrapped")
+        assert finding["level"] == "green"
+        assert finding["text"].endswith("so does every wrapped PSK of the peers (2)")
+        # Another key of the gateway, beside which the one before it serves, and then does not.
+        text = path.read_text().replace("key: gateway", "key: before\n  previous_key: gateway")
+        path.write_text(text)
+        assert _reds(_json(one.environment, "-c", str(path))) == []
+        path.write_text(text.replace("\n  previous_key: gateway", ""))
+        assert _reds(_json(one.environment, "-c", str(path))) == ["psk-wrapped"]
+
+
 _FILL = """
 import sys
 from wghsm.pkcs11_backend import TokenPool, TokenUri, open_pin

@@ -6,7 +6,7 @@ own that is the store's owner -> compared with each other -> the worst of all as
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import click
@@ -18,10 +18,21 @@ from wghsm.cli._owner import owner_to_become
 from wghsm.cli._peer_options import known_gateways, only_gateway
 from wghsm.cli._table import show_beside
 from wghsm.cli.shapes.tokens import DoctorFinding, DoctorReport, DoctorToken
-from wghsm.config import Gateway, PskObject, load
+from wghsm.config import ConfigError, Gateway, PskObject, PskWrapped, load, read_wrapped
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenError, TokenUri, open_pin
-from wghsm.pkcs11_backend.doctor import Finding, Level, Order, TokenReport, compare, examine, exit_code, failed, verdict
+from wghsm.pkcs11_backend.doctor import (
+    Finding,
+    Level,
+    Order,
+    SealedPsk,
+    TokenReport,
+    compare,
+    examine,
+    exit_code,
+    failed,
+    verdict,
+)
 from wghsm.wipe import wipe
 
 __all__ = ["doctor"]
@@ -168,6 +179,7 @@ def _examine(uri: TokenUri, wanted: _Wanted, wrap_sample: str | None, *, quiet: 
         strict=wanted.gateway is not None,
         kinds=_kinds(wanted.gateway),
         objects=_objects(wanted.gateway),
+        sealed=tuple(_sealed(wanted.gateway)),
         at_final_try=wanted.at_final_try,
         write=wanted.write,
         wrap_sample=None if wrap_sample is None else bytes.fromhex(wrap_sample),
@@ -182,7 +194,7 @@ def _examine(uri: TokenUri, wanted: _Wanted, wrap_sample: str | None, *, quiet: 
                 click.echo(f"type the PIN of {uri.describe_token()} at its pinpad when it asks", err=True)
             pin = source.read_for_login(f"PIN of {uri.describe_token()}: ")
     except TokenError as error:
-        report = TokenReport(str(uri), [failed("pin", error)])
+        report = TokenReport(str(uri), [failed("pin", error, "mend what pin-source names, or correct it")])
         show(report.findings[0])
         return report
     try:
@@ -202,6 +214,18 @@ def _objects(gateway: Gateway | None) -> tuple[str, ...]:
     """The labels of the PSK objects that the gateway's peers have."""
     peers = () if gateway is None else gateway.peers
     return tuple(peer.preshared_key.label for peer in peers if isinstance(peer.preshared_key, PskObject))
+
+
+def _sealed(gateway: Gateway | None) -> Iterator[SealedPsk]:
+    """The wrapped PSKs of the gateway's peers, every epoch of each file."""
+    for peer in () if gateway is None else gateway.peers:
+        if isinstance(peer.preshared_key, PskWrapped):
+            try:
+                entries = read_wrapped(peer.preshared_key.file)
+            except ConfigError:
+                entries = [(0, b"")]
+            for epoch, sealed in entries:
+                yield SealedPsk(peer.name, peer.public_key, epoch, sealed)
 
 
 def show_finding(finding: Finding) -> None:

@@ -6,6 +6,8 @@ Used by `_doctor_psk`.
 """
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -16,13 +18,24 @@ from wghsm.pkcs11_backend._gcm import gcm_open, gcm_seal
 from wghsm.pkcs11_backend._objects import CKA, CKO_SECRET_KEY
 from wghsm.pkcs11_backend.errors import TokenFault
 from wghsm.pkcs11_backend.pool import TokenPool
-from wghsm.pkcs11_backend.wrapping import WrapKey, find_wrap_key
+from wghsm.pkcs11_backend.wrapping import WrapKey, find_wrap_key, wrap_message
+from wghsm.wipe import wipe
 
-__all__ = ["gcm_works", "opens_sample", "seal_sample"]
+__all__ = ["SealedPsk", "gcm_works", "opens_psk", "opens_sample", "seal_sample"]
 
 _CKK_AES = 0x1F
 _SAMPLE = b"wghsm compares wrapping keys now"
 _CONTEXT = b"doctor"
+
+
+@dataclass(frozen=True)
+class SealedPsk:
+    """A wrapped PSK as its file has it: whose, for which public key and epoch, 60 bytes. Empty: not there."""
+
+    peer: str
+    public_key: bytes
+    epoch: int
+    sealed: bytes
 
 
 def gcm_works(calls: Calls, functions: FunctionList) -> bool:
@@ -69,10 +82,25 @@ def opens_sample(pool: TokenPool, label: str, sealed: bytes) -> bool:
     return _opens(pool, find_wrap_key(pool, label), sealed, _CONTEXT)
 
 
+def opens_psk(pool: TokenPool, label: str, gateways: Sequence[bytes], psk: SealedPsk) -> bool:
+    """Whether the wrapping key `label` opens `psk`, sealed for one of the public keys `gateways`."""
+    key = find_wrap_key(pool, label)
+    for gateway in gateways:
+        opened = _opened(pool, key, psk.sealed, wrap_message(gateway, psk.public_key, psk.epoch))
+        if opened is not None:
+            wipe(opened)
+            return True
+    return False
+
+
 def _opens(pool: TokenPool, key: WrapKey, sealed: bytes, context: bytes) -> bool:
+    return _opened(pool, key, sealed, context) == bytearray(_SAMPLE)
+
+
+def _opened(pool: TokenPool, key: WrapKey, sealed: bytes, context: bytes) -> bytearray | None:
     with pool.control() as calls:
         try:
-            return gcm_open(pool.functions, calls.session, key.handle, sealed, context) == bytearray(_SAMPLE)
+            return gcm_open(pool.functions, calls.session, key.handle, sealed, context)
         except TokenFault:
             # Some tokens have only an error of their own for a wrong tag.
-            return False
+            return None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from wghsm.pkcs11_backend._calls import Calls
 from wghsm.pkcs11_backend._doctor_essential import root_check_value
-from wghsm.pkcs11_backend._doctor_gcm import gcm_works, opens_sample, seal_sample
+from wghsm.pkcs11_backend._doctor_gcm import SealedPsk, gcm_works, opens_psk, opens_sample, seal_sample
 from wghsm.pkcs11_backend._doctor_probe import hmac_works, psk_object_works
 from wghsm.pkcs11_backend._doctor_report import Finding, Found, Level, Step, failed, green, red, yellow
 from wghsm.pkcs11_backend.errors import KeyUnfit, TokenError, TokenFault
@@ -30,11 +30,13 @@ def examine_psks(
     kinds: frozenset[str],
     objects: Sequence[str],
     sample: bytes | None = None,
+    sealed: Sequence[SealedPsk] = (),
+    gateways: Sequence[bytes] = (),
 ) -> Iterator[Found]:
     """The PSK kinds derived, wrapped and object; red only for one of `kinds`, which the gateway's peers use.
 
     `root` and `wrap_key` are labels, `objects` those of the PSK objects that peers use; `sample` is what a twin has
-    sealed with its wrapping key.
+    sealed with its wrapping key; `sealed` are the peers' wrapped PSKs, for the public keys `gateways`.
     """
     yield Step("psk-derived")
     if root is not None:
@@ -49,17 +51,21 @@ def examine_psks(
         yield _kind(pool, "derived", _CKM_SHA256_HMAC, "CKM_SHA256_HMAC", hmac_works, kinds)
     yield Step("psk-wrapped")
     if wrap_key is not None:
-        yield from _wrap_key(pool, wrap_key, sample)
+        yield from _wrap_key(pool, wrap_key, sample, sealed, gateways)
     else:
         yield _kind(pool, "wrapped", _CKM_AES_GCM, "CKM_AES_GCM", lambda one: gcm_works(one, pool.functions), kinds)
     yield Step("psk-object")
     yield _objects_in_use(pool, objects) if objects else _object(pool, kinds)
 
 
-def _wrap_key(pool: TokenPool, label: str, sample: bytes | None) -> Iterator[Found]:
+def _wrap_key(
+    pool: TokenPool, label: str, sample: bytes | None, sealed: Sequence[SealedPsk], gateways: Sequence[bytes]
+) -> Iterator[Found]:
     try:
         own = seal_sample(pool, label)
         alike = own is not None and (sample is None or opens_sample(pool, label, sample))
+        # Without a key of the gateway nothing opens, and its absence has been told.
+        shut = [one.peer for one in sealed if own and gateways and not opens_psk(pool, label, gateways, one)]
     except TokenError as error:
         yield failed("psk-wrapped", error)
         return
@@ -68,7 +74,15 @@ def _wrap_key(pool: TokenPool, label: str, sample: bytes | None) -> Iterator[Fou
         yield red("psk-wrapped", text, "do not use this token for wrapped PSKs")
         return
     yield {"wrap_sample": own.hex(), "wrap_key_of": "the first" if alike else "another"}
-    yield green("psk-wrapped", f"wrapping key {label!r} opens what it seals, and nothing else")
+    if shut:
+        text = (
+            f"a wrapped PSK of {', '.join(dict.fromkeys(shut))} does not open with {label!r}: its file is not there, "
+            "or it was made with another key, for another peer or gateway, or was changed"
+        )
+        yield red("psk-wrapped", text, "wrap it again: wghsm psk wrap PEER -c GATEWAY.yaml")
+        return
+    opened = f"; so does every wrapped PSK of the peers ({len(sealed)})" if sealed and gateways else ""
+    yield green("psk-wrapped", f"wrapping key {label!r} opens what it seals, and nothing else{opened}")
 
 
 def _objects_in_use(pool: TokenPool, labels: Sequence[str]) -> Finding:

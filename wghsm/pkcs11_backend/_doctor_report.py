@@ -74,13 +74,14 @@ def red(check: str, text: str, remedy: str) -> Finding:
     return Finding(check, Level.RED, text, remedy)
 
 
-def failed(check: str, error: TokenError) -> Finding:
-    """What an error says: its own text is reason and remedy, parted at the last semicolon."""
+_ASK_THE_MODULE = "see the module's own log, then try again"
+
+
+def failed(check: str, error: TokenError, otherwise: str = _ASK_THE_MODULE) -> Finding:
+    """What an error says: reason and remedy, parted at the last semicolon; without one the remedy is `otherwise`."""
     text, _, remedy = str(error).rpartition("; ")
     code = error.exit_code if error.exit_code is not ExitCode.FAILURE else ExitCode.TOKEN_UNUSABLE
-    return Finding(
-        check, Level.RED, text or remedy, remedy if text else "see the module's own log, then try again", code
-    )
+    return Finding(check, Level.RED, text or remedy, remedy if text else otherwise, code)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend._doctor_apart import Ended, Tell, examine_apart
 from wghsm.pkcs11_backend._doctor_essential import essential_checks
+from wghsm.pkcs11_backend._doctor_gcm import SealedPsk
 from wghsm.pkcs11_backend._doctor_key import examine_key, only_key
 from wghsm.pkcs11_backend._doctor_psk import examine_psks
 from wghsm.pkcs11_backend._doctor_report import (
@@ -49,6 +50,7 @@ __all__ = [
     "Finding",
     "Level",
     "Order",
+    "SealedPsk",
     "TokenReport",
     "compare",
     "essential_checks",
@@ -69,9 +71,9 @@ class Order:
     sealed (the fact of that name, of its report).
 
     `sessions` is how many worker sessions are wanted; `strict` says that a gateway file asks for them. `kinds` are the
-    PSK kinds that the gateway's peers have (derived, wrapped, object), `objects` the labels of the last. With
-    `at_final_try` the PIN is sent although one more wrong one locks the token; with `write` the login may write, and
-    one PSK object is put into the token and destroyed again.
+    PSK kinds that the gateway's peers have (derived, wrapped, object), `sealed` the wrapped ones, `objects` the labels
+    of the last. With `at_final_try` the PIN is sent although one more wrong one locks the token; with `write` the login
+    may write, and one PSK object is put into the token and destroyed again.
     """
 
     uri: TokenUri
@@ -87,6 +89,7 @@ class Order:
     wrap_sample: bytes | None = None
     previous_key: str | None = None
     audit_key: str | None = None
+    sealed: tuple[SealedPsk, ...] = ()
 
 
 def examine(
@@ -223,7 +226,10 @@ def _logged_in(pool: TokenPool, order: Order) -> Iterator[Found]:
         yield from examine_key(pool, label)
     if order.previous_key is not None:
         yield from _previous(pool, order.previous_key)
-    yield from examine_psks(pool, order.psk_root, order.wrap_key, order.kinds, order.objects, order.wrap_sample)
+    own = [key.public_key for key in (_usable(pool, label), _usable(pool, order.previous_key)) if key is not None]
+    yield from examine_psks(
+        pool, order.psk_root, order.wrap_key, order.kinds, order.objects, order.wrap_sample, order.sealed, own
+    )
     if order.audit_key is not None:
         yield from _audit(pool, order.audit_key)
     yield from examine_sessions(pool, _usable(pool, label), order.sessions, strict=order.strict)
