@@ -222,6 +222,13 @@ def test_exports_are_recorded_without_the_psk(made: SoftHsmToken, gateway: Path)
         return [peer["distributed"] for peer in json.loads(_psk(made, gateway, "list", "--peers", "--json"))]
 
     assert distributed() == [False] * 4
+    there = gateway.parent / "there"
+    there.touch()
+    for out in (there, gateway.parent / "no" / "folder"):
+        refused = _run(made, "psk", "export", "alice", "-c", str(gateway), "--out", str(out))
+        assert refused.returncode == ExitCode.FAILURE
+        assert str(there if out == there else out.parent) in refused.stderr.decode()
+    assert not record.exists()
     for name in ("alice", "bob", "carol"):
         _psk(made, gateway, "export", name, "--out", str(gateway.parent / f"{name}.out"))
     assert distributed() == [True, True, True, False]

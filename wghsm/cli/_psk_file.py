@@ -30,6 +30,7 @@ __all__ = [
     "current",
     "locked",
     "new_file",
+    "refuse_old_file",
     "replace_file",
     "replaced_psk",
 ]
@@ -127,12 +128,27 @@ def current(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def refuse_old_file(path: Path) -> None:
+    """Say at once what `new_file` would say later of a file that is there, or of a folder that is not.
+
+    For whoever records first that something is in the file. Raises CommandError and OSError.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        path.lstat()
+        raise _exists(path)
+    path.parent.stat()
+
+
+def _exists(path: Path) -> CommandError:
+    return CommandError(f"{path} exists; nothing was written: choose another file or remove it")
+
+
 def new_file(path: Path, data: bytes | bytearray) -> None:
     """Write a file of mode 0600 that is not there yet, whole or not at all. Raises CommandError and OSError."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise CommandError(f"{path} exists; nothing was written: choose another file or remove it") from None
+        raise _exists(path) from None
     try:
         with named(path), os.fdopen(descriptor, "wb", buffering=0) as file:
             view = memoryview(data)

@@ -16,7 +16,7 @@ from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer
 from wghsm.cli._private_key import key_from_stdin, key_from_wg_quick, open_to_others
 from wghsm.cli._recording import Deed, recording
-from wghsm.cli._table import show_table
+from wghsm.cli._table import counted, show_table
 from wghsm.cli._target import identity_of, label_of, target_of, token_options
 from wghsm.cli.shapes.keys import (
     KeyBackedUp,
@@ -322,7 +322,7 @@ def destroy(label: str, identity: str | None, yes: bool, token: str | None, conf
     if as_json:
         print_json(KeyDestroyed(label=label, objects_destroyed=destroyed))
     else:
-        click.echo(f"key {label!r} is destroyed ({destroyed} objects)")
+        click.echo(f"key {label!r} is destroyed ({counted(destroyed, 'object')})")
 
 
 def _report(answer: Answer) -> KeyReported:

@@ -15,7 +15,7 @@ from wghsm.cli._every import each_token, first_only, in_every_token, names_of
 from wghsm.cli._output import CommandError, confirm, json_option, print_bytes, print_json
 from wghsm.cli._owner import Answer
 from wghsm.cli._psk_export import Request, request_of, was_handed_out
-from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports, current, new_file
+from wghsm.cli._psk_file import EXPORTS_WITHOUT_GATEWAY, Exports, current, new_file, refuse_old_file
 from wghsm.cli._psk_input import read_psk
 from wghsm.cli._psk_rotate import rotate
 from wghsm.cli._psk_wrap import wrap
@@ -25,7 +25,7 @@ from wghsm.cli._target import Target, identity_of, target_of, token_options
 from wghsm.cli.shapes.psks import PskDestroyed, PskOfPeer, PskStored, SecretReported, SecretSeen
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenPool
-from wghsm.pkcs11_backend.errors import KeyNotFound, KeyUnfit
+from wghsm.pkcs11_backend.errors import KeyNotFound, KeyUnfit, LabelTaken
 from wghsm.pkcs11_backend.provision import derive_root as make_root
 from wghsm.pkcs11_backend.provision import destroy_secret, list_secrets, put_psk
 from wghsm.pkcs11_backend.wrapping import find_wrap_key, unwrap_psk
@@ -88,6 +88,8 @@ def put(label: str, replace: bool, token: str | None, config: str | None, as_jso
         own = bytearray(value)
         try:
             put_psk(pool, label, own, replace=replace)
+        except LabelTaken as fault:
+            raise fault if replace else LabelTaken(f"{fault}, or give --replace where it is the PSK") from None
         finally:
             wipe(own)
         return Answer()
@@ -240,6 +242,8 @@ def export(
             ExitCode.BAD_CONFIG,
         )
     to = "standard output" if out in (None, "-") else "file"
+    if to == "file":
+        refuse_old_file(Path(str(out)))
     secret, gateway_key = fetch(target, request, to, with_key=section or request.stored is None)
     try:
         _exports(target, record).append({"token": str(target.uri.describe_token()), **request.record(), "to": to})

@@ -12,4 +12,6 @@ def refuse_taken(calls: Calls, token: str, label: str) -> None:
     if not label or len(label.encode()) > 255 or not label.isprintable():
         raise UriError("a label has 1 to 255 printable characters")
     if calls.find(((CKA["LABEL"], label.encode()),), limit=1):
-        raise LabelTaken(f"{token}: an object with the label {label!r} exists; nothing was changed")
+        raise LabelTaken(
+            f"{token}: an object with the label {label!r} exists; nothing was changed: choose another label"
+        )

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 
 from wghsm.pkcs11_backend import _objects
 from wghsm.pkcs11_backend._gcm import CKM_AES_GCM, IV_LENGTH, gcm_open, gcm_seal
+from wghsm.pkcs11_backend._labels import refuse_taken
 from wghsm.pkcs11_backend._made import new_identity
 from wghsm.pkcs11_backend._objects import CKA, CKO_SECRET_KEY
-from wghsm.pkcs11_backend.errors import AmbiguousKey, KeyNotFound, KeyUnfit, LabelTaken, TokenFault
+from wghsm.pkcs11_backend.errors import AmbiguousKey, KeyNotFound, KeyUnfit, TokenFault
 from wghsm.pkcs11_backend.pool import TokenPool, WorkerSession
 from wghsm.wipe import wipe
 
@@ -62,12 +63,11 @@ def wrap_message(gateway_public: bytes, peer_public: bytes, epoch: int) -> bytes
 
 
 def make_wrap_key(pool: TokenPool, label: str) -> WrapKey:
-    """Generate the wrapping key in the token. Raises LabelTaken, KeyUnfit (no AES-GCM), TokenFault."""
+    """Generate the wrapping key in the token. Raises LabelTaken, UriError, KeyUnfit (no AES-GCM), TokenFault."""
     if not {CKM_AES_GCM, _CKM_AES_KEY_GEN} <= pool.mechanisms:
         raise KeyUnfit(f"{pool.token_name} offers no CKM_AES_GCM, which wrapped PSKs need; use derived PSKs")
     with pool.control() as calls:
-        if calls.find(((CKA["LABEL"], label.encode()),), limit=1):
-            raise LabelTaken(f"{pool.token_name}: an object with the label {label!r} exists; nothing was changed")
+        refuse_taken(calls, pool.token_name, label)
         calls.generate_key(
             _CKM_AES_KEY_GEN,
             (
