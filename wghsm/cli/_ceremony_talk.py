@@ -11,7 +11,7 @@ import click
 
 from wghsm.ceremony import Participant, complaint, join_halves
 from wghsm.cli._table import show_beside
-from wghsm.pkcs11_backend import open_pin
+from wghsm.pkcs11_backend import PinUnavailable, open_pin
 from wghsm.wipe import wipe
 
 __all__ = ["ask_number", "ask_text", "heading", "login_pin", "new_pin", "tell"]
@@ -43,7 +43,11 @@ def ask_text(question: str, *, empty: bool = False) -> str:
 
 def ask_number(question: str, people: Sequence[Participant], default: int) -> int:
     """One of the people, by the number that they are shown with; gives the place in the list."""
-    return int(click.prompt(question, type=click.IntRange(1, len(people)), default=default + 1)) - 1
+    while True:
+        answer = str(click.prompt(question, default=str(default + 1))).strip()
+        if answer in map(str, range(1, len(people) + 1)):
+            return int(answer) - 1
+        tell(f"(write a number from 1 to {len(people)}, please)")
 
 
 def new_pin(
@@ -98,6 +102,13 @@ def _new_part(what: str, holder: str, lengths: tuple[int, int] | None, *, half: 
         tell(f"Refused: {refused}.")
 
 
-def _read(prompt: str) -> bytearray:
-    with open_pin("prompt") as source:
-        return source.read(prompt)
+def _read(prompt: str, tries: int = 3) -> bytearray:
+    """What is typed unseen; an empty line is asked for again, but a terminal that has gone not for ever."""
+    try:
+        with open_pin("prompt") as source:
+            return source.read(prompt)
+    except PinUnavailable as fault:
+        if tries == 1:
+            raise
+        tell(f"Refused: {fault}.")
+    return _read(prompt, tries - 1)
