@@ -103,7 +103,10 @@ def test_a_site_becomes_a_gateway_file_and_its_keys_go_into_the_token(made: Soft
     assert "# PresharedKey: wghsm psk export alice" in exported
     again = tmp_path / "again.yaml"
     write(tmp_path, exported, "wg7.exported")
-    run(made, "import", str(tmp_path / "wg7.exported"), "--out", str(again), "--token", made.uri, "--no-secrets")
+    done = run(made, "import", str(tmp_path / "wg7.exported"), "--out", str(again), "--token", made.uri, "--no-secrets")
+    # No key is in this one.
+    assert f"wghsm key import gateway -c {again}    the gateway's private key, on standard input; or" in done.stdout
+    assert done.stderr == ""
     before = [(peer.name, peer.public_key, peer.allowed_ips) for peer in gateway.peers]
     assert [(peer.name, peer.public_key, peer.allowed_ips) for peer in load(again).peers] == before
     assert load(again).interface == gateway.interface
@@ -120,6 +123,10 @@ def test_a_networkd_site_with_key_files(made: SoftHsmToken, tmp_path: Path) -> N
     )
     write(tmp_path, "[Match]\nName=wg7\n[Network]\nAddress=10.8.0.1/24\n", "wg7.network")
     out = tmp_path / "wg7.yaml"
+    bare = tmp_path / "bare.yaml"
+    done = run(made, "import", str(netdev), "--out", str(bare), "--token", made.uri, "--no-secrets")
+    assert f"  wghsm key import gateway -c {bare} < {tmp_path}/key\n" in done.stdout
+    assert f"the keys in clear are still in {netdev} or the files that it names: " in done.stderr
     shown = json.loads(
         run(made, "import", str(netdev), "--out", str(out), "--token", made.uri, "--json", "--psk-root", "root").stdout
     )

@@ -63,6 +63,8 @@ def test_all_that_a_gateway_needs(folder: Path) -> None:
     key = json.loads(run("key", "show", "-c", str(file), "--json", SOFTHSM2_CONF=str(conf)))
     assert key["custody"] == "never-outside"
     assert key["public_key"] in said
+    # What is handed out is recorded there.
+    file.write_text(f"{file.read_text()}state_directory: {folder}/state\n")
     shown = run("peer", "add", "phone", "--generate-client-key", "--out", "-", "-c", str(file), SOFTHSM2_CONF=str(conf))
     assert "PresharedKey = " in shown
     assert f"PublicKey = {key['public_key']}" in shown

@@ -15,7 +15,7 @@ _SHELLS = ("bash", "zsh", "fish")
 )
 @click.argument("shell", type=click.Choice(_SHELLS))
 def completion(shell: str) -> None:
-    """Print the completion script for SHELL.
+    """Print the completion script for bash, zsh or fish.
 
     Names of peers, keys, tokens and tags come from the gateway files, -c's or those in /etc/wghsm, those of running
     gateways from their sockets; a token is never asked.

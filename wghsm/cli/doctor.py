@@ -90,7 +90,7 @@ class _Wanted:
     metavar="SECONDS",
     type=click.FloatRange(1),
     default=60.0,
-    help="Seconds that the module has for a check.",
+    help="Seconds that the module has for a check (default: 60).",
 )
 @click.option("--write", is_flag=True, help="Log in read-write; put a PSK object into the token, and destroy it.")
 @click.option("--yes", is_flag=True, help="Log in although one more wrong PIN locks the token.")

@@ -23,7 +23,8 @@ __all__ = ["export"]
 def export(out: str | None, config: str | None, as_json: bool) -> None:
     """Write the gateway file as a wg-quick configuration, without the keys: comments say where each of them is.
 
-    Peers that are disabled or have expired are left out. wghsm import reads it again.
+    Peers that are disabled or have expired are left out. wghsm import --no-secrets reads it again, but for what it says
+    of pre-shared keys.
 
     Example: wghsm export -c /etc/wghsm/wg0.yaml --out wg0.conf
     """

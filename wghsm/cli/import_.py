@@ -6,6 +6,7 @@
 Until the keys are in the token nothing is written.
 """
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,7 @@ def import_(
                 )
             brought = into_token(Target(uri, gateway), site, label, psks, files)
         with_psk = [peer.name for peer in site.peers if peer.psk]
+        has_key = bool(site.private_key)
     finally:
         site.wipe()
     if psks == "none":
@@ -126,7 +128,7 @@ def import_(
         click.echo(f"the private key is in the token as {label!r}{fate}; the gateway's public key stays:\n{public}")
     else:
         click.echo(f"still to be brought into the token, before the first start (-c {made}):")
-        click.echo(f"  wghsm key import {label} -c {made} --wg-quick {path}")
+        click.echo(f"  wghsm key import {label} -c {made}{_source(site, path, has_key=has_key)}")
         if psks == "wrapped" and with_psk:
             click.echo(f"  wghsm psk wrap --make-key -c {made}")
         verb = {"object": "put {}-psk", "wrapped": "wrap {}"}.get(psks)
@@ -141,10 +143,27 @@ def import_(
     click.echo("next:")
     click.echo(f"  wghsm check {made}")
     click.echo(f"  stop what has run {site.name} until now, then: wghsm up {made}")
-    readable = ", which others can read," if open_to_others(file) else ""
-    click.echo(
-        f"{path}{readable} still holds the keys in clear: once the gateway works, destroy every copy of it", err=True
-    )
+    if has_key or with_psk:
+        where = f"{path}, which others can read," if open_to_others(file) else str(path)
+        named = " or the files that it names" if _has_key_files(site) else ""
+        click.echo(
+            f"the keys in clear are still in {where}{named}: once the gateway works, destroy every copy", err=True
+        )
+
+
+def _source(site: "Site", path: Path, *, has_key: bool) -> str:
+    """Where `wghsm key import` takes the private key from: the rest of its command line, or words behind it."""
+    if not has_key:
+        return "    the gateway's private key, on standard input; or nothing, where it is in the token already"
+    if site.private_key_file:
+        return f" < {shlex.quote(site.private_key_file)}"
+    if path.suffix == ".netdev":
+        return f"    the PrivateKey of {path}, on standard input"
+    return f" --wg-quick {path}"
+
+
+def _has_key_files(site: "Site") -> bool:
+    return bool(site.private_key_file or any(peer.psk_file for peer in site.peers))
 
 
 def _fate(psks: PskChoice, count: int) -> str:

@@ -63,7 +63,8 @@ key.add_command(retire)
 def generate(label: str | None, wrappable: bool, token: str | None, config: str | None, as_json: bool) -> None:
     """Generate a key in the token: it cannot be read out and may only derive.
 
-    LABEL may be left out with -c: the gateway's own key then.
+    LABEL may be left out with -c: the gateway's own key then. Of several tokens that the file names the first one gets
+    it; the command says how the others come by it.
 
     Example: wghsm key generate gateway -c /etc/wghsm/wg0.yaml
     """

@@ -50,7 +50,8 @@ psk.add_command(rotate)
 def derive_root(label: str | None, token: str | None, config: str | None, as_json: bool) -> None:
     """Generate the root of derived PSKs in the token: it cannot be read out and may only sign.
 
-    LABEL may be left out with -c: the file's token.psk_root then.
+    LABEL may be left out with -c: the file's token.psk_root then. Of several tokens that the file names the first one
+    gets it; the command says how the others come by it.
 
     Example: wghsm psk derive-root wghsm-psk-root -c /etc/wghsm/wg0.yaml
     """
