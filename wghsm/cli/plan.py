@@ -180,7 +180,7 @@ def _field(
             for each in some:
                 yield indent + click.style(f"{sign} {change.field} {each}", fg=colour) + mark
         return
-    before, after = (auto if value == "auto" else _text(value) for value in (was, will_be))
+    before, after = (auto if value == "auto" else _text(change.field, value) for value in (was, will_be))
     yield indent + click.style(f"~ {change.field}: {before} -> {after}", fg="yellow") + mark
 
 
@@ -188,15 +188,18 @@ def _whole(peer: config.Peer) -> Iterator[str]:
     for field in type(peer).model_fields:
         value = getattr(peer, field)
         if field not in ("name", "public_key") and value not in (None, 0, False, (), ""):
-            yield "    " + click.style(f"{field}: {_text(config.written(value))}", fg="green")
+            yield "    " + click.style(f"{field}: {_text(field, config.written(value))}", fg="green")
 
 
-def _text(value: Any) -> str:
-    if value is None:
+def _text(field: str, value: Any) -> str:
+    """A value as people know it from the gateway file."""
+    if value is None or value == []:
         return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(" ".join(each) if isinstance(each, list) else str(each) for each in value)
+    return config.limit_text(field, value) if field in ("rate_limit", "quota") else str(value)
 
 
 def _mark(change: config.Change, drift: frozenset[tuple[str, bytes]]) -> str:

@@ -16,7 +16,7 @@ resolved, users not looked up.
 from wghsm.config._document import from_document, to_document, written
 from wghsm.config._edit import with_fields, with_peer, without_peer, yaml_word
 from wghsm.config._errors import ConfigError, Problem
-from wghsm.config._firewall import Allow
+from wghsm.config._firewall import Allow, limit_text
 from wghsm.config._load import load, load_peers, load_text, peer_place
 from wghsm.config._model import Audit, Clients, Firewall, Gateway, Hooks, Interface, Peer, Policy, Token, Tunnel, Users
 from wghsm.config._plan import MAIN_TABLE, Change, Effect, KernelRoute, Plan, default_table, kernel_routes, plan
@@ -56,6 +56,7 @@ __all__ = [
     "from_document",
     "json_schema",
     "kernel_routes",
+    "limit_text",
     "line_of_epoch",
     "load",
     "load_peers",

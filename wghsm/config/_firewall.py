@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from wghsm.config import _values as v
 from wghsm.config._scalar import fault, shown, text_of
 
-__all__ = ["Allow", "allow", "out_interface", "quota", "rate"]
+__all__ = ["Allow", "allow", "limit_text", "out_interface", "quota", "rate"]
 
 _PROTOCOLS = ("tcp", "udp", "icmp")
 _RATES = {"k": 10**3, "M": 10**6, "G": 10**9}
@@ -76,6 +76,14 @@ def quota(value: object) -> int:
     if not re.fullmatch(r"[0-9]{1,6}[MGT]", text, re.ASCII) or not int(text[:-1]):
         fault(f"quota cannot be {shown(text)}", remedy)
     return int(text[:-1]) * _AMOUNTS[text[-1]]
+
+
+def limit_text(field: str, value: int) -> str:
+    """A `rate_limit` or `quota` as the file has it: `20Mbit`, `100G`."""
+    amount, units, ending = (value * 8, _RATES, "bit") if field == "rate_limit" else (value, _AMOUNTS, "")
+    # The largest unit that leaves no fraction.
+    unit = next((each for each in reversed(units) if amount % units[each] == 0), next(iter(units)))
+    return f"{amount // units[unit]}{unit}{ending}"
 
 
 def out_interface(value: object) -> str:
