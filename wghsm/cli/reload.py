@@ -26,7 +26,8 @@ _PATIENCE = 600.0
 @click.command(
     epilog="Examples: `wghsm reload wg0`, `wghsm reload /etc/wghsm/wg0.yaml`. Exit codes: 2: the file is bad, and "
     "nothing has changed; 6: no such gateway is running; 10: a change needs a restart, and nothing has changed; 1: the "
-    "change was refused, as by the token, and nothing has changed. See `wghsm plan` for what would change."
+    "change was refused, as by the token, and nothing has changed, unless the answer says that there is no custodian "
+    "now. See `wghsm plan` for what would change."
 )
 @click.argument("target", metavar="FILE|NAME", shell_complete=_completing.targets)
 @click.option("--login", is_flag=True, help="Log in to the token anew, also where no file of its PIN has changed.")

@@ -102,7 +102,7 @@ class Reloaded(Struct, frozen=True, kw_only=True):
     """What the running gateway said to its file."""
 
     gateway: Annotated[str, said("its name")]
-    ok: Annotated[bool, said("false: refused, and nothing has changed")]
+    ok: Annotated[bool, said("false: refused; nothing has changed, unless result says there is no custodian now")]
     result: Annotated[str, said("what has changed, or why nothing has, in words")]
     problems: Annotated[list[ProblemFound], said("what is wrong with the file")]
 
