@@ -47,6 +47,7 @@ def build(folder: Path) -> list[Path]:
     folder.mkdir(parents=True)
     for asset in [*ROOT.glob("docs/*.svg"), Path(__file__).with_name("style.css")]:
         shutil.copy(asset, folder)
+    shutil.copytree(ROOT / "configs", folder / "configs")
     bodies = {name: _body(page) for name, page in pages.items()}
     for name, body in bodies.items():
         _check(name, body, bodies, folder)
@@ -86,7 +87,7 @@ def _check(name: str, body: str, bodies: dict[str, str], folder: Path) -> None:
         if re.match(r"[a-z]+:", link):
             continue
         target = by_file.get(place) if place else body
-        if target is None and not (folder / place).exists() and not (ROOT / place).exists():
+        if target is None and not (folder / place).exists():
             raise BrokenLinkError(f"{name}: {link}")
         if anchor and (target is None or f'id="{anchor}"' not in target):
             raise BrokenLinkError(f"{name}: {link} has no such heading")

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+_LINK_OF_HTML = re.compile(r'(?:href|src)="([^"#]+)')
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -44,3 +45,5 @@ def test_the_site_has_every_page(tmp_path: Path) -> None:
     assert made == {"index.html" if page.name == "README.md" else f"{page.stem}.html" for page in PAGES}
     index = (tmp_path / "site" / "index.html").read_text()
     assert all(f'href="{name}"' in index for name in made)
+    links = {link for page in (tmp_path / "site").glob("*.html") for link in _LINK_OF_HTML.findall(page.read_text())}
+    assert {link for link in links if ":" not in link and not (tmp_path / "site" / link).exists()} == set()
