@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._output import CommandError
-from wghsm.cli._peer_options import gateway_path
 from wghsm.exits import ExitCode
 
 if TYPE_CHECKING:

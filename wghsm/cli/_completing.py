@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from ._admin import running_gateways
+from ._gateway_files import gateway_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from wghsm.config import Gateway
 
 __all__ = ["commands", "files", "gateways", "keys", "peers", "secrets", "tags", "targets", "tokens"]
-
-FOLDER = Path("/etc/wghsm")
 
 
 def peers(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -89,7 +87,7 @@ def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 def files(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of gateways that have a file, and files."""
-    return _or_files(_fitting((file.stem for file in FOLDER.glob("*.yaml")), incomplete), incomplete)
+    return _or_files(_fitting((file.stem for file in gateway_files()), incomplete), incomplete)
 
 
 def _or_files(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
@@ -102,7 +100,7 @@ def _gateways(ctx: click.Context) -> Iterator[Gateway]:
 
     said = ctx.params.get("config")
     named = [said] if isinstance(said, str) else list(said or ())
-    for file in named or sorted(map(str, FOLDER.glob("*.yaml"))):
+    for file in named or map(str, gateway_files()):
         with contextlib.suppress(ConfigError, OSError):
             yield load(file)
 

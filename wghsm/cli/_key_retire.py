@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from wghsm.cli._admin import running_gateways, status_of
+from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._key_file import changed_keys
 from wghsm.cli._key_pending import Pending
 from wghsm.cli._key_reseal import resealed, wrapped_files, write_resealed
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer
-from wghsm.cli._peer_options import config_option, gateway_path
+from wghsm.cli._peer_options import config_option
 from wghsm.cli._psk_file import locked, replace_file
 from wghsm.cli._recording import Deed, Recording, recording
 from wghsm.cli.shapes.keys import KeyRetired

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._key_file import changed_keys
 from wghsm.cli._key_pending import Pending
 from wghsm.cli._key_report import CUSTODY, base64_text, plain_report
 from wghsm.cli._key_reseal import Wrapped, resealed, wrapped_files, write_resealed
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._owner import Answer, on_token
-from wghsm.cli._peer_options import config_option, gateway_path
+from wghsm.cli._peer_options import config_option
 from wghsm.cli._psk_file import locked, replace_file
 from wghsm.cli._recording import Deed, Recording, recording
 from wghsm.cli.shapes.keys import KeyRotated, PeerToTell

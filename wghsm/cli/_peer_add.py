@@ -22,11 +22,12 @@ from msgspec import UNSET, UnsetType
 from wghsm.cli import _completing
 from wghsm.cli._addresses import free_addresses
 from wghsm.cli._client_file import can_show_code, client_file, picture, terminal_code
+from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._in_force import bring_into_force
 from wghsm.cli._output import CommandError, json_option, print_bytes, print_json
 from wghsm.cli._owner import Answer, on_token
 from wghsm.cli._peer_file import Value, editing
-from wghsm.cli._peer_options import config_option, endpoint_of, gateway_path, moment_text, reload_option
+from wghsm.cli._peer_options import config_option, endpoint_of, moment_text, reload_option
 from wghsm.cli._peer_psk import kind_of, make_psk, written_psk
 from wghsm.cli._psk_export import peer_of, request_of
 from wghsm.cli._psk_file import Exports, new_file

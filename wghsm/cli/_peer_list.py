@@ -8,8 +8,9 @@ import msgspec
 
 from wghsm.cli import _completing
 from wghsm.cli._admin import running_gateways, status_of
+from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._output import CommandError, json_option, print_json
-from wghsm.cli._peer_options import config_option, gateway_path
+from wghsm.cli._peer_options import config_option
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli._table import show_table
 from wghsm.cli.shapes.peers import PeerShown

@@ -1,11 +1,10 @@
-"""Options that commands share: which gateway file, how a moment is given, whether to reload."""
+"""Options that the `peer` commands and others share: which gateway file, how a moment is given, whether to reload."""
 
 import contextlib
 import ipaddress
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,16 +18,10 @@ if TYPE_CHECKING:
 __all__ = [
     "config_option",
     "endpoint_of",
-    "gateway_file",
-    "gateway_path",
-    "known_gateways",
     "moment_text",
-    "names_a_file",
-    "only_gateway",
     "reload_option",
 ]
 
-_FOLDER = Path("/etc/wghsm")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 _MOMENTS = "2027-03-31, 2027-03-31T18:00Z, 30d, 12h or 90m from now, now or never"
 
@@ -49,46 +42,6 @@ def reload_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--no-reload", "reload", is_flag=True, flag_value=False, default=True, help="Leave the running gateway alone."
     )(command)
-
-
-def gateway_path(config: str | None) -> Path:
-    """The gateway file that is meant. Raises CommandError."""
-    if config is not None:
-        return Path(config)
-    only = only_gateway()
-    if only is None:
-        raise CommandError(f"name the gateway file: -c GATEWAY.yaml; {known_gateways()}", ExitCode.BAD_CONFIG)
-    return only
-
-
-def names_a_file(target: str) -> bool:
-    """Whether FILE|NAME is the path of a file, not a gateway's name."""
-    return "/" in target or target.endswith((".yaml", ".yml")) or Path(target).is_file()
-
-
-def gateway_file(target: str) -> Path:
-    """The gateway file that FILE|NAME means: that file, or NAME.yaml in /etc/wghsm. Raises CommandError."""
-    if names_a_file(target):
-        return Path(target)
-    file = _FOLDER / f"{target}.yaml"
-    if not file.is_file():
-        raise CommandError(
-            f"no gateway file for {target!r}: looked for {file}, and for a file {target!r} here; {known_gateways()}",
-            ExitCode.BAD_CONFIG,
-        )
-    return file
-
-
-def only_gateway() -> Path | None:
-    """The gateway file that is meant where none is named: the only one in /etc/wghsm."""
-    found = list(_FOLDER.glob("*.yaml"))
-    return found[0] if len(found) == 1 else None
-
-
-def known_gateways() -> str:
-    """What /etc/wghsm has, in words."""
-    found = sorted(_FOLDER.glob("*.yaml"))
-    return f"there is: {', '.join(map(str, found))}" if found else f"there is none in {_FOLDER}"
 
 
 def endpoint_of(text: str, port: int) -> "Endpoint":

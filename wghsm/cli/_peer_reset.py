@@ -10,8 +10,9 @@ import click
 
 from wghsm.cli import _completing
 from wghsm.cli._admin import ask, running_gateways
+from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
-from wghsm.cli._peer_options import config_option, gateway_path
+from wghsm.cli._peer_options import config_option
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli.shapes.peers import TimestampForgotten
 from wghsm.exits import ExitCode

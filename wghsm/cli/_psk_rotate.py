@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from wghsm.cli import _completing
+from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._output import CommandError, json_option, print_json
-from wghsm.cli._peer_options import config_option, gateway_path
+from wghsm.cli._peer_options import config_option
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli._psk_file import locked, replace_file, replaced_psk
 from wghsm.cli._recording import Deed, recording

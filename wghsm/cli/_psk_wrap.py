@@ -11,9 +11,10 @@ import click
 
 from wghsm.cli import _completing
 from wghsm.cli._every import first_only
+from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import Answer
-from wghsm.cli._peer_options import config_option, gateway_path
+from wghsm.cli._peer_options import config_option
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli._psk_file import locked, replace_file
 from wghsm.cli._psk_input import read_psk

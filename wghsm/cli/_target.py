@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wghsm.cli import _completing
+from wghsm.cli._gateway_files import known_gateways, only_gateway
 from wghsm.cli._output import CommandError
-from wghsm.cli._peer_options import known_gateways, only_gateway
 from wghsm.exits import ExitCode
 from wghsm.pkcs11_backend import TokenUri
 

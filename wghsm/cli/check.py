@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import click
 
 from wghsm.cli import _completing
+from wghsm.cli._gateway_files import gateway_file
 from wghsm.cli._output import json_option, print_json
-from wghsm.cli._peer_options import gateway_file
 from wghsm.cli._table import counted
 from wghsm.cli.shapes.gateways import Checked, ProblemFound
 from wghsm.config import ConfigError, Gateway, Problem, load, read_wrapped_files

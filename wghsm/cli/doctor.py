@@ -13,9 +13,9 @@ import click
 import msgspec
 
 from wghsm.cli import _completing
+from wghsm.cli._gateway_files import known_gateways, only_gateway
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._owner import owner_to_become
-from wghsm.cli._peer_options import known_gateways, only_gateway
 from wghsm.cli._table import show_beside
 from wghsm.cli.shapes.tokens import DoctorFinding, DoctorReport, DoctorToken
 from wghsm.config import ConfigError, Gateway, PskObject, PskWrapped, load, read_wrapped

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._output import json_option, print_json
-from wghsm.cli._peer_options import config_option, gateway_path
+from wghsm.cli._peer_options import config_option
 from wghsm.cli._psk_file import new_file
 from wghsm.cli._table import counted
 from wghsm.cli.shapes.gateways import Exported

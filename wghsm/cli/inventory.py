@@ -18,6 +18,7 @@ import msgspec
 from wghsm.audit import decode
 from wghsm.audit.files import list_files
 from wghsm.cli._admin import running_gateways, status_of
+from wghsm.cli._gateway_files import FOLDER, gateway_files
 from wghsm.cli._key_report import plain_report
 from wghsm.cli._output import CommandError, json_option, named, print_json, print_schema
 from wghsm.cli._owner import Answer, on_token
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["inventory"]
 
-_FILES = Path("/etc/wghsm")
 _DAY = 86_400
 _NEWEST = 64 << 20
 _COLOURS = {"due": "red", "missing": "red", "age-unknown": "yellow", "unused": "yellow", "ok": "green"}
@@ -104,9 +104,9 @@ def inventory(files: tuple[str, ...], prometheus: str | None, schema: bool, as_j
 
 
 def _found() -> list[str]:
-    names = sorted(str(path) for path in _FILES.glob("*.yaml"))
+    names = [str(path) for path in gateway_files()]
     if not names:
-        raise CommandError(f"no gateway file in {_FILES}; name one with -c GATEWAY.yaml", ExitCode.BAD_CONFIG)
+        raise CommandError(f"no gateway file in {FOLDER}; name one with -c GATEWAY.yaml", ExitCode.BAD_CONFIG)
     return names
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wghsm.cli import _completing
+from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._in_force import bring_into_force
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._peer_add import add, config
 from wghsm.cli._peer_file import editing
 from wghsm.cli._peer_list import list_, show
-from wghsm.cli._peer_options import config_option, gateway_path, moment_text, reload_option
+from wghsm.cli._peer_options import config_option, moment_text, reload_option
 from wghsm.cli._peer_reset import reset_timestamp
 from wghsm.cli._psk_export import peer_of
 from wghsm.cli.shapes.peers import PeerChanged

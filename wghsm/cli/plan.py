@@ -22,8 +22,8 @@ from wghsm.exits import ExitCode
 from wghsm.ipc.admin import AdminRequest
 
 from ._admin import ask, running_gateways
+from ._gateway_files import names_a_file
 from ._output import CommandError, json_option, print_json
-from ._peer_options import names_a_file
 from ._table import counted
 from .shapes.gateways import Planned, PlannedChange, PlannedRoute
 

@@ -22,6 +22,7 @@ import click
 from wghsm import __version__, interrupt
 from wghsm.exits import ExitCode
 
+from ._gateway_files import FOLDER
 from ._output import CommandError, run_command
 from .run import load_gateway, run, start_in_background
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "quick"]
 
-_FOLDER = Path("/etc/wghsm")
 _VARIABLE = "WGHSM_GATEWAY_FILE"
 _END_LIMIT = 15.0
 
@@ -49,7 +49,7 @@ def quick(context: click.Context, name: str, foreground: bool) -> int:
 
     Its file is /etc/wghsm/NAME.yaml, or the one that the environment variable WGHSM_GATEWAY_FILE names.
     """
-    file = os.environ.get(_VARIABLE) or str(_FOLDER / f"{name}.yaml")
+    file = os.environ.get(_VARIABLE) or str(FOLDER / f"{name}.yaml")
     if not Path(file).exists():
         raise CommandError(
             f"there is no gateway file {file}; write it, or name another one in {_VARIABLE}", ExitCode.BAD_CONFIG

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 import click
 import msgspec
@@ -14,6 +13,7 @@ from wghsm.exits import ExitCode
 from wghsm.ipc.admin import AdminReply, AdminRequest
 
 from ._admin import exchange, running_gateways
+from ._gateway_files import names_a_file
 from ._output import CommandError, json_option, print_json
 from .shapes.gateways import ProblemFound, Reloaded
 
@@ -56,7 +56,7 @@ def reload(target: str, login: bool, as_json: bool) -> int:
 def _ask(target: str, *, login: bool) -> tuple[str, AdminReply]:
     """The gateway that is meant, and its answer. Raises CommandError."""
     request = AdminRequest(verb="reload", login=login)
-    if not ("/" in target or target.endswith((".yaml", ".yml")) or Path(target).is_file()):
+    if not names_a_file(target):
         return target, exchange(target, request, _PATIENCE)
     file = os.path.abspath(target)  # noqa: PTH100  (links are the gateway's to follow)
     for name in running_gateways():

@@ -25,8 +25,8 @@ from wghsm.cli import _completing
 from wghsm.config import ConfigError, Gateway, load
 from wghsm.exits import ExitCode
 
+from ._gateway_files import gateway_file, names_a_file
 from ._output import CommandError, json_option, print_json
-from ._peer_options import gateway_file, names_a_file
 from .shapes.gateways import Started
 
 if TYPE_CHECKING:

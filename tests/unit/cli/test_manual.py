@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from tests.unit.config.samples import GOOD
 from wghsm import __version__
-from wghsm.cli import _completing, main
+from wghsm.cli import _completing, _gateway_files, main
 from wghsm.cli._manual import Page, markdown, pages, roff
 from wghsm.config import load_text
 from wghsm.exits import ExitCode
@@ -100,7 +100,7 @@ def _offered(words: list[str], begun: str) -> list[str]:
 
 
 def test_names_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_completing, "FOLDER", tmp_path)
+    monkeypatch.setattr(_gateway_files, "FOLDER", tmp_path)
     monkeypatch.setattr(_completing, "running_gateways", lambda: ["wg0", "wg1", "office"])
     assert _offered(["peer", "show"], "") == []
     (tmp_path / "wg0.yaml").write_text(GOOD)

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from tests.json_output import check_json
 from tests.unit.config.samples import GOOD, KEY_C, key
 from tests.unit.status_samples import peer_status
-from wghsm.cli import _in_force, _peer_list, _peer_options, _peer_reset
+from wghsm.cli import _gateway_files, _in_force, _peer_list, _peer_options, _peer_reset
 from wghsm.cli import main as group
 from wghsm.cli._output import CommandError
 from wghsm.config import load
@@ -213,7 +213,7 @@ def test_two_at_a_time_do_not_lose_each_other(file: Path) -> None:
 
 
 def test_the_only_file_of_the_folder_is_meant(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_peer_options, "_FOLDER", file.parent)
+    monkeypatch.setattr(_gateway_files, "FOLDER", file.parent)
     done = CliRunner().invoke(group, ["peer", "list"])
     assert done.exit_code == 0
     (file.parent / "wg1.yaml").write_text(GOOD)
