@@ -577,6 +577,24 @@ def test_a_key_that_a_gateway_has_is_not_destroyed(softhsm: Store, label: str, t
     assert run(softhsm, "key", "destroy", label, "--yes", "--token", softhsm.uri).returncode == 0
 
 
+def test_the_tool_that_is_named_makes_a_wrapping_key(softhsm: Store, label: str, tmp_path: Path) -> None:
+    out = str(tmp_path / "backup")
+    assert run(softhsm, "key", "generate", label, "--wrappable", "--token", softhsm.uri).returncode == 0
+    backup = ("key", "backup", label, "--wrap-key", f"{label}-aes", "--out", out, "--token", softhsm.uri)
+    said = run(softhsm, *backup).stderr.decode()
+    tool = said.partition("(")[2].partition(" makes one")[0].split()
+    (module,) = Path("/usr/lib").glob("*/softhsm/libsofthsm2.so")
+    made = subprocess.run(
+        [*tool, "--label", f"{label}-aes", "--module", str(module), "--token-label", "gw", "--pin", "env:GIVEN"],
+        env={**os.environ, **softhsm.environment, "GIVEN": PIN.decode()},
+        capture_output=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    # SoftHSM 2.6.1 has nothing against the wrapping key, only against what it is to wrap.
+    assert "does not wrap X25519 keys (CKR_KEY_NOT_WRAPPABLE)" in run(softhsm, *backup).stderr.decode()
+
+
 def test_of_two_keys_with_one_label_one_may_go(softhsm: Store, label: str, tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text(f'version: 1\ntoken: {{uri: "{softhsm.uri}"}}\ninterface: {{name: wgk0, key: {label}}}\n')

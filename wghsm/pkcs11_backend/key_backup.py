@@ -120,7 +120,8 @@ def _wrapping_key(pool: TokenPool, calls: Calls, label: str, use: str) -> int:
     if not found:
         raise KeyNotFound(
             f"{pool.token_name}: no secret key with the label {label!r}; put the AES key there that both tokens are to "
-            "share, with the token's own tools (pkcs11-tool --keygen --key-type AES:32 makes one for this token alone)"
+            "share, with the token's own tools (pkcs11-tool --login --keygen --key-type AES:32 --sensitive makes one "
+            "for this token alone)"
         )
     if len(found) > 1:
         raise AmbiguousKey(
