@@ -346,7 +346,7 @@ def test_token_settings_come_by_another_custodian(scene: Scene, token: GatewayTo
     gateway.token_section = {"sessions": 2}
     gateway.write()
     assert "the custodian is started again" in scene.plan().stdout
-    assert scene.reload() == f"{gateway.name}: token.sessions\n"
+    assert scene.reload() == f"{gateway.name}: settings changed: token.sessions\n"
     custodian = gateway.pids()["custodian"]
     before = stays.wait_for_age()
     gateway.command("rekey", gateway.name)

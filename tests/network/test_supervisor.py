@@ -358,7 +358,7 @@ def test_a_custodian_that_does_not_end_is_replaced_too(plain: Plain) -> None:
     plain.interface["key"] = "other"
     plain.write()
     plain.running.signal(signal.SIGHUP)
-    plain.log_has("reloaded: interface.key")
+    plain.log_has("reloaded: settings changed: interface.key")
     assert len(plain.events("custodian", "start")) == 2
 
 

@@ -296,7 +296,7 @@ class Service:
         if earlier and earlier.isdisjoint(self._vault.identities):
             known = ", ".join(sorted(base64.b64encode(key).decode() for key in earlier))
             _log.warning(
-                "key %r is another one than before: none of the %d peers that have been here knows this gateway by it, "
+                "key %r is another one than before: no peer that has been here (%d) knows this gateway by it, "
                 "but by %s; unless it was exchanged as compromised, see what interface.key and the token were",
                 *(self._settings.key, len(self._used), known),
             )

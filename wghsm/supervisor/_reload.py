@@ -332,7 +332,8 @@ def _summary(found: Difference, before: Model, after: Model, plan: config.Plan, 
         for count, what in ((len(found.added), "added"), (len(found.removed), "removed"), (changed, "changed"))
         if count
     ]
-    fields = [change.field for change in plan.changes if not change.peer]
     if login:
-        fields.append("a new login at the token")
-    return ", ".join([*said, *fields]) or "nothing has changed"
+        said.append("a new login at the token")
+    if fields := [change.field for change in plan.changes if not change.peer]:
+        said.append(f"settings changed: {', '.join(fields)}")
+    return ", ".join(said) or "nothing has changed"
