@@ -267,7 +267,10 @@ def test_another_port_is_told_to_three(site: Site) -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as free:
         free.bind(("", 0))
         fresh = free.getsockname()[1]
-    assert site.reload(TEXT.replace("listen_port: 0", f"listen_port: {fresh}")).text == "settings changed: interface.listen_port"
+    assert (
+        site.reload(TEXT.replace("listen_port: 0", f"listen_port: {fresh}")).text
+        == "settings changed: interface.listen_port"
+    )
     assert site.state.udp.port == fresh
     roles = [role for role, message in site.renewed.sent if isinstance(message, m.UdpSockets)]
     assert sorted(roles) == [Role.EGRESS, Role.HANDSHAKE, Role.INGRESS]
@@ -285,7 +288,9 @@ def test_new_token_settings_are_tried_first(site: Site) -> None:
     assert (site.settings().key, site.settings().at_start) == ("other", "fail")
     site.try_custodian(None)
     site.wait(site.answers)
-    assert [(each.errno, each.text) for each in site.answers()] == [(0, "1 peer changed, settings changed: interface.key")]
+    assert [(each.errno, each.text) for each in site.answers()] == [
+        (0, "1 peer changed, settings changed: interface.key")
+    ]
     assert site.state.gateway.interface.key == "other"
     assert site.renewed.trials == []
 
