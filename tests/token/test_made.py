@@ -1,5 +1,6 @@
 """When an object came into the token: each that wghsm makes tells it, and what others have made may."""
 
+import dataclasses
 import time
 
 import pytest
@@ -74,3 +75,12 @@ def test_the_token_tells_its_versions_and_pin_lengths(token: TokenUnderTest) -> 
         least, most = report.pin_lengths or (0, 255)
         assert 0 <= least <= most
     assert reports
+
+
+def test_a_token_that_is_not_named_is_not_shown_with_the_pin_of_the_one_that_is(token: TokenUnderTest) -> None:
+    named = dataclasses.replace(TokenUri.parse(token.uri), pin_source="file:/run/pin")
+    shown = list_tokens(named)
+    for one in shown:
+        is_named = named.token in (None, one.label) and named.serial in (None, one.serial)
+        assert TokenUri.parse(one.uri).pin_source == ("file:/run/pin" if is_named else None)
+    assert any(TokenUri.parse(one.uri).pin_source for one in shown)

@@ -29,7 +29,7 @@ from wghsm.pkcs11_backend.errors import (
 )
 from wghsm.pkcs11_backend.uri import TokenUri
 
-__all__ = ["Module", "load"]
+__all__ = ["Module", "fits", "load"]
 
 _NONE_THERE = "no initialised token (is its configuration, such as SOFTHSM2_CONF, the one meant?)"
 _NONE_THERE_OTHERWISE = (
@@ -151,7 +151,7 @@ class Module:
     def find_token(self, uri: TokenUri) -> Token:
         """Return the one initialised token that `uri` names; raises TokenNotFound or AmbiguousToken."""
         there = [token for token in self.tokens() if _is_initialised(token)]
-        fitting = [token for token in there if _fits(token, uri)]
+        fitting = [token for token in there if fits(token, uri)]
         if len(fitting) == 1:
             return fitting[0]
         none = _NONE_THERE if "softhsm" in Path(self.path).name else _NONE_THERE_OTHERWISE
@@ -213,7 +213,8 @@ def _is_initialised(token: Token) -> bool:
     return bool(token.flags & 0x400)
 
 
-def _fits(token: Token, uri: TokenUri) -> bool:
+def fits(token: Token, uri: TokenUri) -> bool:
+    """Whether `uri`, which may say nothing of a token, names this one."""
     serial = token.serial.decode("utf-8", "replace")
     wanted = (
         (uri.token, token.label),

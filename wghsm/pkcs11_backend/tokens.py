@@ -11,7 +11,7 @@ from wghsm.pkcs11_backend._cryptoki import UNAVAILABLE, TokenInfo
 from wghsm.pkcs11_backend._login import CKU_SO, log_in, open_session
 from wghsm.pkcs11_backend.dialect import CKM_ECDH1_DERIVE, dialect_of_token
 from wghsm.pkcs11_backend.errors import LabelTaken, TokenFault, TokenNotFound, UriError
-from wghsm.pkcs11_backend.module import Module, load
+from wghsm.pkcs11_backend.module import Module, fits, load
 from wghsm.pkcs11_backend.uri import TokenUri
 
 __all__ = ["TokenReport", "init_token", "list_tokens"]
@@ -53,7 +53,8 @@ def list_tokens(uri: TokenUri, module_arguments: str | None = None) -> list[Toke
                 module_path=uri.module_path,
                 token=token.label or None,
                 serial=serial or None,
-                pin_source=uri.pin_source,
+                # The PIN is that of the token that is named: whoever copies another's line must not send it there.
+                pin_source=uri.pin_source if fits(token, uri) else None,
                 init_args=uri.init_args,
             )
             info = _info(module, int(token.slot.slot_id))
