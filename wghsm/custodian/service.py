@@ -120,7 +120,6 @@ class Service:
     def run(self) -> None:
         """Serve until the supervisor ends it. Raises ChildFault and ProtocolError."""
         child = self._child
-        child.on(child.home, m.TokenSettings, self._on_settings)
         child.on(child.home, m.CustodianPeers, self._on_peers)
         child.on(child.home, m.ForgetTimestamps, self._on_forget_timestamps)
         child.on(_HANDSHAKE, m.AcceptInitiation, self._on_accept_initiation)
@@ -144,12 +143,6 @@ class Service:
             self._end()
 
     # What comes in.
-
-    def _on_settings(self, message: m.TokenSettings, fds: list[int]) -> None:
-        for fd in fds:
-            os.close(fd)
-        if message != self._settings:
-            _log.warning("changed token settings take effect when the custodian starts again")
 
     def _on_peers(self, message: m.CustodianPeers, _fds: list[int]) -> None:
         self._perform(self._core.update_peers(message, boottime(), time.time_ns()))

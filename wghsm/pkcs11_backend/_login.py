@@ -109,7 +109,8 @@ def log_in(
                 "it is not asked for again: start afresh and type the right PIN"
             )
         raise PinRefused(
-            f"{name} refused the {whose} ({ckr_name(ckr)}); it was sent once and is not sent again: correct it"
+            f"{name} refused the {whose} ({ckr_name(ckr)}); it was sent once and is not sent again: correct it "
+            "where it comes from (the pin-source of the URI)"
         )
     if ckr in _LOCKED:
         _latched.add(latch)
