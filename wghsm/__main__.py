@@ -10,7 +10,7 @@ __all__ = ["main", "quick"]
 
 def main() -> None:
     """The `wghsm` command."""
-    interrupt.end_at_once()
+    interrupt.begin()
     from wghsm.cli import main as command
 
     try:
@@ -22,7 +22,7 @@ def main() -> None:
 
 def quick() -> None:
     """The `wghsm-quick` command."""
-    interrupt.end_at_once()
+    interrupt.begin()
     from wghsm.cli.quick import main as command
 
     try:

@@ -95,7 +95,7 @@ class Calls:
         ready = self._derives.get(id(dialect))
         if ready is None:
             ready = self._derives[id(dialect)] = _Derive(dialect)
-        ready.public[:] = public
+        ctypes.memmove(ready.public, bytes(public), 32)
         secret = self._derive_in_calls(key, ready) if _fast is None else self._derive_in_c(key, ready, own_public)
         if hmac.compare_digest(secret, _ZERO):
             raise PointRefused("the shared secret is all zeros")
@@ -115,7 +115,8 @@ class Calls:
                 raise TokenFault(0x005, f"C_Sign gave {self._length.value} bytes instead of 32;")
             return bytearray(self._secret_view)
         finally:
-            self._secret_view[:] = _ZERO
+            # By a foreign call, here and below: its frames write over what a module has left on the stack.
+            ctypes.memset(self._secret, 0, 32)
 
     def sign(self, mechanism: int, key: int, data: bytes) -> bytes:
         """C_Sign of `data` with a private key: return the signature, up to 512 bytes. Raises TokenFault."""
@@ -291,7 +292,7 @@ class Calls:
                 raise _unread(_CKR_BUFFER_TOO_SMALL, _DERIVED)
             return bytearray(self._secret_view)
         finally:
-            self._secret_view[:] = _ZERO
+            ctypes.memset(self._secret, 0, 32)
 
     def _read32(self, handle: int, what: str) -> bytearray:
         self._value.length = 32
@@ -304,7 +305,7 @@ class Calls:
             # The constructor copies straight into the new object; a slice assignment would leave a second copy.
             return bytearray(self._secret_view)
         finally:
-            self._secret_view[:] = _ZERO
+            ctypes.memset(self._secret, 0, 32)
 
     @staticmethod
     def _check(ckr: int, doing: str) -> None:
@@ -320,7 +321,7 @@ def _unread(ckr: int, what: str) -> KeyUnfit | TokenFault:
 
 
 class _Derive:
-    """What one dialect's C_DeriveKey needs, in C's memory; `public` is the place of the 32 bytes to fill in."""
+    """What one dialect's C_DeriveKey needs, in C's memory; `public` is the address of the 32 bytes to fill in."""
 
     def __init__(self, dialect: Dialect) -> None:
         # Kept: its identity names this object for as long as it lives.
@@ -328,7 +329,7 @@ class _Derive:
         self.template = _Packed(dialect.derived)
         prefix = dialect.point_prefix
         self._point = (c_ubyte * (len(prefix) + 32))(*prefix)
-        self.public = memoryview(self._point).cast("B")[len(prefix) :]
+        self.public = ctypes.addressof(self._point) + len(prefix)
         self._params = Ecdh1Params(
             kdf=_CKD_NULL,
             shared_length=0,

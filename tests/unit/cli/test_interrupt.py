@@ -87,9 +87,25 @@ def test_the_module_is_the_program(tmp_path: Path) -> None:
     "words", [["wghsm", "--version"], ["wghsm", "completion", "bash"], ["wghsm-quick", "--version"]]
 )
 def test_while_python_ends(words: list[str]) -> None:
-    done = python(*words, before=f"import atexit, os; atexit.register(os.kill, os.getpid(), {int(signal.SIGINT)})")
+    # Where Python waits for threads, which is before all else of its end.
+    before = f"import os, threading; threading._register_atexit(os.kill, os.getpid(), {int(signal.SIGINT)})"
+    done = python(*words, before=before)
     assert done.stdout
     is_interrupted(done)
+
+
+@pytest.mark.parametrize("words", [["wghsm", "--version"], ["wghsm-quick", "--version"]])
+def test_when_python_has_given_up_its_handlers(words: list[str]) -> None:
+    before = f"""
+import builtins, os
+class Last:
+    def __del__(self, kill=os.kill, pid=os.getpid()):
+        kill(pid, {int(signal.SIGINT)})
+builtins.last = Last()
+"""
+    done = python(*words, before=before)
+    assert done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_command_at_work_can_tidy_up() -> None:
