@@ -79,8 +79,8 @@ def test_who_gets_where(scene: _Scene) -> None:
         assert not _opens(held.namespace, address, 81)
     ping_until(held.namespace, "10.8.0.1")
     ping_until(free.namespace, "fd08::1")
-    assert ping(held.namespace, scene.site.inner6, count=1).lost == 1
-    assert ping(free.namespace, held.ipv4, count=1).lost == 1
+    assert ping(held.namespace, scene.site.inner6, count=1, wait=1.0).lost == 1
+    assert ping(free.namespace, held.ipv4, count=1, wait=1.0).lost == 1
     # What the gateway begins is answered.
     ping_until(scene.gateway, held.ipv4)
 
@@ -110,10 +110,10 @@ def test_how_fast_and_how_much(scene: _Scene) -> None:
     ping_until(slow.namespace, scene.site.inner4, limit=120.0)
 
     ping(little.namespace, scene.site.inner4, count=1000, interval=0.001, size=1000)
-    assert ping(little.namespace, scene.site.inner4, count=1).lost == 1
+    assert ping(little.namespace, scene.site.inner4, count=1, wait=1.0).lost == 1
     scene.settings(slow)
     scene.site.gateway.command("reload", scene.site.gateway.name)
-    assert ping(little.namespace, scene.site.inner4, count=1).lost == 1
+    assert ping(little.namespace, scene.site.inner4, count=1, wait=1.0).lost == 1
     scene.settings(little, quota="100M")
     scene.site.gateway.command("reload", scene.site.gateway.name)
     ping_until(little.namespace, scene.site.inner4)

@@ -30,7 +30,7 @@ class PingResult:
 
 
 def ping(
-    namespace: Namespace, address: str, count: int = 5, interval: float = 0.1, size: int = 56, wait: float = 2.0
+    namespace: Namespace, address: str, count: int = 5, interval: float = 0.1, size: int = 56, wait: float = 10.0
 ) -> PingResult:
     """Send `count` echo requests with `size` bytes of payload; waits `wait` seconds for the last answer."""
     done = namespace.run(

@@ -117,7 +117,8 @@ class StockPeer:
     def _serving(self) -> bool:
         assert self._process is not None
         if self._process.returncode is not None:
-            raise RuntimeError(f"wireguard-go ended with {self._process.returncode}: {self._process.stderr()}")
+            said = self._process.stdout() + self._process.stderr()
+            raise RuntimeError(f"wireguard-go ended with {self._process.returncode}: {said}")
         return self.namespace.run("wg", "show", self.name, "dump", check=False).returncode == 0
 
     def _secret_file(self, label: str, value: str) -> Path:
