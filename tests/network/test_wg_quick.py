@@ -107,7 +107,9 @@ def test_up_and_down(quick: Quick, token: GatewayToken) -> None:
     quick.quick("down")
     assert quick.name not in quick.namespace.interfaces()
     until(quick.gone, "the gateway ends with its interface")
-    assert "was deleted from outside" in (runtime_directory(quick.name) / "log").read_text()
+    # Its last line comes when it has let go of everything.
+    log = runtime_directory(quick.name) / "log"
+    until(lambda: "was deleted from outside" in log.read_text(), "the reason in the log")
     quick.conf.write_text(conf)
 
 
