@@ -158,6 +158,16 @@ def test_whatever_is_in_the_files_verify_ends_with_a_report(records: list[int], 
         assert report.verdict in {"proved", "unproved", "broken"}
 
 
+@pytest.mark.parametrize("character", ["\x80", "\N{SNOWMAN}", "!", "="])
+def test_a_signature_that_is_no_base64_is_a_wrong_one(tmp_path: Path, character: str) -> None:
+    write_log(tmp_path, SIGNER, [0])
+    file = min(tmp_path.glob("*.jsonl"))
+    text = file.read_text()
+    assert '"signature":"' in text
+    file.write_text(text.replace('"signature":"', f'"signature":"{character}', 1))
+    assert checked(tmp_path).verdict == "broken"
+
+
 class TestRootAfterTheFact:
     """Somebody who may write every file, but had no audit key."""
 
