@@ -105,11 +105,11 @@ def test_how_fast_and_how_much(scene: _Scene) -> None:
     for client in (slow, little):
         ping_until(client.namespace, scene.site.inner4)
     # 256 KiB may come at once, the rest at 8000 bytes a second: most of a thousand pings of 1000 bytes is too much.
-    result = ping(slow.namespace, scene.site.inner4, count=1000, interval=0.001, size=1000)
+    result = ping(slow.namespace, scene.site.inner4, count=1000, interval=0.001, size=1000, wait=1.0)
     assert 0 < result.lost < 1000
     ping_until(slow.namespace, scene.site.inner4, limit=120.0)
 
-    ping(little.namespace, scene.site.inner4, count=1000, interval=0.001, size=1000)
+    ping(little.namespace, scene.site.inner4, count=1000, interval=0.001, size=1000, wait=1.0)
     assert ping(little.namespace, scene.site.inner4, count=1, wait=1.0).lost == 1
     scene.settings(slow)
     scene.site.gateway.command("reload", scene.site.gateway.name)

@@ -89,7 +89,7 @@ def test_the_relay_drops_what_it_was_told(lab: Lab) -> None:
     ping_until(near, "10.8.0.2")
     # A keepalive may take one of the three drops: count what the relay says, not the echoes.
     relay.rule("to_right", Rules(drop_next=3))
-    ping(near, "10.8.0.2", count=10)
+    ping(near, "10.8.0.2", count=10, wait=1.0)
     assert relay.counts("to_right").dropped == 3
     relay.rule("to_left", Rules(drop_types=(4,)))
     assert ping(near, "10.8.0.2", count=3, wait=0.5).received == 0

@@ -95,7 +95,7 @@ def test_a_life_under_systemd(lab: Lab, site: _Site) -> None:
     assert machine.run("systemctl", "reload", UNIT, check=False).returncode != 0
     assert f"{FILE}:" in machine.journal(UNIT)
     pinger.answer_after(time.time())
-    assert pinger.stop().lost == 0
+    assert pinger.stop().missing == ()
     assert site.shown("MainPID") == main
 
     machine.run("systemctl", "stop", UNIT)

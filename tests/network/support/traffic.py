@@ -4,6 +4,7 @@ Called by tests and benchmarks. Everything waits for a condition with a limit in
 """
 
 import json
+import math
 import re
 import secrets
 import signal
@@ -13,6 +14,8 @@ from typing import Any, Self, cast
 
 from tests.network.support.netns import Namespace
 from tests.network.support.process import until
+
+LATE = 20
 
 
 @dataclass(frozen=True)
@@ -30,18 +33,29 @@ class PingResult:
 
 
 def ping(
-    namespace: Namespace, address: str, count: int = 5, interval: float = 0.1, size: int = 56, wait: float = 10.0
+    namespace: Namespace, address: str, count: int = 5, interval: float = 0.1, size: int = 56, wait: float | None = None
 ) -> PingResult:
-    """Send `count` echo requests with `size` bytes of payload; waits `wait` seconds for the last answer."""
+    """Send `count` echo requests with `size` bytes of payload.
+
+    Without `wait` a late answer is no loss: ping goes on asking until it has `count` answers, at most for LATE seconds,
+    and the first `count` requests are judged. With `wait` it leaves that many seconds after the last request if
+    no answer came, and much sooner after an answer: for requests that shall be lost.
+    """
+    patience = ["-w", str(LATE + math.ceil(count * interval))] if wait is None else ["-W", str(wait)]
     done = namespace.run(
-        *["ping", "-n", "-c", str(count), "-i", str(interval), "-s", str(size), "-W", str(wait), address],
+        *["ping", "-n", "-c", str(count), "-i", str(interval), "-s", str(size), *patience, address],
         check=False,
-        limit=count * interval + wait * 2 + 30,
+        limit=count * interval + (wait or LATE) * 2 + 30,
     )
-    found = re.search(r"(\d+) packets transmitted, (\d+) received", done.stdout)
-    if found is None:
+    if " packets transmitted, " not in done.stdout:
         raise RuntimeError(f"ping {address}: {done.stderr or done.stdout}")
-    return PingResult(int(found[1]), int(found[2]))
+    answered = _answered(done.stdout)
+    missing = tuple(number for number in range(1, count + 1) if number not in answered)
+    return PingResult(count, count - len(missing), missing)
+
+
+def _answered(output: str) -> set[int]:
+    return {int(number) for number in re.findall(r"^.*bytes from .*icmp_seq=(\d+)", output, re.MULTILINE)}
 
 
 def ping_until(namespace: Namespace, address: str, limit: float = 30.0) -> None:
@@ -75,15 +89,15 @@ class Pinger:
         return until(first, "an echo", limit)
 
     def stop(self) -> PingResult:
-        """End it and give the account; requests sent within the last second may still count as missing."""
+        """End it and give the account; what was sent after the last request with an answer is not called missing."""
         self._process.signal(signal.SIGINT)
         self._process.wait()
         found = re.search(r"(\d+) packets transmitted, (\d+) received", self._process.stdout())
         if found is None:
             raise RuntimeError(f"ping: {self._process.stderr() or self._process.stdout()}")
-        answered = {sequence for _, sequence in self.answers()}
-        sent = int(found[1])
-        return PingResult(sent, len(answered), tuple(n for n in range(1, sent + 1) if n not in answered))
+        answered = _answered(self._process.stdout())
+        missing = tuple(number for number in range(1, max(answered, default=0)) if number not in answered)
+        return PingResult(int(found[1]), len(answered), missing)
 
     def close(self) -> None:
         """End it."""
