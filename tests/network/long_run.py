@@ -32,7 +32,7 @@ class Report:
 class LongRun:
     """The scenario, running since it was made."""
 
-    rate = 10
+    rate = 5
 
     def __init__(self, lab: Lab, token: GatewayToken) -> None:
         self._site = Site(lab, token)

@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tests.json_output import check_json
+from tests.token.command import run_in_turn
 from tests.unit.status_samples import peer_status
 from wghsm.cli import _key_pending, _key_reseal, _key_retire, _key_rotate, _recording
 from wghsm.cli._key_pending import Pending
@@ -82,17 +83,26 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[SoftHsmToken]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsmToken]:
     with softhsm_token(label="gw", uid=61100) as token:
+        file = _written(token, tmp_path_factory.mktemp("first")).file
+        secrets = (("psk", "wrap", "--make-key"), ("psk", "derive-root"))
+        run_in_turn(token, *(((*words, "-c", str(file)), "") for words in secrets))
         yield token
 
 
 @pytest.fixture
 def site(made: SoftHsmToken, tmp_path: Path) -> Site:
-    return _site(made, tmp_path)
+    site = _written(made, tmp_path)
+    psks = [(name, base64.b64encode(os.urandom(32))) for name in ("bob", "bob", "carol")]
+    commands = [(("key", "generate"), ""), *((("psk", "wrap", name), psk.decode()) for name, psk in psks)]
+    run_in_turn(made, *(((*words, "-c", str(site.file)), given) for words, given in commands))
+    for name, psk in psks:
+        site.psks.setdefault(name, []).insert(0, psk)
+    return site
 
 
-def _site(made: SoftHsmToken, folder: Path) -> Site:
+def _written(made: SoftHsmToken, folder: Path) -> Site:
     public = [base64.b64encode(X25519PrivateKey.generate().public_key().public_bytes_raw()).decode() for _ in _NAMES]
     psks = ("derived:3", "wrapped:bob.psk", "wrapped:carol.psk", "none")
     site = Site(made, folder / "gw.yaml", f"k{next(_numbers)}x")
@@ -105,17 +115,6 @@ def _site(made: SoftHsmToken, folder: Path) -> Site:
             for name, key, psk in zip(_NAMES, public, psks, strict=True)
         )
     )
-    site.run("key", "generate")
-    listed = {one["label"] for one in json.loads(site.run("psk", "list", "--json"))}
-    if "wrap" not in listed:
-        site.run("psk", "wrap", "--make-key")
-        site.run("psk", "derive-root")
-    site.psks = {name: [] for name in ("bob", "carol")}
-    for name, epochs in (("bob", 2), ("carol", 1)):
-        for _ in range(epochs):
-            psk = base64.b64encode(os.urandom(32))
-            site.run("psk", "wrap", name, given=psk)
-            site.psks[name].insert(0, psk)
     return site
 
 

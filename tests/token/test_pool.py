@@ -54,11 +54,13 @@ def test_eight_threads_with_a_session_each(token: TokenUnderTest, label: str) ->
         expected = peer.exchange(X25519PublicKey.from_public_bytes(key.public_key))
         faults: list[BaseException] = []
         together = threading.Barrier(8)
+        # With the card all memory is swept after each derive: 4,000 of them would take minutes.
+        rounds = 25 if token.key_label is None else 3
 
         def work() -> None:
             try:
                 together.wait(60)
-                for _ in range(25):
+                for _ in range(rounds):
                     with pool.session() as session:
                         for _ in range(20):
                             assert session.derive(key, public) == expected
