@@ -169,18 +169,23 @@ class UnixListener:
     def __init__(self, path: Path) -> None:
         """Listen at `path`, replacing a socket that nobody answers on; GatewayFault for anything else there."""
         self.path = path
+        # wg(8) removes a socket that refuses it, as this one would before it listens: until then it has another name.
+        unfinished = path.with_name(f".{path.name}.new")
         try:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            unfinished.unlink(missing_ok=True)
             _remove_stale(path)
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._socket.setblocking(False)
             before = os.umask(0o077)
             try:
-                self._socket.bind(str(path))
+                self._socket.bind(str(unfinished))
             finally:
                 os.umask(before)
             self._socket.listen(_BACKLOG)
-            self._inode = path.stat().st_ino
+            self._inode = unfinished.stat().st_ino
+            path.hardlink_to(unfinished)
+            unfinished.unlink()
         except OSError as error:
             raise GatewayFault(ExitCode.SYSTEM, f"no socket can be made at {path}: {error.strerror}") from None
 

@@ -119,6 +119,9 @@ class StockPeer:
         if self._process.returncode is not None:
             said = self._process.stdout() + self._process.stderr()
             raise RuntimeError(f"wireguard-go ended with {self._process.returncode}: {said}")
+        # wg(8) removes a socket that refuses it, as wireguard-go's does before it listens.
+        if "UAPI listener started" not in self._process.stdout() + self._process.stderr():
+            return False
         return self.namespace.run("wg", "show", self.name, "dump", check=False).returncode == 0
 
     def _secret_file(self, label: str, value: str) -> Path:

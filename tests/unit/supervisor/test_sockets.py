@@ -88,6 +88,28 @@ def test_a_listener_is_for_root_alone_and_leaves_nothing(tmp_path: Path) -> None
     assert not path.exists()
 
 
+def test_nobody_finds_a_listener_before_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "wgt.sock"
+    listen = socket.socket.listen
+
+    def look_first(sock: socket.socket, backlog: int) -> None:
+        assert not path.exists()
+        # As wg(8) takes all sockets away that refuse it: it looks for `.sock` at the end of a name.
+        assert not list(tmp_path.glob("*.sock"))
+        listen(sock, backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", look_first)
+    for _ in range(2):
+        listener = UnixListener(path)
+        assert listener.is_there()
+        assert [each.name for each in tmp_path.iterdir()] == ["wgt.sock"]
+        listener.close()
+    # What a crash in between has left is in nobody's way.
+    (tmp_path / ".wgt.sock.new").touch()
+    UnixListener(path).close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_live_socket_is_refused_and_a_stale_one_replaced(tmp_path: Path) -> None:
     path = tmp_path / "wgt.sock"
     with socket.socket(socket.AF_UNIX) as other:
