@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         choices=(*_MEASUREMENTS, "token", "peers", "flood"),
-        help="run this part alone, and keep the rest of the results",
+        help="run this part alone, and keep the rest of the results; the token's has the handshakes beside it",
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="length of a sample")
@@ -73,11 +73,11 @@ def main() -> None:
     samples = min(conditions.rounds, 3), min(conditions.seconds, 2) if not conditions.quick else 0.3
     with exit_on_signals():
         for name, measure in _MEASUREMENTS.items():
-            if chosen.only in (None, name):
+            if chosen.only in (None, name) or (chosen.only, name) == ("token", "handshakes"):
                 with Lab() as lab:
                     found |= {f"{name}.{key}": ratio for key, ratio in measure(lab, conditions).items()}
         if chosen.only in (None, "token"):
-            bare = measure_token(*samples, _say, quick=conditions.quick)
+            bare = measure_token(*samples, found["handshakes.rate"].theirs, _say, quick=conditions.quick)
         if chosen.only in (None, "peers"):
             with Lab() as lab:
                 figures = measure_peers(lab, conditions.rounds, conditions.seconds * 2, crowd, _say)
@@ -120,8 +120,10 @@ def main() -> None:
 
 def _beside(part: str, kept: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     """The document that is kept, with one part of it measured anew; what has no ratios is the caller's."""
-    if part in ("token", "peers", "flood"):
+    if part in ("peers", "flood"):
         return kept
+    if part == "token":
+        part = "handshakes"
     other = {name: ratio for name, ratio in kept["ratios"].items() if not name.startswith(f"{part}.")}
     ratios = {**measured["ratios"], **other} if part == "throughput" else {**other, **measured["ratios"]}
     return {**kept, **measured, "ratios": ratios}

@@ -180,10 +180,15 @@ def put_between(path: Path, begin: str, end: str, lines: Iterable[str]) -> None:
 def _token_page(found: Mapping[str, Ratio], rounds: int) -> Iterator[str]:
     """One row for each delay and number of sessions, from names such as `1ms.4.cached.rate`."""
     known = versions()
-    yield f"wghsm {known['wghsm']} on Python {known['python']} with SoftHSM {known['softhsm']}; {rounds} rounds."
+    yield (
+        f"wghsm {known['wghsm']} on Python {known['python']} with SoftHSM {known['softhsm']}; wireguard-go "
+        f"{known['wireguard_go']}; {rounds} rounds."
+    )
     yield ""
-    yield "| delay a call | sessions | rate: one derive | two | CPU outside: one | two | over the least: one | two |"
-    yield "|---|---|---|---|---|---|---|---|"
+    values = ("rate", "of wireguard-go's", "CPU outside", "over the least")
+    columns = ["delay a call", "sessions", *(part for value in values for part in (f"{value}: one derive", "two"))]
+    yield f"| {' | '.join(columns)} |"
+    yield "|" + "---|" * len(columns)
     rows: dict[tuple[str, str], dict[str, Ratio]] = {}
     for name, ratio in found.items():
         delay, sessions, rest = name.split(".", 2)

@@ -6,7 +6,8 @@
 
 A handshake takes two derives without the static-static cache, and one with it: so many times slower than its derives
 the bare token is what a perfect custodian would reach. Both are measured in turn, with the same number of sessions and
-the same delay added to each C call, and in the same round what `least` takes at that rhythm. Called by __main__.
+the same delay added to each C call, and in the same round what `least` takes at that rhythm. Called by __main__, which
+has asked wireguard-go for its rate before.
 """
 
 import contextlib
@@ -39,7 +40,7 @@ GRAIN = 1 << 24
 """Nanoseconds between two timestamps of a peer."""
 PATIENCE = 60.0
 
-VALUES = ("rate", "cpu_outside", "cpu_least")
+VALUES = ("rate", "of_wireguard_go", "cpu_outside", "cpu_least")
 """What is measured of a cell."""
 
 _KEYS = (ChannelKind.CUSTODIAN_EGRESS, ChannelKind.CUSTODIAN_INGRESS)
@@ -70,11 +71,14 @@ def cells(*, quick: bool) -> list[Cell]:
     return [Cell(*one) for one in itertools.product(delays, sessions, (True, False))]
 
 
-def measure_token(rounds: int, seconds: float, say: Callable[[str], None], *, quick: bool = False) -> dict[str, Ratio]:
+def measure_token(
+    rounds: int, seconds: float, wireguard_go: float, say: Callable[[str], None], *, quick: bool = False
+) -> dict[str, Ratio]:
     """Ratios of each cell.
 
-    rate (1 is what the bare token allows), cpu_outside (the CPU time outside the token, as a share of the token's own)
-    and cpu_least (the same as a multiple of what no custodian can do without).
+    rate (1 is what the bare token allows), of_wireguard_go (the same rate as a share of `wireguard_go`, handshakes that
+    it answers a second), cpu_outside (the CPU time outside the token, as a share of the token's own) and cpu_least (the
+    same as a multiple of what no custodian can do without).
     """
     wanted = cells(quick=quick)
     found: dict[str, Ratio] = {}
@@ -100,7 +104,8 @@ def measure_token(rounds: int, seconds: float, say: Callable[[str], None], *, qu
                 gateway.run(PEERS, PATIENCE)
                 for cell in group:
                     say(f"{cell.name}: custodian / bare token")
-                    found |= _measure(cell, _Contenders(gateway, bare, least, rig.rig), rounds, seconds, say)
+                    on = _Contenders(gateway, bare, least, rig.rig, wireguard_go)
+                    found |= _measure(cell, on, rounds, seconds, say)
     return {f"{cell.name}.{value}": found[f"{cell.name}.{value}"] for cell in wanted for value in VALUES}
 
 
@@ -127,8 +132,13 @@ def _measure(
     token, least = ([sample[name] for sample in samples.theirs] for name in ("CPU ms", "least CPU ms"))
     outside = [max(0.0, sample["CPU ms"] - own) for sample, own in zip(samples.ours, token, strict=True)]
     say(f"outside the token {median(outside):.3f} ms, the least {median(least):.3f} ms")
+    rates = [sample["handshakes/s"] for sample in samples.ours]
+    of_wireguard_go = Ratio(
+        tuple(rate / on.wireguard_go for rate in rates), median(rates), on.wireguard_go, "handshakes/s"
+    )
     return {
         f"{cell.name}.rate": ratio_of(samples, "handshakes/s", "handshakes/s"),
+        f"{cell.name}.of_wireguard_go": of_wireguard_go,
         f"{cell.name}.cpu_outside": _share(outside, token),
         f"{cell.name}.cpu_least": _share(outside, least),
     }
@@ -145,6 +155,7 @@ class _Contenders:
     bare: "_Bare"
     least: Measure
     rig: Rig
+    wireguard_go: float
 
 
 class _Load:
