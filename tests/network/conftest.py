@@ -1,6 +1,6 @@
 """Fixtures of the network tests: a laboratory for each test, and an end without leftovers also after SIGTERM."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -30,6 +30,16 @@ def token() -> Iterator[GatewayToken]:
         made.generate("gateway")
         made.derive_root(PSK_ROOT)
         yield made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the gateways and stock peers of its laboratory have seen."""
+    report = yield
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and isinstance(lab, Lab):
+        report.sections.append(("what ran in the laboratory", lab.account()))
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -58,6 +58,11 @@ def test_two_stock_peers_ping_and_copy(lab: Lab, family: int) -> None:
     assert sent > 2 << 20
     assert received > 0
     assert left.peers()[right.public_key].has_psk
+    # What is shown with a failure.
+    account = lab.account()
+    assert f"wireguard-go {right.name}:" in account
+    assert account.count("RX:") == 2
+    assert "handshake" in account
     assert left.keys.private not in repr(left.keys)
     assert "andshake" in left.log()
 

@@ -28,7 +28,7 @@ from tests.json_output import check_json
 from tests.network.support.gateway_token import GatewayToken, wghsm
 from tests.network.support.netns import Namespace
 from tests.network.support.process import Process, until
-from tests.network.support.wireguard_go import SOCKETS, PeerState, show_dump, unique_interface
+from tests.network.support.wireguard_go import SOCKETS, PeerState, device_and_log, show_dump, unique_interface
 from wghsm.ipc.admin import AdminReply, AdminRequest, PeerStatus, Status, admin_socket_path
 
 __all__ = ["CHILDREN", "Gateway", "Peer"]
@@ -284,6 +284,14 @@ class Gateway:
         """Give what it has written to its standard error so far, over all its starts."""
         parts = sorted(self.scratch.glob(f"{self.name}-[0-9]*.err"))
         return "".join(part.read_text(errors="replace") for part in parts)
+
+    def account(self) -> str:
+        """Give what it has counted, its device's own counters and the last lines of its log."""
+        try:
+            counters = str(self.status().counters)
+        except (OSError, ValueError) as error:
+            counters = f"no answer: {error}"
+        return f"gateway {self.name}: {counters}\n" + device_and_log(self.namespace, self.name, self.log())
 
     def leftovers(self, pids: Sequence[int] = ()) -> list[str]:
         """Name what is still there of a gateway that should be gone, with `pids` among it."""

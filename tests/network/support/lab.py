@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 from tests.network.support.netns import End, Link, Namespace, connect
 from tests.network.support.relay import Relay
@@ -21,6 +21,11 @@ from tests.network.support.wireguard_go import KeyPair, StockPeer
 
 class _Closable(Protocol):
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class _Witness(Protocol):
+    def account(self) -> str: ...
 
 
 C = TypeVar("C", bound=_Closable)
@@ -81,6 +86,10 @@ class Lab:
     def relay(self, left: End, right: End, target: str, family: int = 4, seed: int = 1) -> Relay:
         """Start a relay in the namespace that both ends stand in, see Relay."""
         return self.add(Relay(left, right, target, self.scratch, family, seed))
+
+    def account(self) -> str:
+        """What gateways and stock peers have seen so far, for whoever wonders why a test failed."""
+        return "\n".join(made.account() for made in self._made if isinstance(made, _Witness))
 
     def close(self) -> None:
         """Remove everything; a second Ctrl-C waits until that is done."""

@@ -20,11 +20,15 @@ LATE = 20
 
 @dataclass(frozen=True)
 class PingResult:
-    """What a series of echo requests brought; `missing` holds the sequence numbers without an answer."""
+    """What a series of echo requests brought; `missing` holds the sequence numbers without an answer.
+
+    `said` is what ping(8) said, where it misses something.
+    """
 
     sent: int
     received: int
     missing: tuple[int, ...] = ()
+    said: str = ""
 
     @property
     def lost(self) -> int:
@@ -51,7 +55,7 @@ def ping(
         raise RuntimeError(f"ping {address}: {done.stderr or done.stdout}")
     answered = _answered(done.stdout)
     missing = tuple(number for number in range(1, count + 1) if number not in answered)
-    return PingResult(count, count - len(missing), missing)
+    return PingResult(count, count - len(missing), missing, done.stdout + done.stderr if missing else "")
 
 
 def _answered(output: str) -> set[int]:

@@ -17,6 +17,8 @@ from tests.network.support.netns import Namespace, add_address
 from tests.network.support.process import Process, until
 
 SOCKETS = Path("/var/run/wireguard")
+_LAST = 60
+"""Lines of a log in an account."""
 
 
 def unique_interface(prefix: str = "wgt") -> str:
@@ -79,6 +81,12 @@ def show_dump(namespace: Namespace, interface: str) -> dict[str, PeerState]:
             keepalive=None if keepalive == "off" else int(keepalive),
         )
     return peers
+
+
+def device_and_log(namespace: Namespace, interface: str, log: str) -> str:
+    """Give the kernel's counters of an interface, and the last lines of a log."""
+    device = namespace.run("ip", "-s", "link", "show", "dev", interface, check=False)
+    return device.stdout + device.stderr + "\n".join(log.splitlines()[-_LAST:])
 
 
 class StockPeer:
@@ -192,6 +200,10 @@ class StockPeer:
         """Give its verbose log so far; each handshake message leaves a line."""
         assert self._process is not None
         return self._process.stdout() + self._process.stderr()
+
+    def account(self) -> str:
+        """Give its device's counters and the last lines of its log."""
+        return f"wireguard-go {self.name}:\n" + device_and_log(self.namespace, self.name, self.log())
 
     def stop(self) -> None:
         """End it; interface, socket and key files are gone afterwards."""
