@@ -74,8 +74,7 @@ def check_counters(client: Client, stock: StockPeer) -> None:
         shown = gateway.show()[client.public_key]
         received, sent = stock.transfer(site.gateway_key)
         # A full queue may drop datagrams on their way, on a busy machine many, and the sender's TCP repeats them.
-        # Debian's wireguard-go counts what it receives without padding and header.
-        return 0.9 * sent <= shown.received <= sent and received < shown.sent < 2 * received
+        return sent <= 2 * shown.received and shown.received <= sent and received <= shown.sent <= 2 * received
 
     until(agree, "the counters of both sides agree")
     shown = gateway.show()[client.public_key]
