@@ -89,7 +89,7 @@ def test_an_interrupted_demo_leaves_nothing(lab: Lab, moment: str, number: signa
     os.killpg(group, number)
     assert demo.wait(60) == code, said(demo)
     assert ident
-    assert not list(leftovers(ident))
+    assert not list(leftovers(ident)), said(demo)
     assert "cleaning up" in demo.stdout()
 
 
