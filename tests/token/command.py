@@ -55,7 +55,7 @@ def run_with(environment: Mapping[str, str], *words: str, code: int = 0) -> subp
 def run_in_turn(made: SoftHsmToken, *commands: tuple[tuple[str, ...], str]) -> None:
     """Run several `wghsm WORDS...`, each with its standard input, as a preparation that must succeed.
 
-    One interpreter loads what they need, and each is a fork of it: that takes a quarter of the time.
+    One interpreter loads what they need, and each is a fork of it, so that it is loaded once.
     """
     done = subprocess.run(
         [sys.executable, "-c", _IN_TURN],
