@@ -502,8 +502,7 @@ def rotated(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 def _running(monkeypatch: pytest.MonkeyPatch, status: Status) -> None:
-    monkeypatch.setattr(_key_retire, "running_gateways", lambda: [status.name])
-    monkeypatch.setattr(_key_retire, "status_of", lambda _name: status)
+    monkeypatch.setattr(_key_retire, "status_if_running", lambda _name: status)
 
 
 def test_nobody_knows_who_uses_a_key_of_a_gateway_that_does_not_run(rotated: Site) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wghsm.cli._admin import running_gateways, status_of
+from wghsm.cli._admin import status_if_running
 from wghsm.cli._key_pending import Pending
 from wghsm.cli._output import CommandError
 from wghsm.cli._table import counted
@@ -56,12 +56,11 @@ def refuse_in_use(gateway: "Gateway", file: str, label: str) -> None:
             f"a rotation from {label!r} is not through; nothing was destroyed: first: wghsm key rotate -c {file}",
             ExitCode.BAD_CONFIG,
         )
-    if own.name in running_gateways():
-        status = status_of(own.name)
-        if label in (status.key_label, status.previous_key_label):
-            raise CommandError(
-                f"gateway {own.name} still runs with {label!r}; nothing was destroyed: first: wghsm reload {own.name}"
-            )
+    status = status_if_running(own.name)
+    if status is not None and label in (status.key_label, status.previous_key_label):
+        raise CommandError(
+            f"gateway {own.name} still runs with {label!r}; nothing was destroyed: first: wghsm reload {own.name}"
+        )
 
 
 def refuse_secret_in_use(gateway: "Gateway", label: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wghsm.cli._admin import exchange, running_gateways
+from wghsm.cli._admin import NotRunningError, exchange
 from wghsm.cli._output import CommandError
 from wghsm.cli.reload import exit_code_of
 from wghsm.cli.shapes import peers
@@ -35,11 +35,11 @@ def bring_into_force(file: Path, gateway: str, *, wanted: bool = True) -> InForc
     """Have the running gateway of this name read `file` again, which is changed whatever the gateway says."""
     if not wanted:
         return InForce("not-asked", f"not in force yet; bring it into force with: wghsm reload {gateway}")
-    if gateway not in running_gateways():
-        return InForce("not-running", f"gateway {gateway} is not running; it will be in force when it starts")
     path = os.path.abspath(file)  # noqa: PTH100  (links are the gateway's to follow)
     try:
         reply = exchange(gateway, AdminRequest(verb="reload", file=path), _PATIENCE)
+    except NotRunningError:
+        return InForce("not-running", f"gateway {gateway} is not running; it will be in force when it starts")
     except CommandError as error:
         return InForce("refused", f"written to the file, and NOT in force: {error}", error.exit_code)
     if reply.errno == 0:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from wghsm.cli._admin import running_gateways, status_of
+from wghsm.cli._admin import status_if_running
 from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._key_file import changed_keys
 from wghsm.cli._key_pending import Pending
@@ -129,7 +129,13 @@ def _out_of_use(path: Path, gateway: "Gateway", record: Recording, label: str) -
 def _users(gateway: "Gateway", *, force: bool) -> _Users | None:
     """Who uses which key, as the running gateway has it. Raises CommandError where it cannot tell, unless `force`."""
     own = gateway.interface
-    if own.name not in running_gateways():
+    try:
+        status = status_if_running(own.name)
+    except CommandError:
+        if force:
+            return None
+        raise
+    if status is None:
         if force:
             return None
         raise CommandError(
@@ -137,12 +143,6 @@ def _users(gateway: "Gateway", *, force: bool) -> _Users | None:
             "wait until its peers have been there, or give --force",
             ExitCode.NOT_RUNNING,
         )
-    try:
-        status = status_of(own.name)
-    except CommandError:
-        if force:
-            return None
-        raise
     if (status.key_label, status.previous_key_label) != (own.key, own.previous_key) or status.previous_key is None:
         if force:
             return None

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from wghsm.cli import _completing
-from wghsm.cli._admin import running_gateways, status_of
+from wghsm.cli._admin import status_if_running
 from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._output import CommandError, json_option, print_json
 from wghsm.cli._peer_options import config_option
@@ -80,15 +80,12 @@ def _read(config: str | None) -> "tuple[Gateway, dict[str, PeerStatus] | None]":
     from wghsm.config import load
 
     gateway = load(gateway_path(config))
-    name = gateway.interface.name
-    if name not in running_gateways():
-        return gateway, None
     try:
-        status = status_of(name)
+        status = status_if_running(gateway.interface.name)
     except CommandError as error:
         click.echo(f"wghsm: {error}", err=True)
         return gateway, None
-    return gateway, {peer.public_key: peer for peer in status.peers}
+    return gateway, None if status is None else {peer.public_key: peer for peer in status.peers}
 
 
 def _record(peer: "Peer", known: "dict[str, PeerStatus] | None") -> PeerShown:

@@ -5,11 +5,12 @@ running gateway -> admin socket -> custodian     no gateway -> the custodian's s
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 
 from wghsm.cli import _completing
-from wghsm.cli._admin import ask, running_gateways
+from wghsm.cli._admin import NotRunningError, ask
 from wghsm.cli._gateway_files import gateway_path
 from wghsm.cli._output import CommandError, confirm, json_option, print_json
 from wghsm.cli._peer_options import config_option
@@ -47,22 +48,25 @@ def reset_timestamp(name: str, yes: bool, config: str | None, as_json: bool) -> 
         refused="nothing was forgotten",
     )
     key = str(written(peer.public_key))
-    if own in running_gateways():
+    try:
         text = ask(own, AdminRequest(verb="reset-timestamp", peers=[key])).text
-    else:
-        folder = gateway.state_directory / "custodian"
-        done = subprocess.run(  # noqa: S603
-            [sys.executable, "-I", "-m", "wghsm.custodian.forgetting", str(folder), key],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            code = done.returncode if done.returncode in set(ExitCode) else ExitCode.FAILURE
-            raise CommandError(done.stderr.strip() or "the state could not be changed", ExitCode(code))
-        text = "forgotten in the state file; the gateway is not running"
+    except NotRunningError:
+        text = _forget_in_state(gateway.state_directory / "custodian", key)
     if as_json:
         print_json(TimestampForgotten(peer=peer.name, public_key=key, result=text))
     else:
         click.echo(f"{peer.name}: {text}")
+
+
+def _forget_in_state(folder: Path, key: str) -> str:
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-I", "-m", "wghsm.custodian.forgetting", str(folder), key],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        code = done.returncode if done.returncode in set(ExitCode) else ExitCode.FAILURE
+        raise CommandError(done.stderr.strip() or "the state could not be changed", ExitCode(code))
+    return "forgotten in the state file; the gateway is not running"

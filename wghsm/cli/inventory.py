@@ -17,7 +17,7 @@ import msgspec
 
 from wghsm.audit import decode
 from wghsm.audit.files import list_files
-from wghsm.cli._admin import running_gateways, status_of
+from wghsm.cli._admin import status_if_running
 from wghsm.cli._gateway_files import FOLDER, gateway_files
 from wghsm.cli._key_report import plain_report
 from wghsm.cli._output import CommandError, json_option, named, print_json, print_schema
@@ -151,14 +151,12 @@ def _newest_records(folder: Path) -> Iterator[Record]:
 
 def _hear(name: str, notes: Notes) -> None:
     """What the gateway of that name says, if it runs."""
-    if name not in running_gateways():
-        return
     try:
-        status = status_of(name)
+        status = status_if_running(name)
     except CommandError as error:
         click.echo(f"warning: {error}", err=True)
         return
-    for peer in status.peers:
+    for peer in () if status is None else status.peers:
         if peer.latest_handshake is not None:
             own = None if peer.gateway_key is None else base64.b64decode(peer.gateway_key)
             notes.saw_peer(base64.b64decode(peer.public_key), own, Seen(peer.latest_handshake, "running gateway"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from wghsm.cli import _completing
 from wghsm.exits import ExitCode
 from wghsm.ipc.admin import AdminRequest
 
-from ._admin import ask, running_gateways
+from ._admin import NotRunningError, ask, gateway_with
 from ._gateway_files import names_a_file
 from ._output import CommandError, json_option, print_json
 from ._table import counted
@@ -89,16 +88,20 @@ def _load(file: str) -> config.Gateway:
 
 def _running(name: str, file: str = "") -> tuple[str, Config]:
     """The running gateway of that name, or else the one of that file, with its settings. Raises CommandError."""
-    running = running_gateways()
-    if name in running and (found := ask(name, AdminRequest(verb="config")).config):
-        return name, found
-    for other in running:
-        # One that does not answer, or is of another version, is perhaps not the one that is meant.
-        with contextlib.suppress(CommandError):
-            found = ask(other, AdminRequest(verb="config")).config
-            if file and found is not None and os.path.realpath(found.file) == os.path.realpath(file):
-                return other, found
-    raise CommandError(f"no gateway {name!r} is running; start it with: wghsm up {file or name}", ExitCode.NOT_RUNNING)
+    with contextlib.suppress(NotRunningError):
+        return name, _config(name)
+    other = gateway_with(file) if file else None
+    if other is None:
+        text = f"no gateway {name!r} is running; start it with: wghsm up {file or name}"
+        raise CommandError(text, ExitCode.NOT_RUNNING)
+    return other, _config(other)
+
+
+def _config(gateway: str) -> Config:
+    found = ask(gateway, AdminRequest(verb="config")).config
+    if found is None:
+        raise CommandError(f"gateway {gateway!r} gave no configuration")
+    return found
 
 
 def _shape(name: str, running: Config, made: config.Plan, drift: frozenset[tuple[str, bytes]]) -> Planned:

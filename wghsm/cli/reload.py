@@ -12,7 +12,7 @@ from wghsm.cli import _completing
 from wghsm.exits import ExitCode
 from wghsm.ipc.admin import AdminReply, AdminRequest
 
-from ._admin import exchange, running_gateways
+from ._admin import exchange, gateway_with
 from ._gateway_files import names_a_file
 from ._output import CommandError, json_option, print_json
 from .shapes.gateways import ProblemFound, Reloaded
@@ -59,15 +59,11 @@ def _ask(target: str, *, login: bool) -> tuple[str, AdminReply]:
     if not names_a_file(target):
         return target, exchange(target, request, _PATIENCE)
     file = os.path.abspath(target)  # noqa: PTH100  (links are the gateway's to follow)
-    for name in running_gateways():
-        try:
-            reply = exchange(name, msgspec.structs.replace(request, file=file), _PATIENCE)
-        except CommandError:
-            # Gone meanwhile, or of another version; perhaps not the one that is meant.
-            continue
-        if reply.errno != errno.ENOENT and (reply.errno != errno.EINVAL or reply.problems):
-            return name, reply
-    raise CommandError(f"no running gateway has the file {file}; start one with: wghsm up FILE", ExitCode.NOT_RUNNING)
+    name = gateway_with(file)
+    if name is None:
+        text = f"no running gateway has the file {file}; start one with: wghsm up FILE"
+        raise CommandError(text, ExitCode.NOT_RUNNING)
+    return name, exchange(name, msgspec.structs.replace(request, file=file), _PATIENCE)
 
 
 def exit_code_of(number: int) -> ExitCode:

@@ -15,7 +15,7 @@ from wghsm.cli import _completing
 from wghsm.exits import ExitCode
 from wghsm.ipc.admin import AdminRequest
 
-from ._admin import ask, running_gateways, status_of
+from ._admin import ask, status_of, statuses
 from ._output import CommandError, json_option, print_json
 from ._table import counted
 from .shapes.gateways import GatewayStatus, Rekeyed
@@ -36,7 +36,8 @@ _MTU_FROM = {
 
 
 @click.command(
-    epilog="Examples: `wghsm status`, `wghsm status wg0 --json | jq .[0].peers`. Exit code 6: no gateway is running."
+    epilog="Examples: `wghsm status`, `wghsm status wg0 --json | jq .[0].peers`. Exit codes: 6: no gateway is "
+    "running; 1: one of them does not answer, the others are shown."
 )
 @click.argument("name", required=False, shell_complete=_completing.gateways)
 @json_option
@@ -45,18 +46,15 @@ def status(name: str | None, as_json: bool) -> None:
 
     Peers of the file that are disabled or have expired come last; in JSON they are `inactive`, apart from `peers`.
     """
-    names = [name] if name is not None else running_gateways()
-    if not names:
+    found, faults = statuses() if name is None else ([status_of(name)], [])
+    if found and as_json:
+        print_json([_shape(each) for each in found])
+    elif found:
+        click.echo("\n\n".join("\n".join(_describe(each, time.time())) for each in found))
+    if faults:
+        raise CommandError("; ".join(map(str, faults)), faults[0].exit_code)
+    if not found:
         raise CommandError("no gateway is running; start one with: wghsm up FILE", ExitCode.NOT_RUNNING)
-    statuses = [status_of(each) for each in names]
-    if as_json:
-        print_json([_shape(each) for each in statuses])
-        return
-    for position, each in enumerate(statuses):
-        if position:
-            click.echo()
-        for line in _describe(each, time.time()):
-            click.echo(line)
 
 
 @click.command(epilog="Examples: `wghsm rekey wg0`, `wghsm rekey wg0 alice`.")

@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.json_output import check_json, command_of
+from tests.unit.cli.fake_gateway import answering
 from tests.unit.config.samples import GOOD, key
-from wghsm.cli import _in_force, _peer_list, _peer_reset, main, plan, reload, status
+from wghsm.cli import main
 from wghsm.cli._json_page import markdown
 from wghsm.cli._json_table import OUTPUTS, schema
 from wghsm.config import load
@@ -60,7 +61,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def running(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def running(file: Path) -> Iterator[None]:
     """A gateway `wg0` that has loaded the file, and answers."""
     from wghsm import config
 
@@ -107,22 +108,15 @@ def running(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document = config.to_document(gateway)
     loaded = admin.Config(file=str(file), loaded=document, running=document, wrapped={})
 
-    def answer(_name: str, request: admin.AdminRequest, *_patience: float) -> admin.AdminReply:
+    def answer(request: admin.AdminRequest) -> admin.AdminReply:
         match request.verb:
             case "config":
                 return admin.AdminReply(config=loaded)
             case _:
                 return admin.AdminReply(text="done", status=found)
 
-    for module in (_in_force, _peer_list, _peer_reset, plan, reload, status):
-        for name, value in (
-            ("running_gateways", lambda: ["wg0"]),
-            ("status_of", lambda _name: found),
-            ("ask", answer),
-            ("exchange", answer),
-        ):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, value)
+    with answering("wg0", answer):
+        yield
 
 
 def test_the_page_is_that_of_the_code() -> None:

@@ -5,16 +5,16 @@ import json
 import multiprocessing
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.json_output import check_json
+from tests.unit.cli.fake_gateway import answering, ending, status
 from tests.unit.config.samples import GOOD, KEY_C, key
 from tests.unit.status_samples import peer_status
-from wghsm.cli import _gateway_files, _in_force, _peer_list, _peer_options, _peer_reset
+from wghsm.cli import _gateway_files, _peer_options
 from wghsm.cli import main as group
 from wghsm.cli._output import CommandError
 from wghsm.config import load
@@ -22,12 +22,6 @@ from wghsm.exits import ExitCode
 from wghsm.ipc import admin
 
 COMMENTED = GOOD.replace("  - name: bob\n", "  # bob's\n  - name: bob   # the builder\n")
-
-
-@pytest.fixture(autouse=True)
-def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (_in_force, _peer_list, _peer_reset):
-        monkeypatch.setattr(module, "running_gateways", list)
 
 
 @pytest.fixture
@@ -131,26 +125,24 @@ def test_remove_asks_and_takes_the_entry_out(file: Path) -> None:
     assert "# bob's" in file.read_text()
 
 
-def test_a_gateway_that_has_not_read_the_file_since(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_that_has_not_read_the_file_since(file: Path) -> None:
     alice, bob = (base64.b64encode(peer.public_key).decode() for peer in load(file).peers)
     served = [alice]
-    monkeypatch.setattr(_peer_list, "running_gateways", lambda: ["wg0"])
-    monkeypatch.setattr(
-        _peer_list,
-        "status_of",
-        lambda _name: SimpleNamespace(peers=[peer_status(public_key=key) for key in served]),
-    )
+
+    def answer(_request: admin.AdminRequest) -> admin.AdminReply:
+        return admin.AdminReply(status=status("wg0", peers=[peer_status(public_key=key) for key in served]))
 
     def states() -> list[str]:
         return [each["state"] for each in json.loads(run(file, "list", "--json").output)]
 
-    assert states() == ["active", "not loaded"]
-    # Whoever is disabled in the file and served all the same is not yet to be called so.
-    run(file, "disable", "alice", "--no-reload")
-    run(file, "disable", "bob", "--no-reload")
-    assert states() == ["not loaded", "disabled"]
-    served[:] = [bob]
-    assert states() == ["disabled", "not loaded"]
+    with answering("wg0", answer):
+        assert states() == ["active", "not loaded"]
+        # Whoever is disabled in the file and served all the same is not yet to be called so.
+        run(file, "disable", "alice", "--no-reload")
+        run(file, "disable", "bob", "--no-reload")
+        assert states() == ["not loaded", "disabled"]
+        served[:] = [bob]
+        assert states() == ["disabled", "not loaded"]
 
 
 def test_show_and_list(file: Path) -> None:
@@ -196,7 +188,6 @@ def test_a_bad_file_is_left_alone(file: Path) -> None:
 
 
 def _tag(path: str, number: int) -> None:
-    setattr(_in_force, "running_gateways", list)  # noqa: B010
     done = CliRunner().invoke(group, ["peer", "set", "bob", "--tag", f"t{number}", "-c", path])
     os._exit(done.exit_code)
 
@@ -222,47 +213,35 @@ def test_the_only_file_of_the_folder_is_meant(file: Path, monkeypatch: pytest.Mo
     assert str(file) in str(done.exception)
 
 
-class Running:
-    """A gateway that answers reloads."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, reply: admin.AdminReply) -> None:
-        self.asked: list[admin.AdminRequest] = []
-        monkeypatch.setattr(_in_force, "running_gateways", lambda: ["wg0"])
-
-        def exchange(_gateway: str, request: admin.AdminRequest, _patience: float) -> admin.AdminReply:
-            self.asked.append(request)
-            return reply
-
-        monkeypatch.setattr(_in_force, "exchange", exchange)
+def test_a_running_gateway_is_reloaded(file: Path) -> None:
+    with answering("wg0", lambda _: admin.AdminReply(text="1 peer removed")) as asked:
+        shown = json.loads(run(file, "disable", "bob", "--json").output)
+        assert [(each.verb, each.file) for each in asked] == [("reload", str(file))]
+        assert shown["gateway"] == {"state": "in-force", "text": "gateway wg0: 1 peer removed"}
+        run(file, "enable", "bob", "--no-reload")
+    assert len(asked) == 1
 
 
-def test_a_running_gateway_is_reloaded(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    running = Running(monkeypatch, admin.AdminReply(text="1 peer removed"))
-    shown = json.loads(run(file, "disable", "bob", "--json").output)
-    assert [(each.verb, each.file) for each in running.asked] == [("reload", str(file))]
-    assert shown["gateway"] == {"state": "in-force", "text": "gateway wg0: 1 peer removed"}
-    run(file, "enable", "bob", "--no-reload")
-    assert len(running.asked) == 1
-
-
-def test_a_reload_that_is_refused_is_told_and_fails(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Running(monkeypatch, admin.AdminReply(errno=95, text="what has changed needs a restart"))
-    done = run(file, "disable", "bob", code=ExitCode.NEEDS_RESTART)
+def test_a_reload_that_is_refused_is_told_and_fails(file: Path) -> None:
+    with answering("wg0", lambda _: admin.AdminReply(errno=95, text="what has changed needs a restart")):
+        done = run(file, "disable", "bob", code=ExitCode.NEEDS_RESTART)
     assert "NOT in force" in done.output
     assert peers(file)["bob"].disabled
 
 
-def test_a_gateway_that_does_not_answer_is_told_and_the_file_is_changed(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Running(monkeypatch, admin.AdminReply())
-
-    def silent(_gateway: str, _request: admin.AdminRequest, _patience: float) -> admin.AdminReply:
-        raise CommandError("gateway 'wg0' does not answer")
-
-    monkeypatch.setattr(_in_force, "exchange", silent)
-    shown = json.loads(run(file, "disable", "bob", "--json", code=ExitCode.FAILURE).output)
+def test_a_gateway_that_gives_no_answer_is_told_and_the_file_is_changed(file: Path) -> None:
+    with answering("wg0", lambda _: None):
+        shown = json.loads(run(file, "disable", "bob", "--json", code=ExitCode.FAILURE).output)
     assert shown["gateway"]["state"] == "refused"
+    assert "gateway 'wg0' does not answer" in shown["gateway"]["text"]
+    assert peers(file)["bob"].disabled
+
+
+def test_a_gateway_that_ends_is_not_reloaded(file: Path) -> None:
+    with ending("wg0"):
+        shown = json.loads(run(file, "disable", "bob", "--json").output)
+    text = "gateway wg0 is not running; it will be in force when it starts"
+    assert shown["gateway"] == {"state": "not-running", "text": text}
     assert peers(file)["bob"].disabled
 
 
@@ -288,9 +267,9 @@ def test_a_bad_endpoint_is_told(written: str, port: int) -> None:
         _peer_options.endpoint_of(written, port)
 
 
-def test_a_gateway_of_another_file_is_left_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Running(monkeypatch, admin.AdminReply(errno=2, text="this gateway runs /other.yaml, not this"))
-    assert "this gateway runs /other.yaml" in run(file, "disable", "bob").output
+def test_a_gateway_of_another_file_is_left_alone(file: Path) -> None:
+    with answering("wg0", lambda _: admin.AdminReply(errno=2, text="this gateway runs /other.yaml, not this")):
+        assert "this gateway runs /other.yaml" in run(file, "disable", "bob").output
 
 
 def test_help_has_examples() -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from tests.unit.cli.fake_gateway import answering
 from wghsm import config
-from wghsm.cli import main, plan
+from wghsm.cli import main
 from wghsm.exits import ExitCode
 from wghsm.ipc import admin
 
@@ -30,16 +31,13 @@ _CHANGES = (
 
 
 @pytest.mark.parametrize(("old", "new", "line"), _CHANGES)
-def test_a_plan_says_settings_as_the_file_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, line: str
-) -> None:
+def test_a_plan_says_settings_as_the_file_does(tmp_path: Path, old: str, new: str, line: str) -> None:
     file = tmp_path / "wg0.yaml"
     file.write_text(_BEFORE)
     document = config.to_document(config.load(file))
     runs = admin.Config(file=str(file), loaded=document, running=document, wrapped={})
-    monkeypatch.setattr(plan, "running_gateways", lambda: ["wg0"])
-    monkeypatch.setattr(plan, "ask", lambda *_: admin.AdminReply(config=runs))
     file.write_text(_BEFORE.replace(old, new))
-    shown = CliRunner().invoke(main, ["plan", str(file)])
+    with answering("wg0", lambda _: admin.AdminReply(config=runs)):
+        shown = CliRunner().invoke(main, ["plan", str(file)])
     assert shown.exit_code == ExitCode.WOULD_CHANGE, shown.output
     assert line in shown.output
