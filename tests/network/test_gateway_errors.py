@@ -12,9 +12,10 @@ import pytest
 
 from tests.network.support import KeyPair, Lab, Namespace, Pinger, ping, ping_until, until
 from tests.network.support.gateway import CHILDREN, Gateway, Peer
-from tests.network.support.gateway_token import GatewayToken
+from tests.network.support.gateway_token import GatewayToken, wghsm
 from tests.network.support.site import Site
 from tests.network.support.software_peer import udp_socket
+from tests.network.support.view import among
 from wghsm.exits import ExitCode
 
 END_WITHIN = 5.0
@@ -310,8 +311,8 @@ def test_two_gateways_in_two_namespaces_share_a_token_and_talk(lab: Lab, token: 
     for namespace, address in ((near, "10.9.0.1"), (far, "10.8.0.1")):
         ping_until(namespace, address)
         assert ping(namespace, address, size=1300).lost == 0
-    names = {each["name"] for each in json.loads(left.command("status", "--json").stdout)}
-    assert names >= {left.name, right.name}
+    shown = near.run(*among(left, right), *wghsm("status", "--json")).stdout
+    assert {each["name"] for each in json.loads(shown)} == {left.name, right.name}
     left.stop()
     assert right.serves()
     assert left.leftovers() == []

@@ -13,8 +13,9 @@ import pytest
 
 from tests.network.support import Lab, UdpStream, make_psk, ping, ping_until, unique_interface, until
 from tests.network.support.gateway import Gateway, Peer
-from tests.network.support.gateway_token import GatewayToken
+from tests.network.support.gateway_token import GatewayToken, wghsm
 from tests.network.support.site import PSK_ROOT, Client, Site
+from tests.network.support.view import among
 from wghsm.exits import ExitCode
 
 FAR = "10.55.0.1"
@@ -232,7 +233,8 @@ def test_a_bad_file_changes_nothing(scene: Scene, lab: Lab) -> None:
     other = lab.scratch / "other.yaml"
     other.write_text(json.dumps(changed))
     for verb in ("plan", "reload"):
-        assert gateway.command(verb, other, check=False).returncode == ExitCode.NOT_RUNNING
+        done = gateway.namespace.run(*among(gateway), *wghsm(verb, other), check=False)
+        assert done.returncode == ExitCode.NOT_RUNNING
     # A port that somebody else has.
     changed = json.loads(good)
     changed["interface"] |= {"listen_port": 51777, "mtu": 1300}

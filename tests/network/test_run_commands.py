@@ -3,7 +3,6 @@
 import os
 import pty
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -15,6 +14,7 @@ import pytest
 from tests.network.support import Lab, until
 from tests.network.support.gateway import Gateway, Peer
 from tests.network.support.gateway_token import GatewayToken, wghsm
+from tests.network.support.view import with_file
 from tests.network.support.wireguard_go import KeyPair
 from wghsm.exits import ExitCode
 from wghsm.supervisor import runtime_directory
@@ -43,21 +43,14 @@ def test_up_serves_and_down_removes(gateway: Gateway) -> None:
 
 
 def test_up_by_name(gateway: Gateway) -> None:
-    folder = Path("/etc/wghsm")
-    made = not folder.exists()
-    folder.mkdir(exist_ok=True)
-    place = folder / f"{gateway.name}.yaml"
-    try:
-        shutil.copy(gateway.file, place)
-        gateway.command("up", gateway.name)
-        assert gateway.serves()
-        assert gateway.status().file == str(place)
-        assert gateway.command("plan", gateway.name).returncode == 0
-        gateway.command("down", gateway.name)
-    finally:
-        place.unlink(missing_ok=True)
-        if made:
-            folder.rmdir()
+    def command(verb: str) -> None:
+        gateway.namespace.run(*with_file(gateway.file), *wghsm(verb, gateway.name), env=gateway.token.environment)
+
+    command("up")
+    assert gateway.serves()
+    assert gateway.status().file == f"/etc/wghsm/{gateway.name}.yaml"
+    command("plan")
+    command("down")
 
 
 def test_up_twice_and_down_twice(gateway: Gateway) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.network.support import KeyPair, Lab, StockPeer, make_psk, ping, ping_until, unique_interface, until
 from tests.network.support.gateway_token import GatewayToken
+from tests.network.support.view import with_file
 from wghsm.exits import ExitCode
 from wghsm.supervisor import running_pid, runtime_directory
 
@@ -142,18 +143,9 @@ def test_the_file_is_found_by_the_name_of_the_interface(quick: Quick) -> None:
     told = quick.program(quick.name)
     assert told.returncode == ExitCode.BAD_CONFIG
     assert told.stderr.startswith(f"wghsm: there is no gateway file /etc/wghsm/{quick.name}.yaml; write it")
-    folder = Path("/etc/wghsm")
-    made = not folder.exists()
-    folder.mkdir(exist_ok=True)
-    place = folder / f"{quick.name}.yaml"
-    try:
-        shutil.copy(quick.yaml, place)
-        quick.quick("up")
-        quick.quick("down")
-    finally:
-        place.unlink(missing_ok=True)
-        if made:
-            folder.rmdir()
+    for verb in ("up", "down"):
+        words = [*with_file(quick.yaml), "wg-quick", verb, quick.conf]
+        quick.namespace.run(*words, env=quick.environment, limit=120)
 
 
 @pytest.mark.parametrize(

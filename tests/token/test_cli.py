@@ -55,7 +55,7 @@ def gateway(made: SoftHsmToken) -> Path:
         "  psk_root: root\n"
         "  environment: [SOFTHSM2_CONF]\n"
         "interface:\n"
-        "  name: wg0\n"
+        "  name: wgcli0\n"
         "  key: gateway\n"
         "  listen_port: 51820\n"
         "peers:\n"
@@ -408,9 +408,9 @@ def test_a_secret_that_the_file_names_is_not_destroyed(made: SoftHsmToken, gatew
     (tmp_path / "w").touch()
     before = _listed(made)
     for file, label, said in (
-        (gateway, "root", "the psk_root of gateway wg0: the derived PSKs of 1 peer (alice) could not be made again"),
+        (gateway, "root", "the psk_root of gateway wgcli0: the derived PSKs of 1 peer (alice) could not be made again"),
         (gateway, "bob-psk", "the PSK of peer 'bob'"),
-        (wraps, "root", "the psk_wrap_key of gateway wg0: the wrapped PSKs of 1 peer (alice) could not be opened"),
+        (wraps, "root", "the psk_wrap_key of gateway wgcli0: the wrapped PSKs of 1 peer (alice) could not be opened"),
     ):
         done = run(made, "psk", "destroy", label, "--yes", "-c", str(file))
         assert done.returncode == ExitCode.BAD_CONFIG

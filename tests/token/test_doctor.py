@@ -511,7 +511,6 @@ def test_the_worst_finding_decides() -> None:
 
 def test_bad_requests(odd: OddToken) -> None:
     for arguments in (
-        (),
         ("--token", odd.uri, "-c", "/nowhere.yaml"),
         ("--token", "pkcs11:token=gw?pin-value=1234"),
         ("--token", odd.uri, "--sessions", "0"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,7 +19,7 @@ from wghsm.ipc import admin
 from ._output import CommandError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 __all__ = [
     "NotRunningError",
@@ -89,29 +90,28 @@ def status_if_running(gateway: str) -> admin.Status | None:
         return None
 
 
-def statuses() -> tuple[list[admin.Status], list[CommandError]]:
-    """The status of each gateway that runs, and why those that gave none did not."""
-    found: list[admin.Status] = []
-    faults: list[CommandError] = []
-    for name in running_gateways():
+def statuses(first: str = "") -> Iterator[admin.Status | CommandError]:
+    """The status of each gateway that runs, or why it gives none; of the one called `first` before the others."""
+    for name in sorted(running_gateways(), key=lambda each: each != first):
         try:
-            status = status_if_running(name)
+            yield status_of(name)
+        except NotRunningError:
+            continue
         except CommandError as fault:
-            faults.append(fault)
-        else:
-            found += [status] if status is not None else []
-    return found, faults
+            yield fault
 
 
 def gateway_with(file: str) -> str | None:
     """The running gateway that has this file. Raises CommandError if one that does not tell may be it."""
-    wanted = os.path.realpath(file)
-    found, faults = statuses()
-    for status in found:
-        if os.path.realpath(status.file) == wanted:
-            return status.name
-    if faults:
-        raise CommandError(f"no gateway that answers has the file {file}; {faults[0]}", faults[0].exit_code)
+    wanted = Path(file).resolve()
+    fault: CommandError | None = None
+    for answer in statuses(first=Path(file).stem):
+        if isinstance(answer, CommandError):
+            fault = fault or answer
+        elif Path(answer.file).resolve() == wanted:
+            return answer.name
+    if fault is not None:
+        raise CommandError(f"no gateway that answers has the file {file}; {fault}", fault.exit_code)
     return None
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from wghsm.cli import _completing
 from wghsm.exits import ExitCode
-from wghsm.ipc.admin import AdminRequest
+from wghsm.ipc.admin import AdminRequest, Status
 
 from ._admin import ask, status_of, statuses
 from ._output import CommandError, json_option, print_json
@@ -23,7 +23,7 @@ from .shapes.gateways import GatewayStatus, Rekeyed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wghsm.ipc.admin import AuditState, PeerStatus, Status
+    from wghsm.ipc.admin import AuditState, PeerStatus
 
 __all__ = ["rekey", "status"]
 
@@ -46,7 +46,9 @@ def status(name: str | None, as_json: bool) -> None:
 
     Peers of the file that are disabled or have expired come last; in JSON they are `inactive`, apart from `peers`.
     """
-    found, faults = statuses() if name is None else ([status_of(name)], [])
+    answers = list(statuses()) if name is None else [status_of(name)]
+    found = [each for each in answers if isinstance(each, Status)]
+    faults = [each for each in answers if isinstance(each, CommandError)]
     if found and as_json:
         print_json([_shape(each) for each in found])
     elif found:

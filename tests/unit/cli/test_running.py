@@ -107,13 +107,20 @@ def test_the_gateway_of_a_file_is_found_among_all(file: Path) -> None:
         return admin.AdminReply(text="nothing has changed", status=status("wg5", str(file)), config=config)
 
     killed("gone")
-    with ending("ends"), answering("wg4") as other, answering("wg5", answer) as asked, listening("silent"):
+    with ending("ends"), listening("silent"), answering("wg4") as other, answering("wg5", answer) as asked:
         done = wghsm("reload", file)
         assert (done.exit_code, done.output) == (0, "wg5: nothing has changed\n")
         # The others hear of no reload, nor do their audit logs.
         assert {each.verb for each in other} == {"status"}
         assert [each.file for each in asked if each.verb == "reload"] == [str(file)]
         assert plan._running("wg0", str(file)) == ("wg5", config)
+
+
+def test_the_gateway_that_is_called_as_the_file_is_asked_first(file: Path) -> None:
+    reply = admin.AdminReply(text="nothing has changed", status=status("wg0", str(file)))
+    with answering("office") as other, answering("wg0", lambda _: reply):
+        assert wghsm("reload", file).output == "wg0: nothing has changed\n"
+    assert other == []
 
 
 def test_a_file_that_no_gateway_has(file: Path) -> None:
