@@ -26,6 +26,7 @@ from tests.network.support import (
     scan_memory,
     until,
 )
+from tests.network.support.netns import add_address
 from tests.network.support.traffic import FileCopy
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,18 @@ def test_a_throttled_copy_lasts_and_iperf3_measures(lab: Lab) -> None:
         assert copy.wait().intact
     found = iperf3(right.namespace, left.namespace, "10.8.0.2", lab.scratch, seconds=1)
     assert found["end"]["sum_received"]["bits_per_second"] > 0
+
+
+def test_an_ipv6_address_is_there_only_once_it_is_local(lab: Lab) -> None:
+    near, far = lab.namespace("near"), lab.namespace("far")
+    link = lab.connect(near, far)
+    assert ping(near, link.right.ipv6, count=1).lost == 0
+    # As it is for a moment after it was given: there, and nobody answers for it.
+    far.run("ip", "-6", "route", "delete", "local", link.right.ipv6, "table", "local")
+    assert link.right.ipv6 in far.run("ip", "-6", "address").stdout
+    assert ping(near, link.right.ipv6, count=1, wait=0.5).received == 0
+    with pytest.raises(TimeoutError, match=f"{link.right.ipv6} is local"):
+        add_address(far, link.right.interface, f"{link.right.ipv6}/64", limit=0.1)
 
 
 def relayed(lab: Lab, target_port: int) -> tuple[Namespace, Namespace, Relay]:

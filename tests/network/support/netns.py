@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tests.network.support.process import Process
+from tests.network.support.process import Process, until
 
 # An interrupt may come between the making of a namespace and its owner's note of it: whatever stands here at exit goes.
 _live: set["Namespace"] = set()
@@ -138,10 +138,23 @@ class Link:
         add_address(self.left.namespace, self.left.interface, f"{self.left.ipv6}/64")
 
 
-def add_address(namespace: Namespace, interface: str, address: str) -> None:
-    """Give `interface` an address with prefix length, IPv6 without duplicate detection."""
-    nodad = ["nodad"] if ":" in address else []
-    namespace.run("ip", "address", "replace", address, "dev", interface, *nodad)
+def add_address(namespace: Namespace, interface: str, address: str, limit: float = 30.0) -> None:
+    """Give `interface` an address with prefix length, IPv6 without duplicate detection; return once it is answered for.
+
+    Raises TimeoutError after `limit` seconds.
+    """
+    if ":" not in address:
+        namespace.run("ip", "address", "replace", address, "dev", interface)
+        return
+    namespace.run("ip", "address", "replace", address, "dev", interface, "nodad")
+    bare = address.partition("/")[0]
+
+    def is_local() -> bool:
+        return namespace.run("ip", "-6", "route", "get", bare, check=False).stdout.startswith("local ")
+
+    # The kernel's work queue makes an IPv6 address local a moment later, on a busy machine some 200 ms: what arrives
+    # before that is lost.
+    until(is_local, f"{bare} is local", limit)
 
 
 def connect(left: Namespace, right: Namespace, number: int, mtu: int = 1500) -> Link:
