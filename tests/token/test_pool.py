@@ -254,6 +254,45 @@ def test_waiting_for_a_session_ends(token: TokenUnderTest) -> None:
         raise AssertionError("two lenders of one session")
 
 
+def test_threads_derive_beside_whoever_has_a_session(pool: TokenPool, token: TokenUnderTest, label: str) -> None:
+    key = token.key(pool, label)
+    event = os.eventfd(0)
+    derivers = pool.derivers(event)
+    assert derivers is not None
+    assert derivers is pool.derivers(event)
+    peers = [X25519PrivateKey.generate() for _ in range(60)]
+    got: dict[int, bytes | TokenError] = {}
+
+    def take(count: int) -> None:
+        while len(got) < count:
+            os.eventfd_read(event)
+            got.update((n, r if isinstance(r, TokenError) else bytes(r)) for n, r in derivers.take())
+
+    for number, peer in enumerate(peers):
+        derivers.put(number, key, peer.public_key().public_bytes_raw())
+        if number % 10 == 0:
+            assert answers(pool, key)
+        if number == 30:
+            pool.recover(2)
+    take(len(peers))
+    public = X25519PublicKey.from_public_bytes(key.public_key)
+    assert got == {number: peer.exchange(public) for number, peer in enumerate(peers)}
+
+
+def test_without_c_sessions_are_lent_all_the_same(
+    token: TokenUnderTest, label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wghsm.pkcs11_backend._derivers._BUILT", False)
+    with TokenPool.open(token.uri, bytearray(token.pin), 1, read_write=True) as pool:
+        key = token.key(pool, label)
+        assert answers(pool, key)
+        assert pool.derivers(0) is None
+        with pool.session(), pytest.raises(TokenFault, match="free session"), pool.session(timeout=0.05):
+            raise AssertionError("two lenders of one session")
+        pool.recover(1)
+        assert answers(pool, key)
+
+
 def test_one_pool_a_token_in_a_process(pool: TokenPool, token: TokenUnderTest, label: str) -> None:
     key = token.key(pool, label)
     with pytest.raises(TokenFault, match="open in this process already"):

@@ -1,7 +1,7 @@
 """The custodian's machine as responder: an initiation proven and answered, and the PSK that data confirms.
 
     AcceptInitiation   read_static* -> peer known? -> read_timestamp(*) -> judged, remembered
-                       -> write_response(*) -> Install
+                       -> write_response+ -> Install
     ConfirmSession     the PSK of the last message 2 is proven -> remembered, an older one is refused from then on
 
 One half of `core`, which explains the marks; the other half is `initiating`. Pure.
@@ -23,6 +23,8 @@ from .effects import Effect, Install, Remember, Used
 from .epochs import Offer, next_offer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wghsm.noise import ResponseFields, SessionKeys
     from wghsm.pkcs11_backend import TokenError
 
@@ -51,8 +53,7 @@ class ResponderSide:
             return self._common.refuse(message.request, Counter.UNKNOWN_IDENTITY)
         custody = TokenCustody(self._common.vault, message.identity)
         attempt = Accepting(message, self._common.generation, custody, Responder(custody), now)
-        work = partial(attempt.responder.read_static, message.ephemeral, message.static)
-        return self._common.submit(work, partial(self._identified, attempt), partial(self._accept_failed, attempt))
+        return self._derive(attempt, message.ephemeral, self._met)
 
     def confirm_session(self, message: m.ConfirmSession) -> list[Effect]:
         """Data has come on a session that we responded with."""
@@ -64,22 +65,30 @@ class ResponderSide:
 
     # The steps of AcceptInitiation.
 
-    def _identified(self, attempt: Accepting, static: bytes | Rejected, now: int) -> list[Effect]:
+    def _met(self, attempt: Accepting, secret: bytearray, now: int) -> list[Effect]:
+        message = attempt.message
+        attempt.custody.give_dh(message.ephemeral, secret)
+        static = attempt.responder.read_static(message.ephemeral, message.static)
+        attempt.custody.forget_dh()
         if isinstance(static, Rejected):
             return self._end_accept(attempt, cause_of(static, Counter.BAD_STATIC))
         peer = attempt.peer = self._rules.by_key(static)
         if peer is None or attempt.generation != self._common.generation:
             return self._end_accept(attempt, Counter.UNKNOWN_PEER)
         attempt.custody.bind(peer)
-        work = partial(attempt.responder.read_timestamp, attempt.message.timestamp)
         if attempt.custody.has_static_static:
             # Before the place is taken: whoever names a peer's key cannot keep the peer out without its secret.
-            return self._proven(attempt, work(), now)
+            return self._proven(attempt, now)
         if refused := self._take_place(attempt):
             return self._end_accept(attempt, refused)
-        return self._common.submit(work, partial(self._proven, attempt), partial(self._accept_failed, attempt))
+        return self._derive(attempt, static, self._known)
 
-    def _proven(self, attempt: Accepting, timestamp: bytes | Rejected, now: int) -> list[Effect]:
+    def _known(self, attempt: Accepting, secret: bytearray, now: int) -> list[Effect]:
+        attempt.custody.give_static_static(secret)
+        return self._proven(attempt, now)
+
+    def _proven(self, attempt: Accepting, now: int) -> list[Effect]:
+        timestamp = attempt.responder.read_timestamp(attempt.message.timestamp)
         peer = attempt.peer
         if peer is None or not self._rules.is_current(peer):
             return self._end_accept(attempt, Counter.UNKNOWN_PEER)
@@ -131,6 +140,13 @@ class ResponderSide:
             ),
             Used("accept", peer.public_key, message.identity, now - attempt.began, session, peer.offer.source),
         ]
+
+    def _derive(
+        self, attempt: Accepting, public: bytes, done: Callable[[Accepting, bytearray, int], list[Effect]]
+    ) -> list[Effect]:
+        return self._common.derive(
+            attempt.message.identity, public, partial(done, attempt), partial(self._accept_failed, attempt)
+        )
 
     def _accept_failed(self, attempt: Accepting, error: TokenError, _now: int) -> list[Effect]:
         return self._end_accept(attempt, blame(error)) + suspect(error)

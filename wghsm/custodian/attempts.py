@@ -1,6 +1,7 @@
 """What the custodian's machine keeps of a request while a worker has it, and what the workers do for it.
 
-Called by `core`. `respond` and `read_response` run on worker threads and touch nothing but their own handshake.
+Called by `core`. `respond` and `read_response` run on worker threads where they ask for a PSK, and touch nothing but
+their own handshake.
 """
 
 from __future__ import annotations
@@ -66,8 +67,6 @@ def read_response(
     """Try the PSKs one after the other; a wrong one leaves the handshake as it was."""
     custody = handle.custody
     keys: SessionKeys | Rejected = Rejected(Reason.AUTHENTICATION)
-    if len(choices) > 1:
-        custody.keep_dh()
     try:
         for source in choices:
             custody.use(source)

@@ -12,7 +12,18 @@ from wghsm.ipc import messages as m
 from wghsm.pkcs11_backend import TokenError
 
 from .attempts import days
-from .effects import Answer, Effect, Landing, RememberIdentity, RememberPsk, Report, ShowIdentity, ShowPsk, Submit
+from .effects import (
+    Answer,
+    Derive,
+    Effect,
+    Landing,
+    RememberIdentity,
+    RememberPsk,
+    Report,
+    ShowIdentity,
+    ShowPsk,
+    Submit,
+)
 from .epochs import Epochs, Record, kind_of, shown
 from .identities import Identities
 from .rules import KnownPeer, Rules, WallClock
@@ -114,6 +125,22 @@ class Common:
             return lambda now: self._land(done, result, now)
 
         return [Submit(job)]
+
+    def derive(
+        self,
+        identity: bytes,
+        public: bytes,
+        done: Callable[[bytearray, int], list[Effect]],
+        failed: Callable[[TokenError, int], list[Effect]],
+    ) -> list[Effect]:
+        """Have the token derive; then `done` takes the 32 bytes, which are its to wipe, or `failed` the error."""
+        self._pending += 1
+
+        def landed(result: bytearray | TokenError, now: int) -> list[Effect]:
+            self._pending -= 1
+            return failed(result, now) if isinstance(result, TokenError) else done(result, now)
+
+        return [Derive(identity, public, landed)]
 
     def _land(self, then: Callable[[_T, int], list[Effect]], value: _T, now: int) -> list[Effect]:
         self._pending -= 1

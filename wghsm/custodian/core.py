@@ -4,10 +4,10 @@
     CreateInitiation, AcceptResponse   `initiating`, as initiator
     CustodianPeers                     here: who may be talked to, and what is known of each
 
-In the drawings of the two halves a step marked * needs the token: it leaves as a job for a worker thread, whose
-landing goes on on the main thread. (*): only with a PSK, or while the static-static secret is not cached; otherwise
-the step is done at once. What is to happen outside is returned as a list of `effects`. Whatever the cause, a refusal
-is the same Refused outside; inside the cause is counted.
+In the drawings of the two halves a step marked * needs a derive, which the token is asked for before it; (*): only
+while the static-static secret is not cached. A step marked + leaves as a job for a worker thread if the peer has a PSK,
+and its landing goes on on the main thread. All else is done at once. What is to happen outside is returned as a list of
+`effects`. Whatever the cause, a refusal is the same Refused outside; inside the cause is counted.
 
 One or two of the gateway's own keys are served, its identities. A handshake is bound to one from its first step to
 its last; timestamps, the place at the token and the one handle belong to the peer.

@@ -1,7 +1,8 @@
 """The token as the handshakes see it (wghsm.noise.Custody), one object for each handshake.
 
 `TokenCustody` is what binds a handshake to a peer and its PSK; `Vault` is what it asks, implemented over the token
-by `vault`. Its methods run on worker threads; between two steps of a handshake the main thread may bind it.
+by `vault`. What the token derives is given to it before the step that needs it; a step with a pre-shared key runs on a
+worker thread, and between two steps the main thread may bind it.
 """
 
 from __future__ import annotations
@@ -19,20 +20,15 @@ __all__ = ["TokenCustody", "Vault"]
 
 
 class Vault(Protocol):
-    """The gateway's keys and PSKs. Each bytearray is the caller's to wipe; `identity` is one of `identities`.
-
-    Raises wghsm.pkcs11_backend.TokenError (PointRefused where the peer is to blame).
-    """
+    """The gateway's keys and PSKs; `identity` is one of `identities`. Raises wghsm.pkcs11_backend.TokenError."""
 
     @property
     def identities(self) -> tuple[bytes, ...]:
         """The public keys that are served, 32 bytes each, the current one first; none before a token was open."""
 
-    def derive(self, identity: bytes, public: bytes) -> bytearray:
-        """X25519 of that one of the gateway's keys with 32 bytes `public`: 32 bytes."""
-
     def psk(self, identity: bytes, source: m.PskDerived | m.PskObject | m.PskWrapped, peer_public: bytes) -> bytearray:
-        """The pre-shared key of a peer for handshakes with that one of the gateway's keys, 32 bytes."""
+        """The pre-shared key of a peer for handshakes with that one of the gateway's keys, 32 bytes for the caller to
+        wipe."""
 
 
 class TokenCustody:
@@ -43,8 +39,7 @@ class TokenCustody:
         self._identity = identity
         self._psk: m.PskSource = m.PskNone()
         self._static_static: bytearray | None = None
-        self._kept: tuple[bytes, bytearray] | None = None
-        self._keeps = False
+        self._derived: tuple[bytes, bytearray] | None = None
         self.asked = False
         """Whether the static-static secret was computed, not taken from the cache."""
 
@@ -72,30 +67,32 @@ class TokenCustody:
         """Whether the static-static secret is here, so that no token is needed for it."""
         return self._static_static is not None
 
-    def dh(self, public: bytes) -> bytearray:
-        """X25519 with 32 bytes `public`, by the token, or kept since `keep_dh`."""
-        if not self._keeps:
-            return self._vault.derive(self._identity, public)
-        if self._kept is None or self._kept[0] != public:
-            self._kept = public, self._vault.derive(self._identity, public)
-        return bytearray(self._kept[1])
+    def give_dh(self, public: bytes, secret: bytearray) -> None:
+        """Take what the token has derived with 32 bytes `public`; `dh` gives copies of it until `forget_dh`."""
+        self.forget_dh()
+        self._derived = public, secret
 
-    def keep_dh(self) -> None:
-        """Keep the result of the next `dh` until `forget_dh`: a response tried with several PSKs costs one derive."""
-        self._keeps = True
+    def dh(self, public: bytes) -> bytearray:
+        """X25519 with 32 bytes `public`, which was given."""
+        if self._derived is None or self._derived[0] != public:
+            raise LookupError("nothing was derived with this public key")
+        return bytearray(self._derived[1])
 
     def forget_dh(self) -> None:
-        """Wipe what `dh` has kept."""
-        self._keeps = False
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            wipe(kept[1])
+        """Wipe what `give_dh` took."""
+        derived, self._derived = self._derived, None
+        if derived is not None:
+            wipe(derived[1])
 
-    def static_static(self, peer_public: bytes) -> bytearray:
-        """X25519 with the peer's static key, by the token unless it is here."""
+    def give_static_static(self, secret: bytearray) -> None:
+        """Take what the token has derived with the peer's static key."""
+        self._static_static = secret
+        self.asked = True
+
+    def static_static(self, peer_public: bytes) -> bytearray:  # noqa: ARG002
+        """X25519 with the peer's static key, which was given or known."""
         if self._static_static is None:
-            self._static_static = self._vault.derive(self._identity, peer_public)
-            self.asked = True
+            raise LookupError("nothing was derived with the peer's static key")
         return bytearray(self._static_static)
 
     def preshared_key(self, peer_public: bytes) -> bytearray:

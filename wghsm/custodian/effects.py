@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Derive",
     "Effect",
     "Install",
     "Job",
@@ -42,6 +43,19 @@ class Submit:
     """Have a worker thread run `job`, and call what it returns on the main thread."""
 
     job: Job
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Derive:
+    """Have the token derive with 32 bytes `public` and the own key with the public key `identity` (32 bytes).
+
+    What it gave, 32 bytes to be wiped, or why not, goes to `landed` on the main thread with CLOCK_BOOTTIME in
+    nanoseconds.
+    """
+
+    identity: bytes
+    public: bytes
+    landed: Callable[[bytearray | TokenError, int], list[Effect]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +184,7 @@ class Report:
 
 Effect = (
     Submit
+    | Derive
     | Answer
     | Install
     | Remember

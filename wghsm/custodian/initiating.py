@@ -1,7 +1,7 @@
 """The custodian's machine as initiator: an initiation made, and the response to it proven.
 
     CreateInitiation   identity, own timestamp -> write_initiation(*) -> handle, InitiationCreated
-    AcceptResponse     handle known? -> read_response* -> Install
+    AcceptResponse     handle known? -> read_response*+ -> Install
 
 One half of `core`, which explains the marks; the other half is `accepting`. Pure.
 """
@@ -23,7 +23,7 @@ from .identities import choose
 from .rules import Handle
 
 if TYPE_CHECKING:
-    from wghsm.noise import InitiationFields, SessionKeys
+    from wghsm.noise import SessionKeys
     from wghsm.pkcs11_backend import TokenError
 
     from .common import Common
@@ -57,11 +57,10 @@ class InitiatorSide:
         initiator = Initiator(custody, peer.public_key)
         own_ns = tai64n.to_unix_ns(timestamp)
         attempt = Creating(message, self._common.generation, peer, own_ns, choices, custody, initiator, now)
-        work = partial(initiator.write_initiation, self._common.entropy(SYMMETRIC_KEY_LEN), timestamp)
         if custody.has_static_static:
-            return effects + self._created(attempt, work(), now)
-        return effects + self._common.submit(
-            work, partial(self._created, attempt), partial(self._create_failed, attempt)
+            return effects + self._create(attempt, timestamp, now)
+        return effects + self._common.derive(
+            identity, peer.public_key, partial(self._known, attempt, timestamp), partial(self._create_failed, attempt)
         )
 
     def accept_response(self, message: m.AcceptResponse, now: int) -> list[Effect]:
@@ -81,14 +80,21 @@ class InitiatorSide:
         if refused := self._common.unavailable() or self._rules.begin(handle.peer):
             return self._common.refuse(message.request, refused)
         handle.in_use = True
-        work = partial(read_response, handle, choices, message.ephemeral, message.empty)
-        return self._common.submit(
-            work, partial(self._responded, handle, message, now), partial(self._response_failed, handle, message)
+        return self._common.derive(
+            handle.custody.public_key,
+            message.ephemeral,
+            partial(self._met, handle, message, choices, now),
+            partial(self._response_failed, handle, message),
         )
 
     # The steps of CreateInitiation.
 
-    def _created(self, attempt: Creating, fields: InitiationFields | Rejected, now: int) -> list[Effect]:
+    def _known(self, attempt: Creating, timestamp: bytes, secret: bytearray, now: int) -> list[Effect]:
+        attempt.custody.give_static_static(secret)
+        return self._create(attempt, timestamp, now)
+
+    def _create(self, attempt: Creating, timestamp: bytes, now: int) -> list[Effect]:
+        fields = attempt.initiator.write_initiation(self._common.entropy(SYMMETRIC_KEY_LEN), timestamp)
         peer, message = attempt.peer, attempt.message
         self._rules.end(peer)
         current = self._rules.is_current(peer)
@@ -131,7 +137,24 @@ class InitiatorSide:
         attempt.custody.wipe()
         return self._common.refuse(attempt.message.request, blame(error), attempt.generation) + suspect(error)
 
-    # The step of AcceptResponse.
+    # The steps of AcceptResponse.
+
+    def _met(
+        self,
+        handle: Handle,
+        message: m.AcceptResponse,
+        choices: tuple[m.PskSource, ...],
+        began: int,
+        secret: bytearray,
+        now: int,
+    ) -> list[Effect]:
+        handle.custody.give_dh(message.ephemeral, secret)
+        work = partial(read_response, handle, choices, message.ephemeral, message.empty)
+        if all(isinstance(source, m.PskNone) for source in choices):
+            return self._responded(handle, message, began, work(), now)
+        return self._common.submit(
+            work, partial(self._responded, handle, message, began), partial(self._response_failed, handle, message)
+        )
 
     def _responded(
         self, handle: Handle, message: m.AcceptResponse, began: int, keys: SessionKeys | Rejected, now: int

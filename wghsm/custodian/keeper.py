@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from wghsm.process import Loop
 
+    from .deriving import Deriving
     from .effects import Effect, Landing
     from .vault import TokenVault
     from .workers import Workers
@@ -56,6 +57,7 @@ class Keeper:
         self,
         vault: TokenVault,
         workers: Workers,
+        deriving: Deriving,
         loop: Loop,
         times: TokenTimes,
         count: Callable[[Counter], None],
@@ -64,6 +66,7 @@ class Keeper:
     ) -> None:
         self._vault = vault
         self._workers = workers
+        self._deriving = deriving
         self._loop = loop
         self._times = times
         self._count = count
@@ -173,7 +176,7 @@ class Keeper:
 
     def _look_idle(self) -> None:
         self._loop.call_later(self._times.idle, self._look_idle)
-        before, self._asked = self._asked, self._workers.submitted
+        before, self._asked = self._asked, self._workers.submitted + self._deriving.submitted
         if self._asked == before and not self._workers.running_aside():
             self._act(self._health.on(Event.SUSPECT, boottime()))
 
@@ -213,7 +216,8 @@ class Keeper:
         # A person at the pinpad has all the time, and so had what waited for the login.
         counted = boottime() - self._at_pinpad_until
         limit = self._times.stuck if self.available else self._times.stuck_repair
-        if min(self._workers.longest_running(), counted) > limit:
+        running = max(self._workers.longest_running(), self._deriving.longest_running())
+        if min(running, counted) > limit:
             raise _stuck("a handshake's call", limit)
         if min(self._workers.running_aside(), counted) <= self._times.stuck_repair:
             self._lost_aside = False

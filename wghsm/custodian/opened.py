@@ -1,6 +1,6 @@
 """One token that is logged in to: the gateway's keys found and checked in it, and what handshakes ask of it.
 
-    OpenToken   the pool with the keys, the PSK root and the wrapping key: derive, psk, put_psk, delete_psk
+    OpenToken   the pool with the keys, the PSK root and the wrapping key: derivers, psk, put_psk, delete_psk
     Expected    what all tokens of a gateway must hold alike: the first one that is opened says what that is
 
 Made and called by `vault`. What asks the token runs on worker threads; each call borrows one of the pool's sessions.
@@ -30,7 +30,7 @@ from wghsm.pkcs11_backend import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wghsm.pkcs11_backend import AuditKey, PrivateKey, StoredPsk, TokenPool, WorkerSession
+    from wghsm.pkcs11_backend import AuditKey, Derivers, PrivateKey, StoredPsk, TokenPool, WorkerSession
 
 __all__ = ["Expected", "OpenToken", "TokenDiffers"]
 
@@ -57,6 +57,8 @@ class OpenToken:
         """By public key (32 bytes), the current one first."""
         self.root = None if settings.psk_root is None else pool.find_root(settings.psk_root)
         self.wrap_key = None if settings.psk_wrap_key is None else find_wrap_key(pool, settings.psk_wrap_key)
+        self.deriving: Derivers | None = None
+        """The threads that derive, once `derivers` was called."""
         self._psks: dict[str, StoredPsk] = {}
         self._sealed_for: dict[tuple[bytes, int], bytes] = {}
         self._audit_key: AuditKey | None = None
@@ -72,6 +74,12 @@ class OpenToken:
         for public, key in self.keys.items():
             if self.derive(public, _BASE_POINT) != public:
                 raise KeyUnfit(f"{self.pool.token_name}: key {key.label!r} derives something else than before")
+
+    def derivers(self, event: int) -> Derivers | None:
+        """The threads that derive, which ring the eventfd `event`; None where there are none. Raises OSError."""
+        if self.deriving is None:
+            self.deriving = self.pool.derivers(event)
+        return self.deriving
 
     def derive(self, identity: bytes, public: bytes) -> bytearray:
         """X25519 of one of the keys with 32 bytes `public`: 32 bytes for the caller to wipe."""

@@ -1,7 +1,7 @@
 """The custodian at work: channels, workers, token and state around the machine of `core`.
 
     supervisor  --- CustodianPeers ------------> core.rules
-    handshake   --- AcceptInitiation, ... -----> core ---> jobs for workers ---> landings ---> core
+    handshake   --- AcceptInitiation, ... -----> core ---> derives, jobs for workers ---> landings ---> core
                                                    |
                                    effects, gathered for one turn of the loop
                                                    v
@@ -32,8 +32,10 @@ from wghsm.wipe import wipe
 from . import psks
 from .auditing import Auditing
 from .core import MAX_PENDING, Core
+from .deriving import Deriving
 from .effects import (
     Answer,
+    Derive,
     Effect,
     Install,
     Remember,
@@ -58,7 +60,7 @@ if TYPE_CHECKING:
     from wghsm.pkcs11_backend import TokenError
     from wghsm.process import Child
 
-    from .effects import Job
+    from .effects import Job, Landing
     from .health import TokenTimes
     from .vault import TokenVault
 
@@ -110,8 +112,9 @@ class Service:
         self._status: m.TokenStatus | None = None
         self._identity: m.Identity | None = None
         self._workers = Workers(settings.sessions, MAX_PENDING + _SPARE_JOBS)
+        self._deriving = Deriving(vault, self._workers)
         self._keeper = Keeper(
-            vault, self._workers, child.loop, token_times, child.stats.count, self._token_changed, note
+            vault, self._workers, self._deriving, child.loop, token_times, child.stats.count, self._token_changed, note
         )
         self._auditing = Auditing(
             child, settings, vault, self._workers, lambda: self._keeper.available, self._audit_changed
@@ -129,7 +132,8 @@ class Service:
         child.on(_CONTROL, m.PutPsk, self._on_put_psk)
         child.on(_CONTROL, m.DeletePsk, self._on_delete_psk)
         child.on_attach(_HANDSHAKE, self._on_handshake_process)
-        child.loop.add_reader(self._workers, self._on_landings)
+        child.loop.add_reader(self._deriving, lambda: self._land(self._deriving.landings()))
+        child.loop.add_reader(self._workers, lambda: self._land(self._workers.landings()))
         child.loop.call_later(_TICK, self._tick)
         self._perform(self._core.watch_clock(time.time_ns(), boottime()))
         self._keeper.start(self._away)
@@ -198,8 +202,8 @@ class Service:
         self._auditing.psk_changed(operation, label, result)
         self._child.send(_CONTROL, result)
 
-    def _on_landings(self) -> None:
-        for landing in self._workers.landings():
+    def _land(self, landings: list[Landing]) -> None:
+        for landing in landings:
             self._perform(landing(boottime()))
         for use, number in self._vault.take_uses().items():
             if number:
@@ -210,7 +214,9 @@ class Service:
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
-            if isinstance(effect, Submit):
+            if isinstance(effect, Derive):
+                self._deriving.submit(effect)
+            elif isinstance(effect, Submit):
                 self._workers.submit(effect.job)
             else:
                 self._outbox.append(effect)
@@ -328,7 +334,7 @@ class Service:
                 effect.keys.wipe()
         self._state.close()
         # A module that is stuck is not to be called again; the end of the process logs out as well.
-        if self._workers.stop(_STOP_TIMEOUT):
+        if self._deriving.stop(_STOP_TIMEOUT) and self._workers.stop(_STOP_TIMEOUT):
             self._vault.close()
 
 

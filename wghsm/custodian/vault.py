@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from wghsm.pkcs11_backend import TokenUri
+    from wghsm.pkcs11_backend import Derivers, TokenUri
 
 __all__ = ["Candidate", "Login", "TokenVault", "TokensAway", "is_away"]
 
@@ -141,6 +141,26 @@ class TokenVault:
         return opened is None or not any(candidate.out is None for candidate in self._candidates[: opened.place])
 
     # What handshakes need.
+
+    def begin_derive(self, event: int, number: int, identity: bytes, public: bytes) -> Derivers | None:
+        """Have X25519 of one of the gateway's keys with 32 bytes `public` derived by the threads that are returned.
+
+        They ring the eventfd `event`, the same each time, and give the result with `number`. None where there are no
+        such threads: `derive` is there then. Raises queue.Full and OSError as well.
+        """
+
+        def begin(opened: OpenToken) -> Derivers | None:
+            if (derivers := opened.derivers(event)) is not None:
+                self._count(Counter.DERIVE)
+                derivers.put(number, opened.keys[identity], public)
+            return derivers
+
+        return self._ask(begin)
+
+    def has_left(self, derivers: Derivers) -> bool:
+        """Whether another token is in use than that of `derivers`."""
+        opened = self._opened
+        return opened is not None and opened.deriving is not derivers
 
     def derive(self, identity: bytes, public: bytes) -> bytearray:
         """X25519 of one of the gateway's keys with 32 bytes `public`: 32 bytes for the caller to wipe."""

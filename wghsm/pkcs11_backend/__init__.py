@@ -30,6 +30,7 @@ from wghsm.pkcs11_backend.pin import PinSource, open_pin
 from wghsm.pkcs11_backend.uri import TokenUri
 
 if TYPE_CHECKING:
+    from wghsm.pkcs11_backend._derivers import Derivers
     from wghsm.pkcs11_backend._doctor_essential import essential_checks, root_check_value
     from wghsm.pkcs11_backend._objects import PrivateKey, RootSecret, StoredPsk
     from wghsm.pkcs11_backend.audit_key import AuditKey, find_audit_key, sign
@@ -41,6 +42,7 @@ __all__ = [
     "AmbiguousToken",
     "AuditKey",
     "CurveUnsupported",
+    "Derivers",
     "KeyNotFound",
     "KeyUnfit",
     "LabelTaken",
@@ -77,6 +79,7 @@ _LATER = {
     "AuditKey": "audit_key",
     "find_audit_key": "audit_key",
     "sign": "audit_key",
+    "Derivers": "_derivers",
     "root_check_value": "_doctor_essential",
     "WrapKey": "wrapping",
     "unwrap_psk": "wrapping",

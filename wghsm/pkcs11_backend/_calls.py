@@ -5,7 +5,8 @@ the GIL around each call. A derive is three C calls, the least that Cryptoki all
 
     C_DeriveKey -> C_GetAttributeValue(CKA_VALUE) -> C_DestroyObject
 
-all in one piece (`_derive.c`) where the package was built with that, else one after the other from here.
+all in one piece (`_derive.c`) where the package was built with that, else one after the other from here. The
+derives of handshakes go another way (`_derivers`), on these sessions.
 
 Every internal buffer that held a secret is zero when a call returns, also when it raises.
 """
@@ -25,7 +26,7 @@ try:
 except ImportError:
     _fast = None  # type: ignore[assignment]
 
-__all__ = ["Calls", "Template", "check_point"]
+__all__ = ["Calls", "Packed", "Template", "check_point", "check_secret", "fault_of_derive"]
 
 Template = Sequence[tuple[int, bool | int | bytes | bytearray]]
 """Attribute types (CKA_) with their values; ints become CK_ULONG, bools CK_BBOOL."""
@@ -57,6 +58,12 @@ def check_point(public: bytes) -> None:
         raise PointRefused(f"a public key has 32 bytes, this one {len(public)}")
     if int.from_bytes(public, "little") & (2**255 - 1) in _LOW_ORDER:
         raise PointRefused("the public key is a point of low order")
+
+
+def check_secret(secret: bytearray) -> None:
+    """Refuse a shared secret (32 bytes) of zeros: only a point of low order gives it. Raises PointRefused."""
+    if hmac.compare_digest(secret, _ZERO):
+        raise PointRefused("the shared secret is all zeros")
 
 
 class Calls:
@@ -97,8 +104,7 @@ class Calls:
             ready = self._derives[id(dialect)] = _Derive(dialect)
         ctypes.memmove(ready.public, bytes(public), 32)
         secret = self._derive_in_calls(key, ready) if _fast is None else self._derive_in_c(key, ready, own_public)
-        if hmac.compare_digest(secret, _ZERO):
-            raise PointRefused("the shared secret is all zeros")
+        check_secret(secret)
         return secret
 
     def hmac_sha256(self, root: int, data: bytes) -> bytearray:
@@ -132,7 +138,7 @@ class Calls:
 
     def find(self, template: Template, limit: int = 4096) -> list[int]:
         """Return the handles of up to `limit` objects that match `template`. Raises TokenFault."""
-        packed = _Packed(template)
+        packed = Packed(template)
         functions = self._functions
         ckr = functions.find_objects_init(self.session, packed.array, packed.count)
         if ckr != CKR_OK:
@@ -186,14 +192,14 @@ class Calls:
 
     def set_attributes(self, handle: int, template: Template) -> None:
         """C_SetAttributeValue; raises TokenFault."""
-        packed = _Packed(template)
+        packed = Packed(template)
         self._check(
             self._functions.set_attribute_value(self.session, handle, packed.array, packed.count), "C_SetAttributeValue"
         )
 
     def create(self, template: Template) -> int:
         """C_CreateObject: return the new handle; the packed copy of a secret value is wiped. Raises TokenFault."""
-        packed = _Packed(template)
+        packed = Packed(template)
         new = c_ulong()
         try:
             ckr = self._functions.create_object(self.session, packed.array, packed.count, byref(new))
@@ -204,7 +210,7 @@ class Calls:
 
     def copy(self, handle: int, template: Template) -> int:
         """C_CopyObject: return the copy's handle; raises TokenFault."""
-        packed = _Packed(template)
+        packed = Packed(template)
         new = c_ulong()
         ckr = self._functions.copy_object(self.session, handle, packed.array, packed.count, byref(new))
         self._check(ckr, "C_CopyObject")
@@ -216,7 +222,7 @@ class Calls:
 
     def generate_key(self, mechanism: int, template: Template) -> int:
         """C_GenerateKey without a mechanism parameter: return the handle. Raises TokenFault."""
-        packed = _Packed(template)
+        packed = Packed(template)
         asked = Mechanism(mechanism=mechanism, parameter=None, length=0)
         new = c_ulong()
         ckr = self._functions.generate_key(self.session, byref(asked), packed.array, packed.count, byref(new))
@@ -225,7 +231,7 @@ class Calls:
 
     def generate_pair(self, mechanism: int, public: Template, private: Template) -> tuple[int, int]:
         """C_GenerateKeyPair without a mechanism parameter: return (public, private) handles. Raises TokenFault."""
-        one, two = _Packed(public), _Packed(private)
+        one, two = Packed(public), Packed(private)
         asked = Mechanism(mechanism=mechanism, parameter=None, length=0)
         first, second = c_ulong(), c_ulong()
         ckr = self._functions.generate_key_pair(
@@ -246,7 +252,7 @@ class Calls:
     def unwrap(self, mechanism: int, unwrapping: int, wrapped: bytes, template: Template) -> int:
         """C_UnwrapKey without a mechanism parameter: return the new handle. Raises TokenFault."""
         asked = Mechanism(mechanism=mechanism, parameter=None, length=0)
-        packed = _Packed(template)
+        packed = Packed(template)
         new = c_ulong()
         ckr = self._functions.unwrap_key(
             self.session, byref(asked), unwrapping, wrapped, len(wrapped), packed.array, packed.count, byref(new)
@@ -277,19 +283,15 @@ class Calls:
                 self.session,
                 ready.mechanism_address,
                 key,
-                ready.template_address,
+                ready.template.address,
                 ready.template.count,
                 self._secret_pointer,
                 self._length_pointer,
                 self._at,
                 own_public if own_public is not None and self._leaves_secrets else _fast.ffi.NULL,
             )
-            if self._at[0] == _fast.lib.DERIVE_VALUE:
-                raise _unread(ckr, _DERIVED)
-            if ckr != CKR_OK:
-                raise TokenFault(ckr, "C_DeriveKey" if self._at[0] == _fast.lib.DERIVE_KEY else "C_DestroyObject")
-            if self._length_pointer[0] != 32:
-                raise _unread(_CKR_BUFFER_TOO_SMALL, _DERIVED)
+            if fault := fault_of_derive(ckr, self._at[0], self._length_pointer[0]):
+                raise fault
             return bytearray(self._secret_view)
         finally:
             ctypes.memset(self._secret, 0, 32)
@@ -313,6 +315,18 @@ class Calls:
             raise TokenFault(ckr, doing)
 
 
+def fault_of_derive(ckr: int, at: int, length: int) -> KeyUnfit | TokenFault | None:
+    """What `_derive.c` says of a derive: the CKR, the call that it is of, and the bytes of the derived secret."""
+    lib = _fast.lib
+    if at == lib.DERIVE_SESSION:
+        return TokenFault(ckr, "using a session of a token that is down")
+    if at == lib.DERIVE_VALUE:
+        return _unread(ckr, _DERIVED)
+    if ckr != CKR_OK:
+        return TokenFault(ckr, "C_DeriveKey" if at == lib.DERIVE_KEY else "C_DestroyObject")
+    return None if length == 32 else _unread(_CKR_BUFFER_TOO_SMALL, _DERIVED)
+
+
 def _unread(ckr: int, what: str) -> KeyUnfit | TokenFault:
     # A value of another length is longer than the buffer, or was found to be shorter.
     if ckr == _CKR_BUFFER_TOO_SMALL:
@@ -326,7 +340,7 @@ class _Derive:
     def __init__(self, dialect: Dialect) -> None:
         # Kept: its identity names this object for as long as it lives.
         self.dialect = dialect
-        self.template = _Packed(dialect.derived)
+        self.template = Packed(dialect.derived)
         prefix = dialect.point_prefix
         self._point = (c_ubyte * (len(prefix) + 32))(*prefix)
         self.public = ctypes.addressof(self._point) + len(prefix)
@@ -341,15 +355,15 @@ class _Derive:
             mechanism=dialect.derive, parameter=ctypes.addressof(self._params), length=ctypes.sizeof(self._params)
         )
         self.mechanism_address = ctypes.addressof(self.mechanism)
-        self.template_address = ctypes.addressof(self.template.array)
 
 
-class _Packed:
-    """A template as an array of CK_ATTRIBUTE with the memory that it points to."""
+class Packed:
+    """A template as an array of `count` CK_ATTRIBUTE, at `address`, with the memory that it points to."""
 
     def __init__(self, template: Template) -> None:
         self.count = len(template)
         self.array = (Attribute * max(1, self.count))()
+        self.address = ctypes.addressof(self.array)
         self._values: list[ctypes.Array[c_ubyte]] = []
         for place, (kind, value) in zip(self.array, template, strict=False):
             memory = _pack(value)
@@ -359,6 +373,7 @@ class _Packed:
             place.length = len(value) if isinstance(value, bytes | bytearray) else len(memory)
 
     def wipe(self) -> None:
+        """Overwrite the values."""
         for memory in self._values:
             ctypes.memset(memory, 0, len(memory))
 

@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-enum { DERIVE_DONE, DERIVE_KEY, DERIVE_VALUE, DERIVE_DESTROY };
+enum { DERIVE_DONE, DERIVE_KEY, DERIVE_VALUE, DERIVE_DESTROY, DERIVE_SESSION };
 
 typedef unsigned long ulong;
 

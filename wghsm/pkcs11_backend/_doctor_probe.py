@@ -16,7 +16,7 @@ from enum import Enum, auto
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from wghsm.pkcs11_backend._calls import Calls, Template, _Packed
+from wghsm.pkcs11_backend._calls import Calls, Packed, Template
 from wghsm.pkcs11_backend._ckr import CKR_OK
 from wghsm.pkcs11_backend._cryptoki import UNAVAILABLE, Attribute, Ecdh1Params, FunctionList, Mechanism
 from wghsm.pkcs11_backend._objects import BASE_POINT, CKA, CKK_GENERIC_SECRET, CKO_SECRET_KEY
@@ -173,7 +173,7 @@ def _derive(
         kdf=kdf, shared_length=0, shared=None, public_length=len(point), public=ctypes.addressof(memory)
     )
     mechanism = Mechanism(mechanism=dialect.derive, parameter=ctypes.addressof(params), length=ctypes.sizeof(params))
-    template = _Packed(dialect.derived)
+    template = Packed(dialect.derived)
     new = c_ulong()
     ckr = functions.derive_key(session, byref(mechanism), key, template.array, template.count, byref(new))
     return ckr, new.value if ckr == CKR_OK else None

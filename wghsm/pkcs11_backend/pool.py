@@ -8,15 +8,15 @@ Used by the custodian (derive, PSKs) and, through `provision`, by the commands.
       v
     key = pool.find_key("gateway")            with pool.session() as s: s.derive(key, public)
 
-A session is used by one thread at a time: `session()` lends one and takes it back. `recover` climbs the ladder of
+A session is used by one thread at a time: `session()` lends one and takes it back; `derivers` are threads in C that
+share them, for who must not wait for each answer. `recover` climbs the ladder of
 PKCS11.md section 3 and renews the handles inside the PrivateKey, RootSecret and StoredPsk values handed out before.
 """
 
 import contextlib
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -25,6 +25,7 @@ from pkcs11 import PKCS11Error
 from wghsm.pkcs11_backend import _objects, _psk
 from wghsm.pkcs11_backend._calls import Calls
 from wghsm.pkcs11_backend._ckr import ckr_from_exception
+from wghsm.pkcs11_backend._derivers import Derivers, lending
 from wghsm.pkcs11_backend._login import log_in, open_session
 from wghsm.pkcs11_backend._objects import PrivateKey, RootSecret, StoredPsk
 from wghsm.pkcs11_backend.errors import KeyNotFound, KeyUnfit, PinRefused, TokenFault, TokenNotFound
@@ -95,7 +96,7 @@ class TokenPool:
         self._at_final_try = False
         self._asking: Callable[[bool], None] | None = None
         self._workers = [WorkerSession() for _ in range(sessions)]
-        self._idle: queue.SimpleQueue[WorkerSession] = queue.SimpleQueue()
+        self._lending = lending(module.functions, sessions, leaves_secrets=module.leaves_secrets)
         self._control: Calls | None = None
         self._control_lock = threading.RLock()
         self._recovering = threading.Lock()
@@ -141,8 +142,7 @@ class TokenPool:
         except BaseException:
             pool.close()
             raise
-        for worker in pool._workers:
-            pool._idle.put(worker)
+        pool._give_back(range(sessions))
         return pool
 
     def __enter__(self) -> Self:
@@ -179,6 +179,7 @@ class TokenPool:
                 return
             self._closed = True
             self._drop_sessions()
+            self._lending.end()
             wipe(self._pin)
             self._module.release()
 
@@ -194,26 +195,35 @@ class TokenPool:
         try:
             self.close()
         finally:
-            for worker in lent:
-                self._idle.put(worker)
+            self._give_back(lent)
 
     @contextmanager
     def session(self, timeout: float | None = None) -> Iterator[WorkerSession]:
         """Lend a worker session; wait for a free one, at most `timeout` seconds (TokenFault then)."""
-        try:
-            worker = self._idle.get(timeout=timeout)
-        except queue.Empty:
-            raise TokenFault(0x0B1, "waiting for a free session") from None
+        place = self._lending.borrow(timeout)
+        if place is None:
+            raise TokenFault(0x0B1, "waiting for a free session")
+        worker = self._workers[place]
         worker._begins = False
         try:
             yield worker
         except TokenFault:
             # An operation of several calls that broke off may stay active, and would bar the next one for good.
             if worker._begins:
-                self._replace(worker)
+                self._replace(place)
             raise
         finally:
-            self._idle.put(worker)
+            self._lending.give_back(place)
+
+    def derivers(self, event: int) -> "Derivers | None":
+        """The threads that derive with these sessions, started by the first call, which ring the eventfd `event`.
+
+        None where the package was built without C. Raises OSError.
+        """
+        if not isinstance(self._lending, Derivers):
+            return None
+        self._lending.start(event)
+        return self._lending
 
     @contextmanager
     def control(self) -> Iterator[Calls]:
@@ -240,6 +250,7 @@ class TokenPool:
             if known.public_key != found.public_key:
                 raise KeyUnfit(f"{self.token_name}: key {label!r} is another key than before; restart to use it")
             known.handle, known.dialect = found.handle, found.dialect
+            self._lending.know(known)
             return known
 
     def find_root(self, label: str) -> RootSecret:
@@ -295,8 +306,7 @@ class TokenPool:
                     self._recover(level)
                 self.generation += 1
             finally:
-                for worker in lent:
-                    self._idle.put(worker)
+                self._give_back(lent)
 
     def _recover(self, level: int) -> None:
         if self._closed:
@@ -333,10 +343,8 @@ class TokenPool:
         with self._operator_asked():
             log_in(functions, token, session, None if self._pinpad else self._pin, at_final_try=self._at_final_try)
         self._logged_in = True
-        for place, worker in enumerate(self._workers, 1):
-            which = f"worker session {place} of {len(self._workers)}"
-            session = open_session(functions, token, read_write=self.read_write, which=which)
-            worker._calls = Calls(functions, session, leaves_secrets=self._module.leaves_secrets)
+        for place in range(len(self._workers)):
+            self._open_worker(place, f"worker session {place + 1} of {len(self._workers)}")
 
     @contextmanager
     def _operator_asked(self) -> Iterator[None]:
@@ -362,22 +370,33 @@ class TokenPool:
             except KeyNotFound:
                 continue
 
-    def _replace(self, worker: WorkerSession) -> None:
-        """Open the session of a lent worker anew; without one, if that fails, it waits for the recovery."""
-        calls, worker._calls = worker._calls, None
-        if calls is None or self._token is None:
+    def _replace(self, place: int) -> None:
+        """Open a session that is lent out anew; without one, if that fails, its place waits for the recovery."""
+        calls = self._close_worker(place)
+        if calls is None:
             return
-        functions = self._module.functions
-        functions.close_session(calls.session)
+        self._module.functions.close_session(calls.session)
         with contextlib.suppress(TokenFault):
-            session = open_session(functions, self._token, read_write=self.read_write, which="a worker session anew")
-            worker._calls = Calls(functions, session, leaves_secrets=self._module.leaves_secrets)
+            self._open_worker(place, "a worker session anew")
+
+    def _open_worker(self, place: int, which: str) -> None:
+        functions, token = self._module.functions, self._token
+        if token is None:
+            return
+        session = open_session(functions, token, read_write=self.read_write, which=which)
+        self._workers[place]._calls = Calls(functions, session, leaves_secrets=self._module.leaves_secrets)
+        self._lending.set_session(place, session)
+
+    def _close_worker(self, place: int) -> Calls | None:
+        """Let nobody use a session any more, which is the caller's to close."""
+        worker = self._workers[place]
+        calls, worker._calls = worker._calls, None
+        self._lending.set_session(place, None)
+        return calls
 
     def _drop_sessions(self) -> None:
         """Close what is open, whatever the token says to it: afterwards nothing uses an old handle."""
-        calls = [worker._calls for worker in self._workers]
-        for worker in self._workers:
-            worker._calls = None
+        calls = [self._close_worker(place) for place in range(len(self._workers))]
         control, self._control = self._control, None
         for one in calls:
             if one is not None:
@@ -389,14 +408,17 @@ class TokenPool:
             self._module.functions.close_session(control.session)
         self._logged_in = False
 
-    def _collect(self, timeout: float) -> list[WorkerSession]:
+    def _collect(self, timeout: float) -> list[int]:
         deadline = time.monotonic() + timeout
-        lent: list[WorkerSession] = []
-        try:
-            while len(lent) < len(self._workers):
-                lent.append(self._idle.get(timeout=max(0.0, deadline - time.monotonic())))
-        except queue.Empty:
-            for worker in lent:
-                self._idle.put(worker)
-            raise TokenFault(0x090, "recovering", "a session is still in use; the module may be stuck") from None
+        lent: list[int] = []
+        while len(lent) < len(self._workers):
+            place = self._lending.borrow(max(0.0, deadline - time.monotonic()))
+            if place is None:
+                self._give_back(lent)
+                raise TokenFault(0x090, "recovering", "a session is still in use; the module may be stuck")
+            lent.append(place)
         return lent
+
+    def _give_back(self, places: Iterable[int]) -> None:
+        for place in places:
+            self._lending.give_back(place)

@@ -6,11 +6,14 @@ import hashlib
 import os
 from collections import Counter as Tally
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wghsm.custodian.core import Core
+from wghsm.custodian.deriving import derive_here
 from wghsm.custodian.effects import (
     Answer,
+    Derive,
     Effect,
     Install,
     Job,
@@ -169,6 +172,7 @@ class Driver:
         times: Times | None = None,
     ) -> None:
         self.disk = disk or Disk()
+        self._vault = vault
         self.now = 1000 * SECOND
         self.unix = START_UNIX
         self.counts: Tally[Counter] = Tally()
@@ -241,6 +245,8 @@ class Driver:
             match effect:
                 case Submit(job):
                     self.jobs.append(job)
+                case Derive():
+                    self.jobs.append(partial(derive_here, self._vault, effect))
                 case Answer(message):
                     self.answers.append(message)
                 case Install():

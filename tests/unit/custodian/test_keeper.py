@@ -12,6 +12,7 @@ from wghsm.exits import ExitCode
 from wghsm.process import ChildFault
 
 if TYPE_CHECKING:
+    from wghsm.custodian.deriving import Deriving
     from wghsm.custodian.vault import TokenVault
     from wghsm.custodian.workers import Workers
     from wghsm.process import Loop
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 def make(note: str) -> Keeper:
     vault = SimpleNamespace(token="token 'gw'", several=False, at_pinpad=False)  # noqa: S106
     workers = SimpleNamespace(longest_running=lambda: 0, running_aside=lambda: 0, submitted=0)
+    deriving = SimpleNamespace(longest_running=lambda: 0, submitted=0)
     loop = SimpleNamespace(call_later=lambda _delay, _callback: None)
     return Keeper(
         cast("TokenVault", vault),
         cast("Workers", workers),
+        cast("Deriving", deriving),
         cast("Loop", loop),
         TokenTimes(),
         lambda _counter: None,

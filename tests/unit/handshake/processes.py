@@ -10,10 +10,13 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from wghsm.custodian.core import Core as CustodianCore
+from wghsm.custodian.deriving import derive_here
 from wghsm.custodian.effects import (
     Answer,
+    Derive,
     Effect,
     Install,
+    Landing,
     Remember,
     RememberIdentity,
     RememberOwn,
@@ -35,8 +38,6 @@ from wghsm.tunnel.virtio import SIZE
 from .world import MILLISECOND, SECOND, Process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from wghsm.ipc import Seat
     from wghsm.process.endpoints import Destination
     from wghsm.tunnel.engine import Outgoing
@@ -107,17 +108,20 @@ class CustodianProcess(Process):
     def _entropy(self, size: int) -> bytearray:
         return bytearray(self.world.random.randbytes(size))
 
+    def _land_later(self, landing: Landing) -> None:
+        def land() -> None:
+            if self.alive:
+                self._perform(landing(self.world.now))
+
+        self.world.at(self._token_is_done(), land)
+
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Submit(job):
-                    landing = job()
-
-                    def land(landing: Callable[[int], list[Effect]] = landing) -> None:
-                        if self.alive:
-                            self._perform(landing(self.world.now))
-
-                    self.world.at(self._token_is_done(), land)
+                    self._land_later(job())
+                case Derive():
+                    self._land_later(derive_here(self._vault, effect))
                 case Answer(message):
                     self.send(Role.HANDSHAKE, message)
                 case Install():
