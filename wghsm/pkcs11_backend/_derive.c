@@ -1,9 +1,9 @@
 /* A derive as one piece: C_DeriveKey -> C_GetAttributeValue(CKA_VALUE) -> C_DestroyObject.
  *
- * Called by _calls.py through cffi, which lets the other threads run until all three calls are through: three
- * separate ones would wait three times for their turn in the interpreter. The functions are the module's own, by
- * their addresses in its CK_FUNCTION_LIST; mechanism and template point to what _calls.py keeps. `_sweep.c` goes
- * before this file.
+ * Called by _derivers.c, and by _calls.py through cffi, which lets the other threads run until all three calls are
+ * through: three separate ones would wait three times for their turn in the interpreter. The functions are the
+ * module's own, by their addresses in its CK_FUNCTION_LIST; mechanism and template point to what the caller keeps.
+ * `_sweep.c` goes before this file.
  */
 
 #include <pthread.h>
