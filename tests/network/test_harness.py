@@ -1,6 +1,7 @@
 """The laboratory itself: what the other network tests rest on must carry, drop, report and find as it says."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,23 @@ def test_a_throttled_copy_lasts_and_iperf3_measures(lab: Lab) -> None:
         assert copy.wait().intact
     found = iperf3(right.namespace, left.namespace, "10.8.0.2", lab.scratch, seconds=1)
     assert found["end"]["sum_received"]["bits_per_second"] > 0
+
+
+def test_a_stock_peer_whose_socket_was_removed_is_started_again(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "wireguard-go"
+    program.write_text(
+        f'#!/bin/sh\nif [ -e {tmp_path}/again ]; then exec {shutil.which("wireguard-go")} "$@"; fi\n'
+        f"touch {tmp_path}/again\necho 'ERROR: Failed to listen on uapi socket: no such file or directory'\nexit 1\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    peer = lab.stock_peer(lab.namespace("one"), ["10.8.0.1/24"])
+    assert peer.peers() == {}
+    program.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(RuntimeError, match="wireguard-go ended with 1"):
+        lab.stock_peer(lab.namespace("two"), ["10.8.0.1/24"])
 
 
 def test_an_ipv6_address_is_there_only_once_it_is_local(lab: Lab) -> None:
