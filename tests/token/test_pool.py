@@ -92,7 +92,7 @@ def test_no_buffer_of_the_hot_path_keeps_a_secret(pool: TokenPool, token: TokenU
     with pool.session() as session:
         secret = session.derive(key, X25519PrivateKey.generate().public_key().public_bytes_raw())
         assert any(secret)
-        calls = session._calls
+        calls = session.calls
         assert calls is not None
         assert bytes(calls._secret) == bytes(32)
 

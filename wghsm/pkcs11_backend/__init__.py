@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from wghsm.pkcs11_backend._derivers import Derivers
     from wghsm.pkcs11_backend._doctor_essential import essential_checks, root_check_value
     from wghsm.pkcs11_backend._objects import PrivateKey, RootSecret, StoredPsk
+    from wghsm.pkcs11_backend._worker_session import WorkerSession
     from wghsm.pkcs11_backend.audit_key import AuditKey, find_audit_key, sign
-    from wghsm.pkcs11_backend.pool import TokenPool, WorkerSession
+    from wghsm.pkcs11_backend.pool import TokenPool
     from wghsm.pkcs11_backend.wrapping import WrapKey, find_wrap_key, opens_sample, seal_sample, unwrap_psk
 
 __all__ = [
@@ -90,7 +91,7 @@ _LATER = {
     "RootSecret": "_objects",
     "StoredPsk": "_objects",
     "TokenPool": "pool",
-    "WorkerSession": "pool",
+    "WorkerSession": "_worker_session",
     "essential_checks": "_doctor_essential",
 }
 

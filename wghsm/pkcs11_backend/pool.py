@@ -28,6 +28,7 @@ from wghsm.pkcs11_backend._ckr import ckr_from_exception
 from wghsm.pkcs11_backend._derivers import Derivers, lending
 from wghsm.pkcs11_backend._login import log_in, open_session
 from wghsm.pkcs11_backend._objects import PrivateKey, RootSecret, StoredPsk
+from wghsm.pkcs11_backend._worker_session import WorkerSession
 from wghsm.pkcs11_backend.errors import KeyNotFound, KeyUnfit, PinRefused, TokenFault, TokenNotFound
 from wghsm.pkcs11_backend.module import Module, load
 from wghsm.pkcs11_backend.uri import TokenUri
@@ -38,47 +39,7 @@ if TYPE_CHECKING:
 
     from wghsm.pkcs11_backend._cryptoki import FunctionList
 
-__all__ = ["TokenPool", "WorkerSession"]
-
-
-class WorkerSession:
-    """One session of the pool, lent to one thread by `TokenPool.session`."""
-
-    def __init__(self) -> None:
-        self._calls: Calls | None = None
-        self._begins = False
-
-    def derive(self, key: PrivateKey, public: bytes) -> bytearray:
-        """Return X25519(key, public) as 32 bytes; `public` is 32 raw bytes. The caller wipes the result.
-
-        Raises PointRefused (the peer's fault: low order, or an all-zero result) and TokenFault.
-        """
-        return self._ready().derive(key.handle, public, key.dialect, key.public_key)
-
-    def derived_psk(self, root: RootSecret, gateway_public: bytes, peer_public: bytes, epoch: int) -> bytearray:
-        """Return the derived PSK of a peer, 32 bytes, which the caller wipes. Raises TokenFault, ValueError."""
-        self._begins = True
-        return self._ready().hmac_sha256(root.handle, _psk.psk_message(gateway_public, peer_public, epoch))
-
-    def sign(self, mechanism: int, key: int, data: bytes) -> bytes:
-        """Sign `data` with the private key of handle `key` (this room only). Raises TokenFault."""
-        self._begins = True
-        return self._ready().sign(mechanism, key, data)
-
-    def read_psk(self, psk: StoredPsk) -> bytearray:
-        """Return the 32 bytes of a PSK object, which the caller wipes. Raises KeyUnfit, TokenFault."""
-        return self._ready().read_secret(psk.handle)
-
-    @property
-    def handle(self) -> int:
-        """The CK_SESSION_HANDLE (this room only). Raises TokenFault."""
-        self._begins = True
-        return self._ready().session
-
-    def _ready(self) -> Calls:
-        if self._calls is None:
-            raise TokenFault(0x0B3, "using a session of a token that is down")
-        return self._calls
+__all__ = ["TokenPool"]
 
 
 class TokenPool:
@@ -204,12 +165,12 @@ class TokenPool:
         if place is None:
             raise TokenFault(0x0B1, "waiting for a free session")
         worker = self._workers[place]
-        worker._begins = False
+        worker.begins = False
         try:
             yield worker
         except TokenFault:
             # An operation of several calls that broke off may stay active, and would bar the next one for good.
-            if worker._begins:
+            if worker.begins:
                 self._replace(place)
             raise
         finally:
@@ -384,13 +345,13 @@ class TokenPool:
         if token is None:
             return
         session = open_session(functions, token, read_write=self.read_write, which=which)
-        self._workers[place]._calls = Calls(functions, session, leaves_secrets=self._module.leaves_secrets)
+        self._workers[place].calls = Calls(functions, session, leaves_secrets=self._module.leaves_secrets)
         self._lending.set_session(place, session)
 
     def _close_worker(self, place: int) -> Calls | None:
         """Let nobody use a session any more, which is the caller's to close."""
         worker = self._workers[place]
-        calls, worker._calls = worker._calls, None
+        calls, worker.calls = worker.calls, None
         self._lending.set_session(place, None)
         return calls
 

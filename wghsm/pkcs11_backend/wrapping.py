@@ -19,8 +19,9 @@ from wghsm.pkcs11_backend._gcm import CKM_AES_GCM, IV_LENGTH, gcm_open, gcm_seal
 from wghsm.pkcs11_backend._labels import refuse_taken
 from wghsm.pkcs11_backend._made import new_identity
 from wghsm.pkcs11_backend._objects import CKA, CKO_SECRET_KEY
+from wghsm.pkcs11_backend._worker_session import WorkerSession
 from wghsm.pkcs11_backend.errors import AmbiguousKey, KeyNotFound, KeyUnfit, TokenFault
-from wghsm.pkcs11_backend.pool import TokenPool, WorkerSession
+from wghsm.pkcs11_backend.pool import TokenPool
 from wghsm.wipe import wipe
 
 __all__ = [
