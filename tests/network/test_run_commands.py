@@ -14,7 +14,7 @@ import pytest
 from tests.network.support import Lab, until
 from tests.network.support.gateway import Gateway, Peer
 from tests.network.support.gateway_token import GatewayToken, wghsm
-from tests.network.support.view import with_file
+from tests.network.support.view import among, with_file
 from tests.network.support.wireguard_go import KeyPair
 from wghsm.exits import ExitCode
 from wghsm.supervisor import runtime_directory
@@ -102,6 +102,11 @@ def test_a_killed_gateway_is_not_running(gateway: Gateway) -> None:
     gateway.wait()
     until(lambda: not any(Path("/proc", str(pid)).exists() for pid in pids), "the children end")
     assert gateway.command("down", gateway.name, check=False).returncode == ExitCode.NOT_RUNNING
+    # Its socket is still there.
+    for words in (["status"], ["status", gateway.name], ["reload", gateway.file], ["plan", gateway.file]):
+        done = gateway.namespace.run(*among(gateway), *wghsm(*words), check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (ExitCode.NOT_RUNNING, 1)
+        assert "running are" not in done.stderr
     gateway.command("up", gateway.file)
 
 

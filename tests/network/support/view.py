@@ -35,8 +35,8 @@ shift 2
 mount -t tmpfs tmpfs "$new"
 mkdir "$new/upper" "$new/work"
 mount -t overlay overlay -o "lowerdir=/etc,upperdir=$new/upper,workdir=$new/work" /etc
-rm -rf /etc/wghsm
-mkdir /etc/wghsm
+mkdir -p /etc/wghsm
+mount -t tmpfs -o mode=0755 tmpfs /etc/wghsm
 cp "$file" /etc/wghsm/
 exec "$@"
 """
