@@ -17,6 +17,7 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -258,20 +259,24 @@ class _Bare:
 
 @contextlib.contextmanager
 def _bare_token(made: SoftHsmToken, sessions: int) -> Iterator[_Bare]:
-    process = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("_bare_token.py"), made.uri, str(sessions), str(UID)],
-        env={**os.environ, **made.environment},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        # Ctrl-C is for this process, which ends the other one.
-        process_group=0,
-    )
-    try:
-        yield _Bare(process)
-    finally:
-        process.kill()
-        process.communicate()
+    program = Path(__file__).with_name("_bare_token.py")
+    with tempfile.TemporaryDirectory(prefix="wghsm-", dir="/tmp") as folder:
+        library = Path(folder) / "bare.so"
+        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, program.with_name("_bare.c")], check=True)
+        process = subprocess.Popen(
+            [sys.executable, program, library, made.uri, str(sessions), str(UID)],
+            env={**os.environ, **made.environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # Ctrl-C is for this process, which ends the other one.
+            process_group=0,
+        )
+        try:
+            yield _Bare(process)
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def _wghsm(made: SoftHsmToken, *arguments: str) -> None:
