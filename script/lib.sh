@@ -54,6 +54,23 @@ die() {
     exit 1
 }
 
+# at_end FUNCTION: calls it once with the exit code, however the script ends. A trap that said no more than "exit" would
+# not do: bash runs it inside the trap of EXIT, too, which then never comes to its first command.
+at_end() {
+    at_end_call=$1
+    trap 'end_with $?' EXIT
+    trap 'end_with 129' HUP
+    trap 'end_with 130' INT
+    trap 'end_with 143' TERM
+}
+
+end_with() {
+    trap '' HUP INT TERM
+    trap - EXIT
+    "$at_end_call" "$1"
+    exit "$1"
+}
+
 need_root() {
     [[ $(id -u) -eq 0 ]] || die "$1 needs root (it makes network namespaces and TUN interfaces); run it as root"
 }
