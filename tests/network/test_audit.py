@@ -165,8 +165,13 @@ def test_a_full_disk_costs_no_packet_and_stops_handshakes_where_that_is_asked_fo
 
         until(refuses, "a handshake is refused", 60.0, pause=0.5)
         known = client.latest_handshake()
-        shown = gateway.command("status", gateway.name).stdout
-        assert "No space left on device" in next(line for line in shown.splitlines() if "audit log" in line)
+
+        def says_why() -> bool:
+            fails()
+            shown = gateway.command("status", gateway.name).stdout
+            return "No space left on device" in next(line for line in shown.splitlines() if "audit log" in line)
+
+        until(says_why, "status says why")
         filler.unlink()
         until(lambda: audited.state() == "ok", "the log is kept again")
         client.wait_for_handshake(known)
