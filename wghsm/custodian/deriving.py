@@ -12,7 +12,6 @@ import os
 import time
 from collections import deque
 from functools import partial
-from itertools import count
 from select import select
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,7 +39,6 @@ class Deriving:
         self._vault = vault
         self._workers = workers
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._numbers = count()
         self._asked: dict[Derivers, dict[int, Derive]] = {}
         self._landed: deque[Landing] = deque()
         self.submitted = 0
@@ -53,7 +51,7 @@ class Deriving:
     def submit(self, derive: Derive) -> None:
         """Have the token in use derive. Raises queue.Full, OSError; the token's errors land as results."""
         self.submitted += 1
-        number = next(self._numbers)
+        number = self.submitted
         try:
             derivers = self._vault.begin_derive(self._event, number, derive.identity, derive.public)
         except TokenError as error:
