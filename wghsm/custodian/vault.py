@@ -5,8 +5,8 @@
     look_round   the others, once: would they do?          look_back   is a better one there again?
 
 Implements `custody.Vault` over the OpenToken that is in use (`opened`). What asks it runs on worker threads, but for
-`begin_derive`; `open`, `repair`, `look_round` and `look_back` exclude each other: the main thread at the start, then the
-workers' one thread beside.
+`begin_derive`; `open`, `repair`, `look_round` and `look_back` exclude each other: the main thread at the start, then
+the workers' one thread beside.
 """
 
 from __future__ import annotations
