@@ -6,6 +6,7 @@ be found where SEAMS.md puts them, or the scan proves nothing.
 """
 
 import base64
+import contextlib
 import os
 import re
 import signal
@@ -275,15 +276,22 @@ class Held:
 
 
 def held(pid: int) -> Held:
-    """Sort a process's descriptors; sockets are known by their inode in the process's own network namespace."""
+    """Sort a process's descriptors; sockets are known by their inode in the process's own network namespace.
+
+    Left out is what it reads of itself, and has closed by the next look.
+    """
     tables = {name: Path("/proc", str(pid), "net", name).read_text() for name in ("udp", "udp6", "unix")}
-    links = [str(link.readlink()) for link in Path("/proc", str(pid), "fd").iterdir()]
+    links = []
+    for link in Path("/proc", str(pid), "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.append(str(link.readlink()))
     sockets = {int(found[1]) for link in links if (found := re.fullmatch(r"socket:\[(\d+)\]", link))}
     udp = {inode for inode in sockets for name in ("udp", "udp6") if re.search(rf"\s{inode}\s", tables[name])}
     rows = [line.split() for line in tables["unix"].splitlines()[1:]]
     unix = {int(row[6]) for row in rows}
     listening = {int(row[6]) for row in rows if int(row[3], 16) & 0x10000}
-    files = frozenset(link for link in links if link.startswith("/") and not link.startswith(("/memfd:", "/dev/")))
+    passing = ("/memfd:", "/dev/", f"/proc/{pid}/")
+    files = frozenset(link for link in links if link.startswith("/") and not link.startswith(passing))
     return Held(
         links.count("/dev/net/tun"), len(udp), len(sockets & listening), frozenset(sockets & unix - listening), files
     )
