@@ -4,6 +4,7 @@ import gc
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from select import select
@@ -155,6 +156,74 @@ def test_whoever_borrows_goes_before_the_derives_that_wait(holding: Holding) -> 
     assert sorted(bench.wait(200)) == list(range(200))
 
 
+class Queue:
+    """A session with `count` derives for it, which have waited for a while; each ends when the test lets it go."""
+
+    def __init__(self, holding: Holding, count: int) -> None:
+        self.module = holding
+        self.bench = Bench(holding)
+        began = time.monotonic()
+        for number in range(count):
+            self.bench.derivers.put(number, self.bench.key, PUBLIC)
+        assert holding.begun.acquire(timeout=PATIENCE)
+        until(lambda: time.monotonic() > began + 2, "two seconds")
+
+    def end_one(self) -> bool:
+        """End the derive under way, wait for the next, and say whether its result has rung; take what has."""
+        self.module.let_go.release()
+        assert self.module.begun.acquire(timeout=PATIENCE)
+        rung = self.rings()
+        if rung:
+            os.eventfd_read(self.bench.event)
+            list(self.bench.derivers.take())
+        return rung
+
+    def end_until_held(self) -> None:
+        """End derives until a result lies there that has not rung."""
+        while self.end_one():
+            pass
+
+    def rings(self) -> bool:
+        """Whether results have rung."""
+        return bool(select([self.bench.event], [], [], 0)[0])
+
+
+def test_results_are_gathered_while_derives_wait(holding: Holding) -> None:
+    waiting = Queue(holding, 200)
+    # The first has taken all of its time in the module, as the next would.
+    assert waiting.end_one()
+    assert sum(waiting.end_one() for _ in range(150)) < 75
+    holding.let_go.release(200)
+    until(lambda: list(waiting.bench.derivers.take())[-1:] != [], "the last results")
+
+
+def test_a_fault_is_told_at_once(holding: Holding) -> None:
+    waiting = Queue(holding, 200)
+    waiting.end_until_held()
+    holding.answers["derive"] = 0x30
+    # The one under way has its answer already.
+    holding.let_go.release(2)
+    until(waiting.rings, "the fault")
+
+
+def test_results_do_not_wait_for_a_derive_that_is_stuck(holding: Holding) -> None:
+    waiting = Queue(holding, 200)
+    waiting.end_until_held()
+    until(lambda: waiting.bench.derivers.longest() > 0 and waiting.rings(), "the result before it")
+    assert len(list(waiting.bench.derivers.take())) == 1
+
+
+def test_results_do_not_wait_for_whoever_borrows(holding: Holding) -> None:
+    waiting = Queue(holding, 200)
+    waiting.end_until_held()
+    borrower = threading.Thread(target=lambda: waiting.bench.derivers.borrow(PATIENCE))
+    borrower.start()
+    while borrower.is_alive():
+        holding.let_go.release()
+        holding.begun.acquire(timeout=0.05)
+    until(waiting.rings, "the results before it")
+
+
 def test_a_place_without_a_session_says_so() -> None:
     bench = Bench(Module())
     place = bench.derivers.borrow(PATIENCE)
@@ -223,3 +292,17 @@ def test_one_that_is_stuck_outlives_its_pool_and_harms_nobody(holding: Holding) 
     until(lambda: len(mine & _threads()) == 1, "the end of the idle thread")
     holding.let_go.release()
     until(lambda: not mine & _threads(), "the end of the other thread")
+
+
+def test_what_still_waits_goes_with_its_pool(holding: Holding) -> None:
+    before = _threads()
+    bench = Bench(holding)
+    mine = _threads() - before
+    for number in range(3):
+        bench.derivers.put(number, bench.key, PUBLIC)
+    assert holding.begun.acquire(timeout=PATIENCE)
+    del bench.derivers
+    gc.collect()
+    holding.let_go.release(3)
+    until(lambda: not mine & _threads(), "the end of the thread")
+    assert holding.asked.count("derive") == 1

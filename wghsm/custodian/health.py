@@ -17,7 +17,7 @@ token: the breaker is open.
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from wghsm.noise.constants import NSEC_PER_MSEC, NSEC_PER_SEC
+from wghsm.noise.constants import NSEC_PER_SEC
 
 __all__ = ["Action", "Event", "Health", "State", "TokenTimes"]
 
@@ -38,7 +38,7 @@ class TokenTimes:
     """Between two looks for a token that stands earlier in the list than the one in use."""
     idle: int = 60 * NSEC_PER_SEC
     """A token that nobody has asked for so long is checked, so that one that has gone is known before it is needed."""
-    watch: int = 500 * NSEC_PER_MSEC
+    watch: int = 1 * NSEC_PER_SEC
     """Between two looks for calls that are stuck."""
 
 

@@ -3,6 +3,9 @@
  *     derivers_put ---> jobs ---> a thread with a free session ---> `derive` ---> results + eventfd ---> derivers_take
  *     derivers_borrow, derivers_give_back: a session for a thread of Python's; it goes before the jobs that wait
  *
+ * While jobs wait in a queue, results are gathered before the eventfd rings: after the token's time whoever takes them
+ * finds the processor's caches cold, and pays for that once for all of them. None is to get older by more than a third.
+ *
  * Called by _derivers.py through cffi; `_derive.c` goes before this file. All of it lies in pages of its own, which no
  * sweep looks through. They stay until the last thread has left them: one that is stuck in a module keeps them.
  */
@@ -18,6 +21,8 @@
 #define LONGEST_PREFIX 8
 #define STACK (1u << 20)
 #define SCRUBBED 16384 /* what a module's calls may have left secrets in, of a thread's stack */
+#define MOST_GATHERED 32
+#define LONGEST_HELD 500000000 /* nanoseconds that a result waits for others */
 #define NO_SESSION 0x0B3ul /* CKR_SESSION_HANDLE_INVALID */
 
 /* What a derive needs to know of a key: handle, mechanism, template, and what stands before the point. */
@@ -51,6 +56,7 @@ struct mechanism {
 
 struct job {
     ulong number;
+    uint64_t put; /* CLOCK_MONOTONIC, nanoseconds */
     const struct derive_key *key;
     uint8_t public[SECRET];
 };
@@ -72,6 +78,7 @@ struct derivers {
     unsigned first_job, jobs, first_result, results;
     unsigned known; /* jobs, what the threads have, and results */
     int event, rung, ending;
+    uint64_t due; /* when the results that have not been rung for must be; CLOCK_MONOTONIC, nanoseconds */
     struct job job[LONGEST_QUEUE];
     struct derived result[LONGEST_QUEUE];
     ulong *free; /* stack of places */
@@ -134,11 +141,13 @@ static void derivers_end(struct derivers *all)
     pthread_mutex_unlock(&all->lock);
 }
 
-/* The same, and the last call of who made them. */
+/* The last call of who made them: their keys go, and nobody takes results any more. */
 static void derivers_drop(struct derivers *all)
 {
-    derivers_end(all);
     pthread_mutex_lock(&all->lock);
+    all->ending = 1;
+    all->jobs = 0;
+    pthread_cond_broadcast(&all->work);
     leave(all);
 }
 
@@ -223,6 +232,33 @@ static void run(const struct derivers *all, const struct job *job, const struct 
     scrub_stack();
 }
 
+/* When the next result is likely to be there, `now` that one was that took so many nanoseconds and whose thread goes on
+ * with another. One that has taken twice as long may be stuck. */
+static uint64_t next_result(const struct derivers *all, uint64_t now, uint64_t took)
+{
+    uint64_t next = now + took;
+
+    for (ulong place = 0; place < all->sessions; place++) {
+        uint64_t since = all->place[place].since;
+        if (since != 0 && now < since + 2 * took && since + took < next)
+            next = since + took;
+    }
+    return next;
+}
+
+/* Whether the result of `job`, which is the newest and was begun at `began`, waits for others: only while this thread
+ * goes on with another job at once, and the next result is in time. */
+static int is_held(struct derivers *all, const struct job *job, uint64_t began)
+{
+    uint64_t now = monotonic(), held = (now - job->put) / 3;
+
+    if (held > LONGEST_HELD)
+        held = LONGEST_HELD;
+    if (all->results == 1 || now + held < all->due)
+        all->due = now + held;
+    return may_derive(all) && all->results < MOST_GATHERED && next_result(all, now, now - began) <= all->due;
+}
+
 struct start {
     struct derivers *all;
     ulong place;
@@ -239,6 +275,7 @@ static void *serve(void *start)
         struct derived done = {0};
         struct job job;
         ulong place;
+        uint64_t began;
         int ring;
 
         while (!may_derive(all) && !(all->ending && all->jobs == 0))
@@ -248,7 +285,7 @@ static void *serve(void *start)
         job = all->job[all->first_job++ % LONGEST_QUEUE];
         all->jobs--;
         place = all->free[--all->idle];
-        all->place[mine].since = monotonic();
+        all->place[mine].since = began = monotonic();
         pthread_mutex_unlock(&all->lock);
 
         run(all, &job, &all->place[place], &done);
@@ -257,10 +294,10 @@ static void *serve(void *start)
         all->place[mine].since = 0;
         give_back(all, place);
         all->result[(all->first_result + all->results++) % LONGEST_QUEUE] = done;
+        ring = (!is_held(all, &job, began) || done.ckr != 0) && !all->rung;
         explicit_bzero(&done, sizeof done);
-        ring = !all->rung;
-        all->rung = 1;
         if (ring) {
+            all->rung = 1;
             pthread_mutex_unlock(&all->lock);
             eventfd_write(all->event, 1);
             pthread_mutex_lock(&all->lock);
@@ -321,6 +358,7 @@ static int derivers_put(struct derivers *all, unsigned long number, const struct
         struct job *job = &all->job[(all->first_job + all->jobs++) % LONGEST_QUEUE];
         all->known++;
         job->number = number;
+        job->put = monotonic();
         job->key = key;
         memcpy(job->public, public, SECRET);
         if (may_derive(all))
@@ -349,15 +387,20 @@ static int derivers_take(struct derivers *all, struct derived *into)
     return taken;
 }
 
-/* For how many nanoseconds the slowest derive has been running. */
+/* For how many nanoseconds the slowest derive has been running. Rings for results that it has kept waiting. */
 static uint64_t derivers_longest(struct derivers *all)
 {
     uint64_t first = UINT64_MAX, now = monotonic();
+    int ring;
 
     pthread_mutex_lock(&all->lock);
     for (ulong place = 0; place < all->sessions; place++)
         if (all->place[place].since != 0 && all->place[place].since < first)
             first = all->place[place].since;
+    ring = all->results > 0 && !all->rung && now > all->due;
+    all->rung |= ring;
     pthread_mutex_unlock(&all->lock);
+    if (ring)
+        eventfd_write(all->event, 1);
     return first < now ? now - first : 0;
 }

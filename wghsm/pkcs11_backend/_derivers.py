@@ -138,6 +138,8 @@ class Derivers:
     def start(self, event: int) -> None:
         """Have a thread for each session from now on; results ring the eventfd `event`, which stays open. Once.
 
+        While other derives wait, a result rings together with some that follow it, about a third later at most.
+
         Raises OSError.
         """
         if self._started:
@@ -167,7 +169,10 @@ class Derivers:
             yield into.number, fault_of_derive(into.ckr, into.at, into.length) or _checked(secret)
 
     def longest(self) -> int:
-        """For how many nanoseconds the slowest derive has been running."""
+        """For how many nanoseconds the slowest derive has been running; to be asked now and then.
+
+        Results that waited for one that is stuck ring only then.
+        """
         return _fast.lib.derivers_longest(self._all)
 
 
