@@ -4,6 +4,8 @@
  *            <--- two keys and the answer, three messages --- main <--- eventfd ---/
  *                                   main: the ephemeral key, two DH with it, hashes and seals; a record on the disk
  *
+ * What lands is gathered before main is woken, as the custodian's threads do it (`_derivers.c`).
+ *
  * DELAY is in milliseconds for each call of three a derive, WINDOW the initiations under way. Written to standard
  * output: CPU milliseconds for a handshake, by the process's own clock and without those of the sleep, which are the
  * token's. Compiled and run by least.py.
@@ -28,12 +30,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CALLS = 3, RECORD = 64, RECORDS = 1023, HASHES = 36, INITIATION = 190, KEY = 110, ANSWER = 90, ROOM = 256 };
+enum { CALLS = 3, RECORD = 64, RECORDS = 1023, HASHES = 36, WAITING = 4096, INITIATION = 190, KEY = 110, ANSWER = 90, ROOM = 256 };
 
 static sem_t jobs;
 static int landed;
 static long delay;
-static int derives;
+static int derives, threads;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static long put[WAITING], due; /* nanoseconds */
+static unsigned long asked, begun, gathered;
 static _Atomic long asleep; /* nanoseconds of CPU time of what stands for the token's calls: not to be counted */
 
 static void check(int good, const char *what)
@@ -56,6 +61,23 @@ static long counted(void)
     return nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - asleep;
 }
 
+/* How many are to wake main now that the one ends that was put and begun then. */
+static unsigned long woken(long was_put, long was_begun)
+{
+    long now = nanoseconds(CLOCK_MONOTONIC), held = (now - was_put) / 3;
+    unsigned long together = 0;
+    held = held < 500000000 ? held : 500000000;
+    pthread_mutex_lock(&lock);
+    if (++gathered == 1 || now + held < due)
+        due = now + held;
+    if (asked == begun || gathered >= 32 || now + (now - was_begun) / threads > due) {
+        together = gathered;
+        gathered = 0;
+    }
+    pthread_mutex_unlock(&lock);
+    return together;
+}
+
 static void *token(void *unused)
 {
     const struct timespec call = {delay / 1000, delay % 1000 * 1000000};
@@ -63,11 +85,15 @@ static void *token(void *unused)
     for (;;) {
         while (sem_wait(&jobs) != 0)
             ;
+        pthread_mutex_lock(&lock);
+        long was_put = put[begun++ % WAITING], was_begun = nanoseconds(CLOCK_MONOTONIC);
+        pthread_mutex_unlock(&lock);
         long before = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
         for (int i = 0; delay > 0 && i < derives * CALLS; i++)
             nanosleep(&call, NULL);
         asleep += nanoseconds(CLOCK_THREAD_CPUTIME_ID) - before;
-        check(eventfd_write(landed, 1) == 0, "eventfd");
+        unsigned long together = woken(was_put, was_begun);
+        check(together == 0 || eventfd_write(landed, together) == 0, "eventfd");
     }
     return NULL;
 }
@@ -134,7 +160,7 @@ int main(int count, char **arguments)
 {
     char message[ROOM] = {0};
     static char records[RECORD * RECORDS];
-    int pairs[3][2], ours[3], theirs[3], threads, window, file, epoll, at = 0;
+    int pairs[3][2], ours[3], theirs[3], window, file, epoll, at = 0;
     long done = 0, began, used;
     double seconds;
     EVP_MD *blake2s = EVP_MD_fetch(NULL, "BLAKE2S-256", NULL);
@@ -171,7 +197,11 @@ int main(int count, char **arguments)
         for (int i = 0; i < events; i++) {
             eventfd_t together;
             if (ready[i].data.fd == ours[0]) {
-                check(recv(ours[0], message, sizeof message, 0) > 0 && sem_post(&jobs) == 0, "an initiation");
+                check(recv(ours[0], message, sizeof message, 0) > 0, "an initiation");
+                pthread_mutex_lock(&lock);
+                put[asked++ % WAITING] = nanoseconds(CLOCK_MONOTONIC);
+                pthread_mutex_unlock(&lock);
+                check(sem_post(&jobs) == 0, "a job");
                 continue;
             }
             check(eventfd_read(landed, &together) == 0, "eventfd");

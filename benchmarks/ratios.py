@@ -40,14 +40,15 @@ def interleave(
     rounds: int,
     say: Callable[[str], None],
 ) -> Rounds:
-    """Measure both `rounds` times in turn; `say` gets a line for each round."""
+    """Measure both `rounds` times in turn; `say` gets a line for each round, of the values that both have."""
     ours: list[Mapping[str, float]] = []
     theirs: list[Mapping[str, float]] = []
     for number in range(rounds):
         both = [(measure_ours, ours), (measure_theirs, theirs)]
         for measure, samples in both if number % 2 == 0 else reversed(both):
             samples.append(measure())
-        shown = ", ".join(f"{name} {ours[-1][name]:.4g} / {theirs[-1][name]:.4g}" for name in ours[-1])
+        both_have = [name for name in ours[-1] if name in theirs[-1]]
+        shown = ", ".join(f"{name} {ours[-1][name]:.4g} / {theirs[-1][name]:.4g}" for name in both_have)
         say(f"round {number + 1} of {rounds}: {shown}")
     return Rounds(tuple(ours), tuple(theirs))
 

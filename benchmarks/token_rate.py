@@ -6,8 +6,9 @@
 
 A handshake takes two derives without the static-static cache, and one with it: so many times slower than its derives
 the bare token is what a perfect custodian would reach. Both are measured in turn, with the same number of sessions and
-the same delay added to each C call, and in the same round what `least` takes at that rhythm. Called by __main__, which
-has asked wireguard-go for its rate before.
+the same delay added to each C call, and in the same round what `least` takes at that rhythm. The CPU time outside the
+token is the custodian's less what its threads spend inside the module's calls, which the rig adds up in the same
+sample. Called by __main__, which has asked wireguard-go for its rate before.
 """
 
 import contextlib
@@ -35,6 +36,8 @@ from wghsm.softhsm_setup import SoftHsmToken
 
 __all__ = ["VALUES", "Cell", "cells", "measure_token"]
 
+WINDOW = 64
+"""Handshakes under way: no token is without work, and results can be gathered as beside a storm."""
 PEERS = 1024
 """So many that no peer comes again while a thread of a busy machine still holds its last handshake, or too soon."""
 GRAIN = 1 << 24
@@ -78,7 +81,7 @@ def measure_token(
     """Ratios of each cell.
 
     rate (1 is what the bare token allows), of_wireguard_go (the same rate as a share of `wireguard_go`, handshakes that
-    it answers a second), cpu_outside (the CPU time outside the token, as a share of the token's own) and cpu_least (the
+    it answers a second), cpu_outside (the CPU time outside the token, as a share of that inside) and cpu_least (the
     same as a multiple of what no custodian can do without).
     """
     wanted = cells(quick=quick)
@@ -100,12 +103,12 @@ def measure_token(
                 Custodian(token, state, peers=load.peers, cache=cached, sessions=sessions) as custodian,
             ):
                 custodian.ready()
-                gateway = _Gateway(custodian, load, sessions)
+                gateway = _Gateway(custodian, load, rig.rig)
                 # Every peer once: afterwards the cache has all it will ever have.
                 gateway.run(PEERS, PATIENCE)
                 for cell in group:
                     say(f"{cell.name}: custodian / bare token")
-                    on = _Contenders(gateway, bare, least, rig.rig, wireguard_go)
+                    on = _Contenders(gateway, bare, least, wireguard_go)
                     found |= _measure(cell, on, rounds, seconds, say)
     return {f"{cell.name}.{value}": found[f"{cell.name}.{value}"] for cell in wanted for value in VALUES}
 
@@ -113,25 +116,31 @@ def measure_token(
 def _measure(
     cell: Cell, on: "_Contenders", rounds: int, seconds: float, say: Callable[[str], None]
 ) -> dict[str, Ratio]:
-    on.rig.clear()
+    rig = on.gateway.rig
+    rig.clear()
     if cell.delay:
-        on.rig.slow(cell.delay / 1000)
+        rig.slow(cell.delay / 1000)
 
     def ours() -> dict[str, float]:
-        done, took, used = on.gateway.run(None, seconds)
-        return {"handshakes/s": done / took, "CPU ms": used * 1000 / done}
+        run = on.gateway.run(None, seconds)
+        return {
+            "handshakes/s": run.done / run.seconds,
+            "CPU ms": (run.inside + run.outside) * 1000 / run.done,
+            "inside": run.inside * 1000 / run.done,
+            "outside": run.outside * 1000 / run.done,
+        }
 
     def theirs() -> dict[str, float]:
         answer = on.bare.ask(cell.sessions, seconds)
         return {
             "handshakes/s": answer["derives"] / answer["seconds"] / cell.derives,
             "CPU ms": answer["cpu"] * 1000 / answer["derives"] * cell.derives,
-            "least CPU ms": on.least(cell.delay, cell.derives, cell.sessions, on.gateway.window, seconds),
+            "least CPU ms": on.least(cell.delay, cell.derives, cell.sessions, WINDOW, seconds),
         }
 
     samples = interleave(ours, theirs, rounds, say)
-    token, least = ([sample[name] for sample in samples.theirs] for name in ("CPU ms", "least CPU ms"))
-    outside = [max(0.0, sample["CPU ms"] - own) for sample, own in zip(samples.ours, token, strict=True)]
+    inside, outside = ([sample[name] for sample in samples.ours] for name in ("inside", "outside"))
+    least = [sample["least CPU ms"] for sample in samples.theirs]
     say(f"outside the token {median(outside):.3f} ms, the least {median(least):.3f} ms")
     rates = [sample["handshakes/s"] for sample in samples.ours]
     of_wireguard_go = Ratio(
@@ -140,7 +149,7 @@ def _measure(
     return {
         f"{cell.name}.rate": ratio_of(samples, "handshakes/s", "handshakes/s"),
         f"{cell.name}.of_wireguard_go": of_wireguard_go,
-        f"{cell.name}.cpu_outside": _share(outside, token),
+        f"{cell.name}.cpu_outside": _share(outside, inside),
         f"{cell.name}.cpu_least": _share(outside, least),
     }
 
@@ -155,7 +164,6 @@ class _Contenders:
     gateway: "_Gateway"
     bare: "_Bare"
     least: Measure
-    rig: Rig
     wireguard_go: float
 
 
@@ -175,25 +183,35 @@ class _Load:
         return self._made[first : first + count]
 
 
+@dataclass(frozen=True)
+class _Run:
+    """Handshakes `done`, in how many seconds, and CPU seconds of the custodian in the module's calls and outside."""
+
+    done: int
+    seconds: float
+    inside: float
+    outside: float
+
+
 class _Gateway:
     """One custodian and how far it has come in the load."""
 
-    def __init__(self, custodian: Custodian, load: _Load, sessions: int) -> None:
+    def __init__(self, custodian: Custodian, load: _Load, rig: Rig) -> None:
         self._custodian = custodian
         self._load = load
-        self.window = 8 + 3 * sessions
+        self.rig = rig
         self._next = 0
         self._rate = 2000.0
 
-    def run(self, count: int | None, seconds: float) -> tuple[int, float, float]:
-        """Shake hands `count` times, or for `seconds`; gives how often, in how many seconds, with how much CPU time."""
+    def run(self, count: int | None, seconds: float) -> _Run:
+        """Shake hands `count` times, or for `seconds`."""
         pid = self._custodian.process.pid
-        messages = iter(self._load.messages(self._next, count or int(self._rate * seconds * 1.5) + self.window))
+        messages = iter(self._load.messages(self._next, count or int(self._rate * seconds * 1.5) + WINDOW))
         channel = self._custodian.channels[ChannelKind.HANDSHAKE_CUSTODIAN]
         keys = [self._custodian.channels[kind] for kind in _KEYS]
-        before, started = _cpu(pid), time.monotonic()
+        before, inside_before, started = _cpu(pid), self.rig.cpu_seconds(), time.monotonic()
         under_way = done = 0
-        for message in itertools.islice(messages, self.window):
+        for message in itertools.islice(messages, WINDOW):
             channel.send(message)
             under_way += 1
         while under_way:
@@ -215,11 +233,11 @@ class _Gateway:
                         under_way += 1
             if left <= 0:
                 raise RuntimeError(f"{under_way} handshakes had no answer: {self._custodian.log_text()[-2000:]}")
-        took, used = time.monotonic() - started, _cpu(pid) - before
+        took, used, inside = time.monotonic() - started, _cpu(pid) - before, self.rig.cpu_seconds() - inside_before
         self._next += done
         if count is None:
             self._rate = max(done / took, 50.0)
-        return done, took, used
+        return _Run(done, took, inside, used - inside)
 
 
 def _cpu(pid: int) -> float:

@@ -66,6 +66,17 @@ def test_a_fault_catches_the_calls_it_is_told_to(token: RigToken, pool: TokenPoo
     assert token.rig.hits(fault) == 2
 
 
+def test_the_time_of_its_calls_adds_up(token: RigToken, pool: TokenPool) -> None:
+    pool.find_key("key")
+    before, all_before = token.rig.cpu_seconds(), time.process_time()
+    assert [_derive(pool) for _ in range(50)] == [""] * 50
+    spent = token.rig.cpu_seconds() - before
+    assert 0 < spent < time.process_time() - all_before
+    token.rig.hang("C_DeriveKey", seconds=0.3)
+    assert _derive(pool) == ""
+    assert token.rig.cpu_seconds() - before < spent + 0.3
+
+
 def test_a_fault_ends_by_itself(token: RigToken, pool: TokenPool) -> None:
     pool.find_key("key")
     began = time.monotonic()

@@ -10,6 +10,7 @@
         rig.crash("C_DeriveKey")                     a segmentation fault in the process that calls it
         rig.clear()
         rig.calls("C_DeriveKey")                     how often it was called
+        rig.cpu_seconds()                            what all calls have taken of the processor, in all processes
 
 The settings are one shared mapping: no process needs to be told, and a custodian of another uid sees them too.
 """
@@ -39,7 +40,7 @@ _SETTINGS = (
 _HIDDEN = 16
 _RULES = 16
 _RULE = struct.Struct("=II32sQQqqQQQ")
-_COUNTER = struct.Struct("=32sQ")
+_COUNTER = struct.Struct("=32sQQ")
 _COUNTERS = 64
 _AT_SETTINGS = 256
 _AT_HIDDEN = _AT_SETTINGS + 8 * len(_SETTINGS)
@@ -122,10 +123,14 @@ class Rig:
 
     def calls(self, function: str) -> int:
         """Say how often any process has called `function`."""
-        for name, count in _COUNTER.iter_unpack(self._memory[_AT_COUNTERS:]):
+        for name, count, _ in _COUNTER.iter_unpack(self._memory[_AT_COUNTERS:]):
             if name.rstrip(b"\0") == function.encode():
                 return int(count)
         raise ValueError(f"the rig counts no {function}; is the module loaded?")
+
+    def cpu_seconds(self) -> float:
+        """Say how much CPU time all processes have spent in the module's calls."""
+        return sum(int(spent) for _, _, spent in _COUNTER.iter_unpack(self._memory[_AT_COUNTERS:])) / 1e9
 
     def close(self) -> None:
         """Let go of the mapping."""

@@ -2,7 +2,7 @@
  *
  *     wghsm -> rig-softhsm.so -> libsofthsm2.so
  *                   |
- *             rig-softhsm.so.rig     shared memory: which module is behind, its spelling, limits, faults, call counts
+ *             rig-softhsm.so.rig     shared memory: which module is behind, its spelling, limits, faults; calls and their CPU time
  *
  * It can present SoftHSM's CKK_EC_EDWARDS as CKK_EC_MONTGOMERY, the standard's spelling, with the strictness of
  * other tokens. Built and driven by tests/token/rig/__init__.py, whose struct formats mirror the structs below. The
@@ -40,7 +40,7 @@ struct rule {
 
 struct counter {
     char function[32];
-    uint64_t calls;
+    uint64_t calls, cpu_ns;
 };
 
 struct control {
@@ -129,10 +129,32 @@ static CK_RV before(int function, const CK_ATTRIBUTE *template, CK_ULONG count) 
     return GO;
 }
 
+/* A call's own CPU time, with all that its thread does for it. */
+struct timing {
+    int function;
+    uint64_t began;
+};
+
+static uint64_t cpu(void) {
+    struct timespec used;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+static void after(struct timing *timing) {
+    __atomic_fetch_add(&control->counters[timing->function].cpu_ns, cpu() - timing->began, __ATOMIC_RELAXED);
+}
+
+/* First in each function: returns what the control file wants instead of the call, and times what follows. */
+#define BEFORE(name, template, count)                                                                                  \
+    struct timing timing __attribute__((cleanup(after))) = {F_##name, cpu()};                                          \
+    CK_RV ckr = before(F_##name, template, count);                                                                     \
+    if (ckr != GO) return ckr
+
 #define PASS(name, params, args)                                                                                       \
     static CK_RV rig_##name params {                                                                                   \
-        CK_RV ckr = before(F_##name, NULL, 0);                                                                         \
-        return ckr == GO ? real->name args : ckr;                                                                      \
+        BEFORE(name, NULL, 0);                                                                                         \
+        return real->name args;                                                                                        \
     }
 
 PASS(C_Initialize, (void *args), (args))
@@ -159,15 +181,13 @@ PASS(C_WrapKey,
 PASS(C_GenerateRandom, (CK_SESSION_HANDLE s, CK_BYTE *d, CK_ULONG n), (s, d, n))
 
 static CK_RV rig_C_Finalize(void *reserved) {
-    CK_RV ckr = before(F_C_Finalize, NULL, 0);
-    if (ckr != GO) return ckr;
+    BEFORE(C_Finalize, NULL, 0);
     __atomic_store_n(&sessions, 0, __ATOMIC_RELAXED);
     return real->C_Finalize(reserved);
 }
 
 static CK_RV rig_C_OpenSession(CK_SLOT_ID slot, CK_FLAGS flags, void *app, CK_NOTIFY notify, CK_SESSION_HANDLE *s) {
-    CK_RV ckr = before(F_C_OpenSession, NULL, 0);
-    if (ckr != GO) return ckr;
+    BEFORE(C_OpenSession, NULL, 0);
     if (control->session_limit && __atomic_load_n(&sessions, __ATOMIC_RELAXED) >= control->session_limit)
         return CKR_SESSION_COUNT;
     ckr = real->C_OpenSession(slot, flags, app, notify, s);
@@ -176,23 +196,20 @@ static CK_RV rig_C_OpenSession(CK_SLOT_ID slot, CK_FLAGS flags, void *app, CK_NO
 }
 
 static CK_RV rig_C_CloseSession(CK_SESSION_HANDLE s) {
-    CK_RV ckr = before(F_C_CloseSession, NULL, 0);
-    if (ckr != GO) return ckr;
+    BEFORE(C_CloseSession, NULL, 0);
     ckr = real->C_CloseSession(s);
     if (ckr == CKR_OK) __atomic_fetch_sub(&sessions, 1, __ATOMIC_RELAXED);
     return ckr;
 }
 
 static CK_RV rig_C_CloseAllSessions(CK_SLOT_ID slot) {
-    CK_RV ckr = before(F_C_CloseAllSessions, NULL, 0);
-    if (ckr != GO) return ckr;
+    BEFORE(C_CloseAllSessions, NULL, 0);
     __atomic_store_n(&sessions, 0, __ATOMIC_RELAXED);
     return real->C_CloseAllSessions(slot);
 }
 
 static CK_RV rig_C_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO *info) {
-    CK_RV ckr = before(F_C_GetTokenInfo, NULL, 0);
-    if (ckr != GO) return ckr;
+    BEFORE(C_GetTokenInfo, NULL, 0);
     ckr = real->C_GetTokenInfo(slot, info);
     if (ckr == CKR_OK) info->flags = (info->flags | control->flags_set) & ~control->flags_clear;
     return ckr;
@@ -201,8 +218,7 @@ static CK_RV rig_C_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO *info) {
 static CK_RV rig_C_GetMechanismList(CK_SLOT_ID slot, CK_MECHANISM_TYPE *out, CK_ULONG *count) {
     CK_MECHANISM_TYPE all[1024];
     CK_ULONG there = 1024, kept = 0;
-    CK_RV ckr = before(F_C_GetMechanismList, NULL, 0);
-    if (ckr != GO) return ckr;
+    BEFORE(C_GetMechanismList, NULL, 0);
     ckr = real->C_GetMechanismList(slot, all, &there);
     if (ckr != CKR_OK) return ckr;
     for (CK_ULONG i = 0; i < there; i++) {
@@ -218,8 +234,7 @@ static CK_RV rig_C_GetMechanismList(CK_SLOT_ID slot, CK_MECHANISM_TYPE *out, CK_
 }
 
 static CK_RV rig_C_GetMechanismInfo(CK_SLOT_ID slot, CK_MECHANISM_TYPE type, CK_MECHANISM_INFO *info) {
-    CK_RV ckr = before(F_C_GetMechanismInfo, NULL, 0);
-    if (ckr != GO) return ckr;
+    BEFORE(C_GetMechanismInfo, NULL, 0);
     if (control->montgomery && type == EDWARDS_GEN) return CKR_MECHANISM_INVALID;
     return real->C_GetMechanismInfo(slot, control->montgomery && type == MONTGOMERY_GEN ? EDWARDS_GEN : type, info);
 }
@@ -249,8 +264,7 @@ static CK_RV spell(struct spelled *out, CK_ATTRIBUTE *in, CK_ULONG count, bool m
 
 static CK_RV rig_C_CreateObject(CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *out) {
     struct spelled as;
-    CK_RV ckr = before(F_C_CreateObject, t, n);
-    if (ckr != GO) return ckr;
+    BEFORE(C_CreateObject, t, n);
     ckr = spell(&as, t, n, true);
     return ckr == CKR_OK ? real->C_CreateObject(s, as.at, n, out) : ckr;
 }
@@ -258,20 +272,18 @@ static CK_RV rig_C_CreateObject(CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n
 static CK_RV rig_C_CopyObject(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ATTRIBUTE *t, CK_ULONG n,
                               CK_OBJECT_HANDLE *out) {
     struct spelled as;
-    CK_RV ckr = before(F_C_CopyObject, t, n);
-    if (ckr != GO) return ckr;
+    BEFORE(C_CopyObject, t, n);
     ckr = spell(&as, t, n, false);
     return ckr == CKR_OK ? real->C_CopyObject(s, o, as.at, n, out) : ckr;
 }
 
 static CK_RV rig_C_SetAttributeValue(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ATTRIBUTE *t, CK_ULONG n) {
-    CK_RV ckr = before(F_C_SetAttributeValue, t, n);
-    return ckr == GO ? real->C_SetAttributeValue(s, o, t, n) : ckr;
+    BEFORE(C_SetAttributeValue, t, n);
+    return real->C_SetAttributeValue(s, o, t, n);
 }
 
 static CK_RV rig_C_GetAttributeValue(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK_ATTRIBUTE *t, CK_ULONG n) {
-    CK_RV ckr = before(F_C_GetAttributeValue, t, n);
-    if (ckr != GO) return ckr;
+    BEFORE(C_GetAttributeValue, t, n);
     ckr = real->C_GetAttributeValue(s, o, t, n);
     for (CK_ULONG i = 0; control->montgomery && i < n; i++) {
         CK_KEY_TYPE type;
@@ -285,24 +297,22 @@ static CK_RV rig_C_GetAttributeValue(CK_SESSION_HANDLE s, CK_OBJECT_HANDLE o, CK
 
 static CK_RV rig_C_FindObjectsInit(CK_SESSION_HANDLE s, CK_ATTRIBUTE *t, CK_ULONG n) {
     struct spelled as;
-    CK_RV ckr = before(F_C_FindObjectsInit, t, n);
-    if (ckr != GO) return ckr;
+    BEFORE(C_FindObjectsInit, t, n);
     ckr = spell(&as, t, n, false);
     return ckr == CKR_OK ? real->C_FindObjectsInit(s, as.at, n) : ckr;
 }
 
 static CK_RV rig_C_GenerateKey(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_ATTRIBUTE *t, CK_ULONG n,
                                CK_OBJECT_HANDLE *out) {
-    CK_RV ckr = before(F_C_GenerateKey, t, n);
-    return ckr == GO ? real->C_GenerateKey(s, m, t, n, out) : ckr;
+    BEFORE(C_GenerateKey, t, n);
+    return real->C_GenerateKey(s, m, t, n, out);
 }
 
 static CK_RV rig_C_GenerateKeyPair(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_ATTRIBUTE *pt, CK_ULONG pn,
                                    CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *pub, CK_OBJECT_HANDLE *key) {
     struct spelled one, two;
     CK_MECHANISM as = *m;
-    CK_RV ckr = before(F_C_GenerateKeyPair, t, n);
-    if (ckr != GO) return ckr;
+    BEFORE(C_GenerateKeyPair, t, n);
     if (control->montgomery && as.mechanism == EDWARDS_GEN) return CKR_MECHANISM_INVALID;
     if (control->montgomery && as.mechanism == MONTGOMERY_GEN) as.mechanism = EDWARDS_GEN;
     ckr = spell(&one, pt, pn, true);
@@ -313,16 +323,14 @@ static CK_RV rig_C_GenerateKeyPair(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_ATTR
 static CK_RV rig_C_UnwrapKey(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE w, CK_BYTE *d, CK_ULONG dn,
                              CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *out) {
     struct spelled as;
-    CK_RV ckr = before(F_C_UnwrapKey, t, n);
-    if (ckr != GO) return ckr;
+    BEFORE(C_UnwrapKey, t, n);
     ckr = spell(&as, t, n, true);
     return ckr == CKR_OK ? real->C_UnwrapKey(s, m, w, d, dn, as.at, n, out) : ckr;
 }
 
 static CK_RV rig_C_DeriveKey(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_OBJECT_HANDLE k, CK_ATTRIBUTE *t, CK_ULONG n,
                              CK_OBJECT_HANDLE *out) {
-    CK_RV ckr = before(F_C_DeriveKey, t, n);
-    if (ckr != GO) return ckr;
+    BEFORE(C_DeriveKey, t, n);
     const ecdh1_params *params = m->pParameter;
     if (control->raw_point_only && params->public_length != 32) return CKR_MECHANISM_PARAM_INVALID;
     if (control->kdf_only && params->kdf == KDF_NULL) return CKR_MECHANISM_PARAM_INVALID;
