@@ -105,7 +105,7 @@ def measure_token(
                 custodian.ready()
                 gateway = _Gateway(custodian, load, rig.rig)
                 # Every peer once: afterwards the cache has all it will ever have.
-                gateway.run(PEERS, PATIENCE)
+                gateway.warm_up(PEERS)
                 for cell in group:
                     say(f"{cell.name}: custodian / bare token")
                     on = _Contenders(gateway, bare, least, wireguard_go)
@@ -122,7 +122,7 @@ def _measure(
         rig.slow(cell.delay / 1000)
 
     def ours() -> dict[str, float]:
-        run = on.gateway.run(None, seconds)
+        run = on.gateway.sample(seconds)
         return {
             "handshakes/s": run.done / run.seconds,
             "CPU ms": (run.inside + run.outside) * 1000 / run.done,
@@ -201,43 +201,61 @@ class _Gateway:
         self._load = load
         self.rig = rig
         self._next = 0
-        self._rate = 2000.0
+        self._rate = 5000.0
 
-    def run(self, count: int | None, seconds: float) -> _Run:
-        """Shake hands `count` times, or for `seconds`."""
-        pid = self._custodian.process.pid
-        messages = iter(self._load.messages(self._next, count or int(self._rate * seconds * 1.5) + WINDOW))
+    def warm_up(self, count: int) -> None:
+        """Shake hands so many times."""
+        for _ in self._answers(iter(self._load.messages(self._next, count))):
+            pass
+
+    def sample(self, seconds: float) -> _Run:
+        """Shake hands for so long, and 2 * WINDOW times at least, from the answer number WINDOW on."""
+        over = False
+        load = self._load.messages(self._next, int(self._rate * seconds * 1.5) + 4 * WINDOW)
+        answers = self._answers(itertools.takewhile(lambda _: not over, load))
+        for _ in itertools.islice(answers, WINDOW):
+            pass
+        began, cpu, inside = time.monotonic(), _cpu(self._custodian.process.pid), self.rig.cpu_seconds()
+        done = 0
+        for _ in answers:
+            done += 1
+            if done >= 2 * WINDOW and time.monotonic() - began >= seconds:
+                break
+        took, inside = time.monotonic() - began, self.rig.cpu_seconds() - inside
+        used = _cpu(self._custodian.process.pid) - cpu
+        over = True
+        for _ in answers:
+            pass
+        self._rate = done / took
+        return _Run(done, took, inside, used - inside)
+
+    def _answers(self, messages: Iterator[m.AcceptInitiation]) -> Iterator[None]:
+        """Keep WINDOW of them under way; ends when all that were sent are answered."""
         channel = self._custodian.channels[ChannelKind.HANDSHAKE_CUSTODIAN]
         keys = [self._custodian.channels[kind] for kind in _KEYS]
-        before, inside_before, started = _cpu(pid), self.rig.cpu_seconds(), time.monotonic()
-        under_way = done = 0
+        under_way = 0
         for message in itertools.islice(messages, WINDOW):
             channel.send(message)
             under_way += 1
+        self._next += under_way
         while under_way:
-            left = started + PATIENCE + seconds - time.monotonic()
-            for ready in select.select([channel, *keys], [], [], max(0.0, left))[0]:
-                if ready is not channel:
-                    _drain(ready.fileno())
+            ready = select.select([channel, *keys], [], [], PATIENCE)[0]
+            if not ready:
+                raise RuntimeError(f"{under_way} handshakes had no answer: {self._custodian.log_text()[-2000:]}")
+            for each in ready:
+                if each is not channel:
+                    _drain(each.fileno())
                     continue
                 for answer, _ in channel.messages(1000):
                     if not isinstance(answer, m.InitiationAccepted):
                         raise TypeError(f"the custodian refused: {answer}; {self._custodian.log_text()[-2000:]}")
-                    done += 1
-                    under_way -= 1
-                    if count is None and time.monotonic() - started >= seconds:
-                        continue
+                    yield
                     following = next(messages, None)
-                    if following is not None:
+                    if following is None:
+                        under_way -= 1
+                    else:
                         channel.send(following)
-                        under_way += 1
-            if left <= 0:
-                raise RuntimeError(f"{under_way} handshakes had no answer: {self._custodian.log_text()[-2000:]}")
-        took, used, inside = time.monotonic() - started, _cpu(pid) - before, self.rig.cpu_seconds() - inside_before
-        self._next += done
-        if count is None:
-            self._rate = max(done / took, 50.0)
-        return _Run(done, took, inside, used - inside)
+                        self._next += 1
 
 
 def _cpu(pid: int) -> float:
