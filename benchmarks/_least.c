@@ -30,7 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CALLS = 3, RECORD = 64, RECORDS = 1023, HASHES = 36, WAITING = 4096, INITIATION = 190, KEY = 110, ANSWER = 90, ROOM = 256 };
+enum { CALLS = 3, RECORD = 64, RECORDS = 1023, HASHES = 36, WAITING = 4096 };
+enum { INITIATION = 190, KEY = 110, ANSWER = 90, ROOM = 256 };
 
 static sem_t jobs;
 static int landed;
