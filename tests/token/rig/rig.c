@@ -2,7 +2,8 @@
  *
  *     wghsm -> rig-softhsm.so -> libsofthsm2.so
  *                   |
- *             rig-softhsm.so.rig     shared memory: which module is behind, its spelling, limits, faults; calls and their CPU time
+ *             rig-softhsm.so.rig     shared memory: which module is behind, its spelling, limits, faults; how often
+ *                                    each function was called, and its CPU time
  *
  * It can present SoftHSM's CKK_EC_EDWARDS as CKK_EC_MONTGOMERY, the standard's spelling, with the strictness of
  * other tokens. Built and driven by tests/token/rig/__init__.py, whose struct formats mirror the structs below. The
